@@ -1,0 +1,58 @@
+"""What several commands of the command line share: their options, their progress, their tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from .model_package import ModelPackage, find_package
+from .progress import BarProgress, JsonProgress, Progress
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = object
+
+THRESHOLD_SEGMENTER = "threshold"
+
+
+def add_scan(parser: argparse.ArgumentParser) -> None:
+    """The option for the baseline scan."""
+    parser.add_argument(
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        metavar="CT",
+        help="DICOM folder, or NIfTI, NRRD or MHA file",
+    )
+
+
+def add_segmenter(parser: argparse.ArgumentParser) -> None:
+    """The option for the way a hematoma is found."""
+    parser.add_argument("--segmenter", metavar="NAME|PATH", help=f"segmentation model, or {THRESHOLD_SEGMENTER!r}")
+
+
+def find_segmenter(name: str | None) -> ModelPackage | None:
+    """The package for ``--segmenter``; None for the threshold method."""
+    return None if name == THRESHOLD_SEGMENTER else find_package(name, "segmentation")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option for the computing device."""
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+
+
+def reporting(as_json: bool = False) -> AbstractContextManager[Progress]:
+    """Progress for the length of a block: JSON lines for a program, a bar for a person."""
+    return nullcontext(JsonProgress()) if as_json else BarProgress()
+
+
+def print_table(rows: Sequence[tuple[str, str]]) -> None:
+    """Label and value in two columns."""
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:<{width}}  {value}")

@@ -1,0 +1,231 @@
+"""The command line: ``hematoma`` and ``python -m HematomaExpansionLib``.
+
+Exit status 0: done; 2: something that the user can put right, said in one sentence on standard error;
+1: anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import __version__
+from .command_options import (
+    Commands,
+    add_device,
+    add_scan,
+    add_segmenter,
+    find_segmenter,
+    print_table,
+    reporting,
+)
+from .errors import HematomaError, InputError, ModelPackageError
+from .measures import ExpansionDefinition
+from .model_package import (
+    DESCRIPTION_FILE,
+    ModelPackage,
+    available_packages,
+    find_package,
+    install_package,
+    locate_package,
+)
+from .progress import Stages
+from .training.commands import add_training_commands
+
+# Packages that add commands of their own where they are present; the engine does not need them.
+_COMMAND_PACKAGES = ("HematomaSynthesisLib",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        chosen = _parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = chosen.run
+        return run(chosen)
+    except HematomaError as error:
+        print(f"hematoma: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hematoma",
+        description="Prediction of intracerebral hematoma expansion from a head CT. Research use only.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_predict(commands)
+    _add_segment(commands)
+    _add_measure(commands)
+    _add_models(commands)
+    add_training_commands(commands)
+    for name in _COMMAND_PACKAGES:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(f"{name}.commands").add_commands(commands)
+    return parser
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = commands.add_parser("predict", help="predict the follow-up hematoma of one scan")
+    add_scan(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    parser.add_argument("--mask", type=Path, help="the hematoma's mask, used as it is")
+    parser.add_argument("--onset-hours", type=float, metavar="H", help="hours from onset to scan")
+    add_segmenter(parser)
+    parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
+    add_device(parser)
+    parser.add_argument(
+        "--expansion-definition",
+        type=ExpansionDefinition,
+        choices=list(ExpansionDefinition),
+        default=ExpansionDefinition.SIX_ML,
+        metavar="|".join(definition.value for definition in ExpansionDefinition),
+        help="when growth counts as expansion (default: 6ml)",
+    )
+    parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from .head_ct import read_head_ct, read_mask
+    from .prediction import PredictionOptions, predict
+    from .prediction_folder import check_output_folder, write_prediction
+    from .report import new_figure, summary_rows
+
+    if arguments.onset_hours is not None and not 0 <= arguments.onset_hours <= 24 * 14:
+        raise InputError("The hours from onset must lie between 0 and 336.")
+    check_output_folder(arguments.output)
+    new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
+    options = PredictionOptions(
+        growth=find_package(arguments.growth, "growth"),
+        segmenter=find_segmenter(arguments.segmenter),
+        onset_hours=arguments.onset_hours,
+        expansion_definition=arguments.expansion_definition,
+        device=arguments.device,
+    )
+    with reporting(arguments.json_progress) as progress:
+        stages = Stages(progress)
+        with stages("read", 0.0):
+            scan = read_head_ct(arguments.input)
+            mask = None if arguments.mask is None else read_mask(arguments.mask, scan)
+        prediction = predict(scan, options, mask, stages)
+        progress("write", 0.8)
+        write_prediction(prediction, arguments.output)
+        progress("done", 1.0)
+    if not arguments.json_progress:
+        for warning in prediction.result["input"]["warnings"]:
+            print(f"Note: {warning}")
+        print_table(summary_rows(prediction.result))
+        print(f"Pictures and report: overlay.png and report.pdf in {arguments.output}")
+        print("Research use only.")
+    return 0
+
+
+def _add_segment(commands: Commands) -> None:
+    parser = commands.add_parser("segment", help="find the hematoma and write its mask")
+    add_scan(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MASK", help="mask file to write")
+    add_segmenter(parser)
+    add_device(parser)
+    parser.set_defaults(run=_segment)
+
+
+def _segment(arguments: argparse.Namespace) -> int:
+    from .brain import extract_brain
+    from .device import choose_device
+    from .head_ct import read_head_ct
+    from .measures import volume_ml
+    from .segmentation import segment
+    from .volume_files import write_volume
+
+    segmenter, device = find_segmenter(arguments.segmenter), choose_device(arguments.device)
+    with reporting() as progress:
+        stages = Stages(progress)
+        with stages("read", 0.0):
+            scan = read_head_ct(arguments.input)
+        with stages("brain", 0.3):
+            inside_skull = extract_brain(scan.image).mask
+        with stages("segmentation", 0.6):
+            mask = segment(scan.image, inside_skull, segmenter, device)
+        write_volume(scan.restore(mask), arguments.output)
+    for warning in scan.warnings:
+        print(f"Note: {warning}")
+    print(f"Hematoma: {volume_ml(mask):.1f} mL. Research use only.")
+    return 0
+
+
+def _add_measure(commands: Commands) -> None:
+    parser = commands.add_parser("measure", help="volumes and ABC/2 of a mask, as JSON")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="MASK", help="the hematoma's mask")
+    parser.set_defaults(run=_measure)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    from .head_ct import read_mask_file
+    from .measures import abc2, volume_ml
+
+    mask = read_mask_file(arguments.input)
+    estimate = abc2(mask)
+    measures = {
+        "research_use_only": True,
+        "volume_ml": volume_ml(mask),
+        "abc2_ml": estimate.volume_ml,
+        "abc2_simplified_ml": estimate.simplified_volume_ml,
+        "a_mm": estimate.a_mm,
+        "b_mm": estimate.b_mm,
+        "c_mm": estimate.c_mm,
+    }
+    print(json.dumps(measures, indent=2))
+    return 0
+
+
+def _add_models(commands: Commands) -> None:
+    parser = commands.add_parser("models", help="list, show, install and verify model packages")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="the models at hand").set_defaults(run=_list_models)
+    show = actions.add_parser("show", help="everything a model says about itself")
+    show.add_argument("name", metavar="NAME")
+    show.set_defaults(run=_show_model)
+    install = actions.add_parser("install", help="install a model package from a folder")
+    install.add_argument("path", type=Path, metavar="PATH")
+    install.set_defaults(run=_install_model)
+    actions.add_parser("verify", help="check every model's checksum").set_defaults(run=_verify_models)
+
+
+def _list_models(arguments: argparse.Namespace) -> int:
+    for package in available_packages():
+        if isinstance(package, ModelPackage):
+            description = package.description
+            print(f"{description.name} {description.version} ({description.task}): {description.trained_on}")
+        else:
+            print(f"damaged: {package}")
+    return 0
+
+
+def _show_model(arguments: argparse.Namespace) -> int:
+    package = locate_package(arguments.name)
+    print((package.folder / DESCRIPTION_FILE).read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _install_model(arguments: argparse.Namespace) -> int:
+    package = install_package(arguments.path)
+    print(f"Installed {package.description.name} {package.description.version}.")
+    return 0
+
+
+def _verify_models(arguments: argparse.Namespace) -> int:
+    """Loads every package, so that a weight that does not fit is found too; the first fault ends it."""
+    for package in available_packages():
+        if isinstance(package, ModelPackageError):
+            raise package
+        package.load()
+        print(f"{package.description.name} {package.description.version}: intact, sha256 {package.sha256}")
+    return 0

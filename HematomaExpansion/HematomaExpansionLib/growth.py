@@ -1,0 +1,212 @@
+"""Growth of a hematoma: baseline CT and mask -> displacement field -> predicted follow-up CT and mask.
+
+After Abramova 2024, sections 2.4 and 2.4.1: a U-Net gives a dense field, a spatial transformer warps the
+baseline with it. The field is a pull-back in mm, LPS: ``predicted(x) = baseline(x + u(x))``.
+
+Two additions. The network's output may be a velocity that is integrated by scaling and squaring, so that
+the displacement cannot fold. And the field is confined: it fades to zero at the inside of the skull and at
+the edge of the region, so a flow along it can carry no blood through bone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import DeviceError
+from .grid import Array, Grid, average_onto, bounding_box, image_on, resample
+from .model_package import ModelPackage
+
+if TYPE_CHECKING:
+    import torch
+
+GROWTH_MARGIN_MM = 25.0
+"""How far from the baseline hematoma growth is looked for."""
+
+INTEGRATION_STEPS = "integration_steps"
+"""Setting of a growth package: squarings in the integration of a velocity; 0 uses the field as it is."""
+
+# Over how many model voxels the field fades out toward bone and the region's edge.
+_FADE_VOXELS = 3
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A predicted growth, all three on the baseline scan's grid.
+
+    ``displacement`` is a vector image in mm, LPS; ``followup_ct`` in HU; ``followup_mask`` 0 or 1.
+    """
+
+    displacement: sitk.Image
+    followup_ct: sitk.Image
+    followup_mask: sitk.Image
+
+    def mapped(self, function: Callable[[sitk.Image], sitk.Image]) -> Growth:
+        """``function`` applied to each image."""
+        return Growth(function(self.displacement), function(self.followup_ct), function(self.followup_mask))
+
+
+def growth_region(hematoma: sitk.Image, spacing: tuple[float, float, float], patch: tuple[int, int, int]) -> Grid:
+    """Model grid around the hematoma with a margin, at least one patch large, along the scan's axes.
+
+    ``spacing`` in mm and ``patch`` in voxels, both (x, y, z); ``hematoma`` a mask that is not empty.
+    """
+    grid = Grid.of(hematoma)
+    first, size = bounding_box(sitk.GetArrayViewFromImage(hematoma) > 0)
+    center = first + (size - 1) / 2
+    wanted = size * np.array(grid.spacing) + 2 * GROWTH_MARGIN_MM
+    voxels = np.maximum(np.ceil(wanted / spacing), patch).astype(int)
+    direction = np.array(grid.direction).reshape(3, 3)
+    origin = grid.point(center) - direction @ (np.array(spacing) * (voxels - 1) / 2)
+    return Grid(
+        (int(voxels[0]), int(voxels[1]), int(voxels[2])),
+        spacing,
+        (float(origin[0]), float(origin[1]), float(origin[2])),
+        grid.direction,
+    )
+
+
+def scale_window(hu: Array, window_hu: tuple[float, float]) -> Array:
+    """HU to 0..1 over a window, clipped."""
+    low, high = window_hu
+    return np.clip((hu - low) / (high - low), 0.0, 1.0).astype(np.float32)
+
+
+def growth_channels(
+    ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, grid: Grid, window_hu: tuple[float, float]
+) -> Array:
+    """What the network sees, (3, z, y, x) on ``grid``: windowed CT, hematoma, and where a field may be.
+
+    The first two are the network's input; the third multiplies its output (see ``confine``).
+    """
+    inside = average_onto(inside_skull, grid)
+    brain = scale_window(average_onto(ct, grid, outside=-1024.0), window_hu) * inside
+    return np.stack([brain, average_onto(hematoma, grid), confinement_of(inside)])
+
+
+def confinement_of(inside: Array) -> Array:
+    """Factor from 1 deep inside the skull to 0 at bone, (z, y, x)."""
+    within = sitk.GetImageFromArray((inside > 0.5).astype(np.uint8))
+    distance = sitk.GetArrayFromImage(
+        sitk.SignedMaurerDistanceMap(within, insideIsPositive=True, squaredDistance=False)
+    )
+    return np.clip(distance / _FADE_VOXELS, 0.0, 1.0).astype(np.float32)
+
+
+def _edge_window(shape: tuple[int, ...]) -> Array:
+    """Factor from 1 within a region to 0 on its outermost voxels, (z, y, x)."""
+    ramps = [np.minimum(np.arange(n), np.arange(n)[::-1]) / _FADE_VOXELS for n in shape]
+    return np.clip(
+        np.minimum(np.minimum(ramps[0][:, None, None], ramps[1][None, :, None]), ramps[2][None, None, :]),
+        0,
+        1,
+    ).astype(np.float32)
+
+
+def confined_displacement(field: torch.Tensor, confinement: torch.Tensor, integration_steps: int) -> torch.Tensor:
+    """Displacement in voxels from a network's field, both (batch, 3, z, y, x), components in that order.
+
+    ``confinement`` (batch, 1, z, y, x) is multiplied onto the field before the integration: a flow that
+    stands still at bone cannot cross it, whereas scaling a displacement afterward could fold it.
+    """
+    import torch
+    from monai.networks.blocks import DVF2DDF
+
+    edge = torch.from_numpy(_edge_window(tuple(field.shape[2:]))).to(field)
+    field = field * confinement * edge
+    if integration_steps == 0:
+        return field
+    with _quiet_monai():
+        return DVF2DDF(num_steps=integration_steps)(field)
+
+
+def warp(image: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+    """Spatial transformer: ``image(x + displacement(x))``, linear; (batch, channel, z, y, x), in voxels."""
+    from monai.networks.blocks import Warp
+
+    with _quiet_monai():
+        return Warp()(image, displacement)
+
+
+@contextmanager
+def _quiet_monai() -> Iterator[None]:
+    """MONAI says at each use that its compiled warp is absent; torch's own is what is wanted here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="monai.networks.blocks.Warp")
+        yield
+
+
+def predict_growth(
+    ct: sitk.Image,
+    hematoma: sitk.Image,
+    inside_skull: sitk.Image,
+    package: ModelPackage,
+    device: torch.device,
+) -> Growth:
+    """Predicted growth of ``hematoma`` (0/1, not empty) in ``ct`` (HU); all on one orthogonal grid.
+
+    Raises:
+        ModelPackageError: the package's weights do not fit.
+        DeviceError: the GPU's memory does not suffice.
+    """
+    description = package.description
+    region = growth_region(hematoma, description.spacing_mm, description.patch_size)
+    channels = growth_channels(ct, hematoma, inside_skull, region, description.window_hu)
+    voxels = _network_displacement(channels, package, device)
+    displacement = resample(image_on(region, to_millimeters(voxels, region)), Grid.of(ct))
+    return Growth(displacement, warp_image(ct, displacement), warp_mask(hematoma, displacement))
+
+
+def _network_displacement(channels: Array, package: ModelPackage, device: torch.device) -> Array:
+    """Displacement in voxels (3, z, y, x), for the channels of ``growth_channels``."""
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    network = package.load().to(device)
+    inputs = torch.from_numpy(channels)[None].to(device)
+    x, y, z = package.description.patch_size
+    try:
+        with torch.inference_mode():
+            field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
+            steps = int(package.description.settings.get(INTEGRATION_STEPS, 0))
+            displacement = confined_displacement(field, inputs[:, 2:], steps)
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(
+            "The GPU has too little free memory for this prediction: choose --device cpu."
+        ) from error
+    return displacement[0].float().cpu().numpy()
+
+
+def to_millimeters(voxels: Array, grid: Grid) -> Array:
+    """Displacement (3, z, y, x) in voxels, components z, y, x, to (z, y, x, 3) in mm, LPS."""
+    return np.einsum("pc,czyx->zyxp", grid.axes, voxels[::-1]).astype(np.float32)
+
+
+def _as_transform(displacement: sitk.Image) -> sitk.DisplacementFieldTransform:
+    return sitk.DisplacementFieldTransform(sitk.Cast(displacement, sitk.sitkVectorFloat64))
+
+
+def warp_image(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """``image(x + u(x))`` on the image's own grid, linear; ``u`` in mm, LPS, identity where undefined."""
+    moved = sitk.Resample(image, image, _as_transform(displacement), sitk.sitkLinear, -1024.0)
+    return sitk.Cast(moved, image.GetPixelID())
+
+
+def warp_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """``mask(x + u(x))`` as 0 or 1: linear interpolation, the half-way surface."""
+    moved = sitk.Resample(
+        sitk.Cast(mask, sitk.sitkFloat32), mask, _as_transform(displacement), sitk.sitkLinear, 0.0
+    )
+    return sitk.Cast(moved >= 0.5, sitk.sitkUInt8)
+
+
+def smallest_jacobian(displacement: sitk.Image) -> float:
+    """Smallest Jacobian determinant of ``x + u(x)`` over the grid; above zero nothing is folded."""
+    determinant = sitk.DisplacementFieldJacobianDeterminant(sitk.Cast(displacement, sitk.sitkVectorFloat64))
+    return float(sitk.GetArrayViewFromImage(determinant).min())

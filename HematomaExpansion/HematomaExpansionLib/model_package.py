@@ -1,0 +1,274 @@
+"""Model packages: a folder with ``model.json`` (what the model is) and ``weights.safetensors``.
+
+Weights are safetensors only; no pickle is ever loaded, and a checksum that does not match is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import ModelPackageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DESCRIPTION_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+Task = Literal["segmentation", "growth"]
+
+# Far above any network here; a larger file is not one of our packages.
+_LARGEST_WEIGHTS_BYTES = 1 << 30
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What ``model.json`` says.
+
+    ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
+    scaled to 0 and 1; ``settings`` holds what a task needs beyond its network (see ``growth.py``).
+    """
+
+    name: str
+    version: str
+    task: Task
+    architecture: str
+    arguments: dict[str, Any]
+    spacing_mm: tuple[float, float, float]
+    patch_size: tuple[int, int, int]
+    window_hu: tuple[float, float]
+    trained_on: str
+    results: dict[str, Any]
+    license: str
+    intended_use: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A verified package on disk."""
+
+    folder: Path
+    description: ModelDescription
+    sha256: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, version, checksum and training data, as written into every result."""
+        return {
+            "name": self.description.name,
+            "version": self.description.version,
+            "sha256": self.sha256,
+            "trained_on": self.description.trained_on,
+        }
+
+    def load(self) -> nn.Module:
+        """The network with its weights, in evaluation mode, on the CPU, in single precision.
+
+        Raises:
+            ModelPackageError: the weights do not fit the network that the package describes.
+        """
+        import safetensors
+        from safetensors.torch import load_file
+
+        from .networks import build_network
+
+        network = build_network(self.description.architecture, self.description.arguments)
+        try:
+            weights = load_file(self.folder / WEIGHTS_FILE)
+            network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            raise ModelPackageError(
+                f"The weights of model {self.description.name!r} do not fit the network it describes: "
+                "install the package again."
+            ) from error
+        return network.eval()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def open_package(folder: Path) -> ModelPackage:
+    """Read and verify the package in ``folder``.
+
+    Raises:
+        ModelPackageError: a file is missing or no regular file, the description is not understood, or the
+            weights' checksum differs.
+    """
+    description_file, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
+    for path in (description_file, weights):
+        if path.is_symlink() or not path.is_file():
+            raise ModelPackageError(
+                f"The model {folder.name!r} has no {path.name}: a model package is a folder with "
+                f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}."
+            )
+    if weights.stat().st_size > _LARGEST_WEIGHTS_BYTES:
+        raise ModelPackageError(f"The weights of model {folder.name!r} are larger than 1 GiB: not accepted.")
+    description, expected = _parse(description_file)
+    actual = checksum(weights)
+    if actual != expected:
+        raise ModelPackageError(
+            f"The weights of model {description.name!r} are not those it was published with (the checksum "
+            "differs): install the package again from a source you trust."
+        )
+    return ModelPackage(folder, description, actual)
+
+
+def _parse(path: Path) -> tuple[ModelDescription, str]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        architecture = values["architecture"]
+        description = ModelDescription(
+            name=str(values["name"]),
+            version=str(values["version"]),
+            task=values["task"],
+            architecture=str(architecture["name"]),
+            arguments=dict(architecture["arguments"]),
+            spacing_mm=_triple(values["spacing_mm"], float),
+            patch_size=_triple(values["patch_size"], int),
+            window_hu=(float(values["window_hu"][0]), float(values["window_hu"][1])),
+            trained_on=str(values["trained_on"]),
+            results=dict(values["results"]),
+            license=str(values["license"]),
+            intended_use=str(values["intended_use"]),
+            settings=dict(values.get("settings", {})),
+        )
+        sha256 = str(values["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ModelPackageError(
+            f"The description of model {path.parent.name!r} cannot be understood: install the package again."
+        ) from error
+    plausible = (
+        _NAME.fullmatch(description.name)
+        and description.task in ("segmentation", "growth")
+        and all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
+        and all(8 <= size <= 512 for size in description.patch_size)
+        and description.window_hu[0] < description.window_hu[1]
+    )
+    if not plausible:
+        raise ModelPackageError(
+            f"The description of model {path.parent.name!r} holds values out of range: install the package again."
+        )
+    return description, sha256
+
+
+def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:
+    x, y, z = (kind(value) for value in values)
+    return x, y, z
+
+
+def write_package(folder: Path, description: ModelDescription, network: nn.Module) -> ModelPackage:
+    """Write ``network`` in half precision with its description; an existing package is replaced."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in network.state_dict().items()
+    }
+    save_file(half, folder / WEIGHTS_FILE)
+    values = asdict(description)
+    values["architecture"] = {"name": values.pop("architecture"), "arguments": values.pop("arguments")}
+    values["research_use_only"] = True
+    values["sha256"] = checksum(folder / WEIGHTS_FILE)
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    return open_package(folder)
+
+
+def shipped_models_folder() -> Path:
+    """The models that come with this software: beside the library in the source tree and in Slicer, inside
+    it where it was installed as a Python package."""
+    here = Path(__file__).parent
+    beside = here.parent / "Resources" / "Models"
+    return beside if beside.is_dir() else here / "Models"
+
+
+def installed_models_folder() -> Path:
+    """The user's own models; ``HEMATOMA_MODELS`` in the environment names another folder."""
+    chosen = os.environ.get("HEMATOMA_MODELS")
+    return Path(chosen) if chosen else Path.home() / ".hematoma-expansion" / "models"
+
+
+def available_packages() -> Iterator[ModelPackage | ModelPackageError]:
+    """Every package, the user's before the shipped ones; a damaged one appears as its error."""
+    for folder in (installed_models_folder(), shipped_models_folder()):
+        if folder.is_dir():
+            for entry in sorted(path for path in folder.iterdir() if (path / DESCRIPTION_FILE).exists()):
+                try:
+                    yield open_package(entry)
+                except ModelPackageError as error:
+                    yield error
+
+
+def find_package(name_or_path: str | None, task: Task) -> ModelPackage:
+    """The package of that name or folder; without a name, the shipped default of the task.
+
+    Raises:
+        ModelPackageError: there is none, it is damaged, or it is for another task.
+    """
+    package = (
+        open_package(shipped_models_folder() / f"{task}-compact")
+        if name_or_path is None
+        else locate_package(name_or_path)
+    )
+    if package.description.task != task:
+        raise ModelPackageError(
+            f"Model {package.description.name!r} is for {package.description.task}, not for {task}: "
+            "see `hematoma models list`."
+        )
+    return package
+
+
+def locate_package(name_or_path: str) -> ModelPackage:
+    """The package of that name (the user's before the shipped ones) or in that folder.
+
+    Raises:
+        ModelPackageError: there is none, or it is damaged.
+    """
+    if _NAME.fullmatch(name_or_path):
+        for folder in (installed_models_folder(), shipped_models_folder()):
+            if (folder / name_or_path / DESCRIPTION_FILE).exists():
+                return open_package(folder / name_or_path)
+    if Path(name_or_path).is_dir():
+        return open_package(Path(name_or_path))
+    raise ModelPackageError(
+        f"There is no model {Path(name_or_path).name!r}: `hematoma models list` names those installed."
+    )
+
+
+def install_package(source: Path) -> ModelPackage:
+    """Copy the package in folder ``source`` to the user's models, after verifying it and loading it once.
+
+    Raises:
+        ModelPackageError: the package is damaged, or one of that name is installed already.
+    """
+    if not source.is_dir():
+        raise ModelPackageError("The model to install is no folder: a model package is a folder with model.json.")
+    package = open_package(source)
+    package.load()
+    models = installed_models_folder()
+    target = models / package.description.name
+    if target.exists():
+        raise ModelPackageError(
+            f"A model {package.description.name!r} is installed already: remove its folder first."
+        )
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models) as scratch:
+        copy = Path(scratch) / "package"
+        copy.mkdir()
+        for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+            shutil.copyfile(source / name, copy / name)
+        open_package(copy)
+        copy.rename(target)
+    return open_package(target)

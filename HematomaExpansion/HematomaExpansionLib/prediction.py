@@ -1,0 +1,151 @@
+"""The one pipeline: head CT -> brain -> hematoma -> growth -> measures.
+
+``predict`` is used alike by the command line, by Slicer and by other Python programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import SimpleITK as sitk
+
+from . import __version__
+from .brain import extract_brain
+from .device import choose_device
+from .errors import InputError
+from .grid import Grid
+from .growth import Growth, predict_growth
+from .head_ct import HeadCT
+from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
+from .model_package import ModelPackage
+from .progress import Stages
+from .segmentation import USER_MASK, identity_of_segmenter, segment
+
+NO_HEMATOMA = "No hematoma was found in this scan, so there is no growth to predict."
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What the user may choose. ``segmenter`` None means the threshold method, which needs no weights."""
+
+    growth: ModelPackage
+    segmenter: ModelPackage | None
+    onset_hours: float | None = None
+    expansion_definition: ExpansionDefinition = ExpansionDefinition.SIX_ML
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction; every image lies on the baseline scan's own grid.
+
+    ``baseline_ct`` is in HU, ``baseline_mask`` 0 or 1. ``growth`` is None where no hematoma was found.
+    ``resampled``: the scan was tilted or uneven, and its grid is that of ``baseline_ct``, not the file's.
+    ``result`` is what ``prediction.json`` holds.
+    """
+
+    baseline_ct: sitk.Image
+    baseline_mask: sitk.Image
+    growth: Growth | None
+    resampled: bool
+    result: dict[str, Any]
+
+
+def predict(
+    scan: HeadCT,
+    options: PredictionOptions,
+    hematoma: sitk.Image | None = None,
+    stages: Stages | None = None,
+) -> Prediction:
+    """Predict the follow-up hematoma.
+
+    Args:
+        scan: the baseline CT.
+        options: models, device and definitions.
+        hematoma: the user's own mask (0/1) on the grid of ``scan.image``, used as it is.
+        stages: told of each stage as it begins; its clock is in the result.
+
+    Raises:
+        HematomaError: a sentence for the user (see ``errors.py``).
+    """
+    stages = stages or Stages()
+    device = choose_device(options.device)
+    warnings = list(scan.warnings)
+    with stages("brain", 0.15):
+        inside_skull = extract_brain(scan.image).mask
+    with stages("segmentation", 0.3):
+        if hematoma is None:
+            hematoma = segment(scan.image, inside_skull, options.segmenter, device)
+            segmenter = identity_of_segmenter(options.segmenter)
+        else:
+            _check_inside(hematoma, inside_skull)
+            segmenter = USER_MASK
+    growth = None
+    with stages("growth", 0.5):
+        if volume_ml(hematoma) > 0:
+            growth = predict_growth(scan.image, hematoma, inside_skull, options.growth, device)
+        else:
+            warnings.append(NO_HEMATOMA)
+    return Prediction(
+        baseline_ct=scan.restore(scan.image),
+        baseline_mask=scan.restore(hematoma),
+        growth=None if growth is None else growth.mapped(scan.restore),
+        resampled=scan.resampled,
+        result={
+            "research_use_only": True,
+            "software": {"name": "HematomaExpansion", "version": __version__},
+            "input": _describe_input(scan, options, warnings),
+            **_describe_volumes(hematoma, growth, options.expansion_definition),
+            "risk": None,
+            "markers": None,
+            "models": {"segmentation": segmenter, "growth": options.growth.identity},
+            "timing_s": stages.timing,
+            "device": str(device),
+        },
+    )
+
+
+def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str]) -> dict[str, Any]:
+    stored = Grid.of(scan.restore(scan.image))
+    return {
+        "size": list(stored.size),
+        "spacing_mm": list(stored.spacing),
+        "onset_hours": options.onset_hours,
+        "warnings": warnings,
+    }
+
+
+def _describe_volumes(
+    hematoma: sitk.Image, growth: Growth | None, definition: ExpansionDefinition
+) -> dict[str, dict[str, Any] | None]:
+    baseline_ml, estimate = volume_ml(hematoma), abc2(hematoma)
+    baseline = {
+        "volume_ml": baseline_ml,
+        "abc2_ml": estimate.volume_ml,
+        "abc2_simplified_ml": estimate.simplified_volume_ml,
+        "a_mm": estimate.a_mm,
+        "b_mm": estimate.b_mm,
+        "c_mm": estimate.c_mm,
+    }
+    if growth is None:
+        return {"baseline": baseline, "followup": None, "growth": None}
+    followup_ml = volume_ml(growth.followup_mask)
+    followup = {
+        "volume_ml": followup_ml,
+        "abc2_ml": abc2(growth.followup_mask).volume_ml,
+        "volume_ml_low": None,
+        "volume_ml_high": None,
+    }
+    measures = measure_growth(baseline_ml, followup_ml, definition)
+    return {"baseline": baseline, "followup": followup, "growth": asdict(measures)}
+
+
+def _check_inside(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
+    whole = volume_ml(hematoma)
+    inside = volume_ml(sitk.And(hematoma, inside_skull))
+    if inside < 0.5 * whole:
+        raise InputError(
+            f"Only {inside:.1f} of the mask's {whole:.1f} mL lie inside the skull: check that the mask belongs "
+            "to this scan and marks the hematoma."
+        )

@@ -1,0 +1,206 @@
+"""What a person looks at: the picture of the slices with both outlines, and the report of one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import MissingLibraryError
+from .grid import Array, Grid, bounding_box
+from .prediction import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
+WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
+BASELINE_COLOR, FOLLOWUP_COLOR = "#ffd21f", "#ff4d5e"
+_MOST_SLICES = 12
+_COLUMNS = 4
+
+
+def new_figure(width: float, height: float, face: str) -> Figure:
+    """A figure of that size in inches that needs no screen.
+
+    Raises:
+        MissingLibraryError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingLibraryError("Pictures and reports need matplotlib: run `pip install matplotlib`.") from error
+    figure = Figure(figsize=(width, height), facecolor=face)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The result as the rows of a table, (label, value), for terminal and report alike."""
+    baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
+    rows = [("Hematoma now", "none found" if growth is None else f"{baseline['volume_ml']:.1f} mL")]
+    if growth is not None:
+        low, high = followup["volume_ml_low"], followup["volume_ml_high"]
+        interval = "" if low is None else f" ({low:.0f}–{high:.0f})"
+        detectable = "" if growth["detectable"] else ", below what repeated measurement can tell apart"
+        rows += [
+            ("Hematoma predicted", f"{followup['volume_ml']:.1f} mL{interval}"),
+            ("Growth", f"{growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %){detectable}"),
+            ("Expansion", f"{'YES' if growth['expansion'] else 'no'} ({growth['definition']})"),
+            (
+                "ABC/2 now",
+                f"{baseline['abc2_ml']:.1f} mL ({baseline['a_mm']:.0f} × {baseline['b_mm']:.0f} × "
+                f"{baseline['c_mm']:.0f} mm; simplified {baseline['abc2_simplified_ml']:.1f} mL)",
+            ),
+            ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
+        ]
+    for task, model in result["models"].items():
+        rows.append((f"Model, {task}", " ".join(filter(None, (model["name"], model["version"])))))
+        if model["trained_on"] is not None:
+            rows.append(("  trained on", model["trained_on"]))
+    return rows
+
+
+def write_overlay(prediction: Prediction, path: Path) -> None:
+    """Picture of the slices through the hematoma in a brain window with both outlines and a legend.
+
+    Slices are shown as radiologists view them: the patient's right on the left side of the picture.
+    """
+    slices = _chosen_slices(prediction)
+    columns = min(_COLUMNS, len(slices))
+    rows = -(-len(slices) // columns)
+    width = max(9.0, 3.2 * columns)
+    height = rows * 1.03 * width / columns * _shape_of_a_slice(prediction, slices) + 1.2
+    figure = new_figure(width, height, "black")
+    _draw_montage(figure, prediction, slices, bottom=0.5 / height, top=1 - 0.7 / height, left=0.01, right=0.99)
+    figure.suptitle(_title(prediction.result), color="white", fontsize=17, y=1 - 0.2 / height)
+    figure.text(0.98, 0.2 / height, RESEARCH_USE, color="#bbbbbb", ha="right", va="center", fontsize=10)
+    _draw_legend(figure, prediction, 0.02, 0.2 / height)
+    figure.savefig(path, dpi=100)
+
+
+def write_report(prediction: Prediction, path: Path) -> None:
+    """One page (A4): the table, the warnings, the picture."""
+    figure = new_figure(8.27, 11.69, "white")
+    figure.text(0.08, 0.945, "Predicted hematoma expansion", fontsize=20, weight="bold")
+    figure.text(0.08, 0.922, RESEARCH_USE, fontsize=11, color="#b00020", weight="bold")
+    y = 0.895
+    for label, value in summary_rows(prediction.result):
+        text = fill(value, 78)
+        figure.text(0.08, y, label, fontsize=9.5, va="top", color="#555555")
+        figure.text(0.27, y, text, fontsize=9.5, va="top")
+        y -= 0.0165 * (1 + text.count("\n")) + 0.003
+    for warning in prediction.result["input"]["warnings"]:
+        text = fill("Note: " + warning, 95)
+        figure.text(0.08, y, text, fontsize=9, va="top", color="#8a5a00")
+        y -= 0.0155 * (1 + text.count("\n")) + 0.003
+    _draw_legend(figure, prediction, 0.08, y - 0.025)
+    slices = _chosen_slices(prediction)
+    _draw_montage(figure, prediction, slices, bottom=0.05, top=y - 0.045, left=0.08, right=0.92)
+    software = prediction.result["software"]
+    figure.text(0.08, 0.025, f"{software['name']} {software['version']}", fontsize=8, color="#777777")
+    figure.savefig(path, metadata={"CreationDate": None})
+
+
+def _title(result: dict[str, Any]) -> str:
+    now = f"{result['baseline']['volume_ml']:.1f} mL"
+    if result["followup"] is None:
+        return "No hematoma found"
+    return f"Hematoma {now}  →  predicted {result['followup']['volume_ml']:.1f} mL"
+
+
+def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
+    """Up to twelve axial slices as (CT, baseline mask, follow-up mask), top of the head last.
+
+    Those through the hematoma; evenly through the head where there is none.
+    """
+    ct, baseline = _axial(prediction.baseline_ct), _axial(prediction.baseline_mask)
+    followup = baseline if prediction.growth is None else _axial(prediction.growth.followup_mask)
+    either = (baseline > 0) | (followup > 0)
+    shown = np.flatnonzero(either.any(axis=(1, 2))) if either.any() else np.arange(len(ct))
+    if len(shown) > _MOST_SLICES:
+        shown = shown[np.round(np.linspace(0, len(shown) - 1, _MOST_SLICES)).astype(int)]
+    return [(ct[k], baseline[k], followup[k]) for k in shown]
+
+
+def _axial(image: sitk.Image) -> Array:
+    """Array (z, y, x) with axes toward superior, posterior and left, whatever the stored order."""
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+
+
+def _draw_montage(
+    figure: Figure,
+    prediction: Prediction,
+    slices: list[tuple[Array, Array, Array]],
+    *,
+    bottom: float,
+    top: float,
+    left: float,
+    right: float,
+) -> None:
+    columns = min(_COLUMNS, len(slices))
+    rows = -(-len(slices) // columns)
+    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    view = _head_box(slices)
+    page_width, page_height = figure.get_size_inches()
+    cell_width = (right - left) / columns * page_width / page_height
+    row_height = 1.03 * cell_width * _shape_of_a_slice(prediction, slices)
+    bottom = max(bottom, top - rows * row_height)  # rows lie close, however few there are
+    cells = figure.add_gridspec(
+        rows, columns, bottom=bottom, top=top, left=left, right=right, wspace=0.02, hspace=0.02
+    )
+    for number, (ct, baseline, followup) in enumerate(slices):
+        axes = figure.add_subplot(cells[divmod(number, columns)], anchor="N")
+        _draw_slice(axes, ct[view], spacing[1] / spacing[0])
+        _outline(axes, baseline[view], BASELINE_COLOR, 2.2)
+        if prediction.growth is not None:
+            _outline(axes, followup[view], FOLLOWUP_COLOR, 1.2)
+
+
+def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> None:
+    from matplotlib.lines import Line2D
+
+    if prediction.growth is None:
+        return
+    lines = {"hematoma now": BASELINE_COLOR, "predicted follow-up": FOLLOWUP_COLOR}
+    figure.legend(
+        handles=[Line2D([], [], color=color, lw=2.5, label=label) for label, color in lines.items()],
+        loc="center left",
+        bbox_to_anchor=(x, y),
+        borderaxespad=0,
+        ncols=2,
+        fontsize=9,
+        facecolor="#222222",
+        edgecolor="none",
+        labelcolor="white",
+    )
+
+
+def _shape_of_a_slice(prediction: Prediction, slices: list[tuple[Array, Array, Array]]) -> float:
+    """Height over width in mm of the part that is shown."""
+    rows, columns = slices[0][0][_head_box(slices)].shape
+    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    return float(rows * spacing[1] / (columns * spacing[0]))
+
+
+def _head_box(slices: list[tuple[Array, Array, Array]]) -> tuple[slice, slice]:
+    """The part of the slices, (y, x), that holds the head."""
+    first, size = bounding_box(np.stack([ct > -300 for ct, _, _ in slices]))
+    return slice(int(first[1]), int(first[1] + size[1])), slice(int(first[0]), int(first[0] + size[0]))
+
+
+def _draw_slice(axes: Axes, ct: Array, aspect: float) -> None:
+    low = WINDOW_LEVEL - WINDOW_WIDTH / 2
+    axes.imshow(ct, cmap="gray", vmin=low, vmax=low + WINDOW_WIDTH, aspect=aspect, interpolation="bilinear")
+    axes.text(0.02, 0.5, "R", transform=axes.transAxes, color="#bbbbbb", fontsize=9)
+    axes.set_axis_off()
+
+
+def _outline(axes: Axes, mask: Array, color: str, width: float) -> None:
+    if mask.any() and not mask.all():
+        axes.contour(mask.astype(float), levels=[0.5], colors=[color], linewidths=width)

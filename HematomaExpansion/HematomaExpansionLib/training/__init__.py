@@ -1,0 +1,1 @@
+"""Training and evaluation of the models, on any cohort that lies on disk in the project's layout."""

@@ -1,0 +1,105 @@
+"""A cohort on disk: one folder per case with baseline and follow-up, CT and mask."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..brain import extract_brain
+from ..errors import InputError
+from ..grid import resample
+from ..head_ct import mask_on_scan, read_head_ct, read_mask
+
+Sample = TypeVar("Sample")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case in memory, all on the baseline scan's grid: CTs in HU, masks 0/1, LPS.
+
+    Axes are in the order nearest LPS, whatever the order on disk.
+    """
+
+    name: str
+    baseline: sitk.Image
+    baseline_mask: sitk.Image
+    followup: sitk.Image
+    followup_mask: sitk.Image
+    inside_skull: sitk.Image
+
+
+def case_folders(cohort: Path) -> list[Path]:
+    """The cases of a cohort in the order of their names.
+
+    Raises:
+        InputError: the folder holds no case.
+    """
+    folders = sorted(folder.parent for folder in cohort.glob("*/baseline.nii.gz"))
+    if not folders:
+        raise InputError(
+            "The cohort holds no case: it should have one folder per case with baseline.nii.gz, "
+            "baseline-mask.nii.gz, followup.nii.gz and followup-mask.nii.gz."
+        )
+    return folders
+
+
+def read_case(folder: Path) -> Case:
+    """Read one case whose follow-up is registered to its baseline; find the inside of its skull."""
+    baseline = read_head_ct(folder / "baseline.nii.gz")
+    followup = read_head_ct(folder / "followup.nii.gz")
+    return Case(
+        name=folder.name,
+        baseline=baseline.image,
+        baseline_mask=read_mask(folder / "baseline-mask.nii.gz", baseline),
+        followup=resample(followup.image, baseline.grid, outside=-1024.0),
+        followup_mask=mask_on_scan(sitk.ReadImage(str(folder / "followup-mask.nii.gz")), baseline),
+        inside_skull=extract_brain(baseline.image).mask,
+    )
+
+
+def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -> tuple[list[Path], list[Path]]:
+    """Training and validation cases, at least one of each; a case is never on both sides."""
+    order = np.random.default_rng(seed).permutation(len(folders))
+    count = min(max(1, round(validation_share * len(folders))), len(folders) - 1)
+    if count < 1:
+        raise InputError("Training needs at least two cases: one to learn from, one to validate on.")
+    return [folders[i] for i in sorted(order[count:])], [folders[i] for i in sorted(order[:count])]
+
+
+def describe_cohort(cohort: Path, training: int, validation: int, seed: int) -> str:
+    """One sentence on what a model was trained on, for its package."""
+    sources = {str(read_description(folder).get("source", "unknown source")) for folder in case_folders(cohort)}
+    kind = (
+        "simulated patients, no real ones"
+        if sources == {"simulated"}
+        else f"patients ({', '.join(sorted(sources))})"
+    )
+    return f"{training} {kind}; {validation} more chose the weights (training seed {seed})"
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """``case.json`` of a case; empty where it has none."""
+    path = folder / "case.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def prepare_all(prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str) -> list[Sample]:
+    """``prepare`` applied to each case folder, on all cores, with a progress bar, in the given order."""
+    from tqdm import tqdm
+
+    workers = min(len(folders), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))
+
+
+def _one_thread() -> None:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

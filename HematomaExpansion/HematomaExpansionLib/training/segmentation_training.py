@@ -1,0 +1,113 @@
+"""Training of the segmentation network (after Abramova 2021), in its compact form.
+
+Baseline and follow-up scans are both learned from. Half of the patches are centered in a hematoma, half
+elsewhere in the brain. Loss: Dice plus cross-entropy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import Dataset
+from monai.losses import DiceCELoss
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    SpatialPadd,
+)
+from torch import Tensor, nn
+
+from ..grid import Array, average_onto
+from ..model_package import ModelDescription, ModelPackage, write_package
+from ..networks import build_network
+from ..segmentation import brain_region, segmentation_channels
+from .cohort import case_folders, describe_cohort, prepare_all, read_case, split_by_case
+from .fitting import Batch, FitOptions, fit
+
+SPACING_MM = (1.5, 1.5, 2.5)
+PATCH = (64, 64, 32)
+WINDOW_HU = (0.0, 100.0)
+_KEYS = ("ct", "mask")
+
+
+def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
+    """A case's two scans on the model grid: windowed CT and mask, each (1, z, y, x) in half precision."""
+    case = read_case(folder)
+    grid = brain_region(case.inside_skull, SPACING_MM)
+    return [
+        {
+            "ct": segmentation_channels(ct, case.inside_skull, grid, WINDOW_HU).astype(np.float16),
+            "mask": (average_onto(mask, grid)[None] >= 0.5).astype(np.uint8),
+        }
+        for ct, mask in ((case.baseline, case.baseline_mask), (case.followup, case.followup_mask))
+    ]
+
+
+def patch_transform(seed: int, *, vary: bool) -> Compose:
+    """A patch at random; with ``vary`` mirrored, and varied in brightness, contrast, noise and sharpness."""
+    variations = [
+        *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
+        RandScaleIntensityd("ct", factors=0.1, prob=0.5),
+        RandShiftIntensityd("ct", offsets=0.04, prob=0.5),
+        RandGaussianNoised("ct", prob=0.5, std=0.03),
+        RandGaussianSmoothd("ct", prob=0.2, sigma_x=(0.3, 0.8), sigma_y=(0.3, 0.8), sigma_z=(0.3, 0.8)),
+    ]
+    return Compose(
+        [
+            EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
+            SpatialPadd(_KEYS, PATCH[::-1]),
+            RandCropByPosNegLabeld(_KEYS, "mask", PATCH[::-1], pos=1, neg=1, num_samples=2, image_key="ct"),
+            *(variations if vary else []),
+        ]
+    ).set_random_state(seed)
+
+
+def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Dice plus cross-entropy of the mask."""
+    logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
+    with torch.autocast(logits.device.type, enabled=False):
+        return {"dice_ce": DiceCELoss(sigmoid=True, batch=True)(logits, batch["mask"])}
+
+
+def train_segmentation(
+    cohort: Path, package: Path, channels: tuple[int, ...], options: FitOptions
+) -> ModelPackage:
+    """Train on a cohort and write the package; checkpoints and log lie in ``package/training``."""
+    training, validation = split_by_case(case_folders(cohort), 0.2, options.seed)
+    scans = prepare_all(prepare_segmentation_samples, [*training, *validation], "Preparing cases")
+    learned = [scan for case in scans[: len(training)] for scan in case]
+    unseen = [scan for case in scans[len(training) :] for scan in case]
+    arguments = {"channels": list(channels)}
+    torch.manual_seed(options.seed)
+    network = build_network("segmentation-unet", arguments)
+    results = fit(
+        network,
+        segmentation_loss,
+        Dataset(learned, patch_transform(options.seed, vary=True)),
+        Dataset(unseen, patch_transform(options.seed, vary=False)),
+        options,
+        package / "training",
+    )
+    description = ModelDescription(
+        name=package.name,
+        version="1",
+        task="segmentation",
+        architecture="segmentation-unet",
+        arguments=arguments,
+        spacing_mm=SPACING_MM,
+        patch_size=PATCH,
+        window_hu=WINDOW_HU,
+        trained_on=describe_cohort(cohort, len(training), len(validation), options.seed),
+        results=results,
+        license="Apache-2.0",
+        intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
+    )
+    return write_package(package, description, network)

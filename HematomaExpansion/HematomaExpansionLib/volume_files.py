@@ -1,0 +1,84 @@
+"""Reading and writing image files: what can be said of a file before anything is known of its content."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from .errors import InputError
+
+MAX_SIZE = (1024, 1024, 1200)
+_FILE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' own messages, which name files and header values, off the terminal."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def read_volume(path: Path, what: str) -> sitk.Image:
+    """The image in a NIfTI, NRRD, MHA or MHD file, its size checked before its voxels are loaded.
+
+    ``what`` names it in the sentences: "scan" or "mask".
+
+    Raises:
+        InputError: there is no such file, it is damaged, of another kind, or far too large.
+    """
+    if not path.exists():
+        raise InputError(f"The {what} does not exist. Check the path.")
+    if path.is_dir() or not path.name.lower().endswith(_FILE_SUFFIXES):
+        kinds = "NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file"
+        raise InputError(
+            f"The {what} is of an unknown format. Give {'a DICOM folder or ' * (what == 'scan')}a {kinds}."
+        )
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with quiet_libraries():
+            reader.ReadImageInformation()
+            check_size(reader.GetSize())
+            return reader.Execute()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise InputError(
+                f"The {what}'s axes are not at right angles, which NIfTI cannot hold reliably. "
+                "Give the DICOM folder, or save it as NRRD."
+            ) from None
+        raise InputError(f"The {what} cannot be read; the file is damaged or cut off. Export it again.") from None
+
+
+def write_volume(image: sitk.Image, path: Path) -> None:
+    """Write an image in the format that the file's name asks for.
+
+    Raises:
+        InputError: the format is unknown, or the place cannot be written.
+    """
+    if not path.name.lower().endswith(_FILE_SUFFIXES):
+        raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha. Name the file so.")
+    try:
+        with quiet_libraries():
+            sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError:
+        raise InputError("The output cannot be written there. Choose another place.") from None
+
+
+def check_size(size: Sequence[int]) -> None:
+    """Refuse what is far larger than any head CT, before memory is taken for it."""
+    if math.prod(size) > math.prod(MAX_SIZE) or max(size) > 4 * max(MAX_SIZE):
+        raise InputError(
+            f"The scan has {' × '.join(str(n) for n in size)} voxels, far more than a head CT. "
+            "Choose the series of the head."
+        )

@@ -1,0 +1,1 @@
+"""Synthetic training cases: simulated patients. Research software, not for clinical use."""

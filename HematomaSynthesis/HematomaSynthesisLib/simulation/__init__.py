@@ -1,0 +1,1 @@
+"""Simulated patients with an intracerebral hematoma that grows; start reading at ``patient.py``."""

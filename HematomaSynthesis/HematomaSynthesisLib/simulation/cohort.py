@@ -1,0 +1,75 @@
+"""A cohort of simulated patients on disk, in the layout that training reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
+
+from .anatomy import Anatomy, anatomy_from_scan
+from .patient import SimulatedPatient, SimulationOptions, simulate_patient
+
+if TYPE_CHECKING:
+    from HematomaExpansionLib.head_ct import HeadCT
+
+# Set once in each worker process: a real scan's anatomy is too large to send with every patient.
+_anatomy: Anatomy | None = None
+
+
+def write_case(patient: SimulatedPatient, folder: Path) -> None:
+    """Write one case; the folder appears whole or not at all."""
+    unfinished = folder.with_name(f".unfinished-{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    images = {
+        "baseline": patient.baseline,
+        "baseline-mask": patient.baseline_mask,
+        "followup": patient.followup,
+        "followup-mask": patient.followup_mask,
+    }
+    for name, image in images.items():
+        sitk.WriteImage(image, unfinished / f"{name}.nii.gz", useCompression=True, compressionLevel=1)
+    (unfinished / "case.json").write_text(json.dumps(patient.description, indent=2) + "\n", encoding="utf-8")
+    unfinished.rename(folder)
+
+
+def simulate_cohort(
+    output: Path, count: int, seed: int, options: SimulationOptions, scan: HeadCT | None = None, jobs: int = 0
+) -> Iterator[Path]:
+    """Simulate patients 1 to ``count`` on all cores (or ``jobs``) and yield each case's folder when it is there.
+
+    Cases already in ``output`` are kept as they are. With ``scan`` the bleeds lie in that real head.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    folders = {number: output / f"simulated-{seed}-{number:04d}" for number in range(1, count + 1)}
+    missing = [number for number, folder in folders.items() if not folder.exists()]
+    yield from (folder for folder in folders.values() if folder.exists())
+    workers = max(1, min(jobs or os.cpu_count() or 1, len(missing)))
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(scan,)
+    ) as pool:
+        simulate = partial(_simulate_case, seed, options)
+        for done in as_completed([pool.submit(simulate, number, folders[number]) for number in missing]):
+            yield done.result()
+
+
+def _start_worker(scan: HeadCT | None) -> None:
+    import torch
+
+    global _anatomy  # noqa: PLW0603
+    torch.set_num_threads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    _anatomy = None if scan is None else anatomy_from_scan(scan)
+
+
+def _simulate_case(seed: int, options: SimulationOptions, number: int, folder: Path) -> Path:
+    write_case(simulate_patient(seed, number, options, _anatomy), folder)
+    return folder

@@ -1,0 +1,51 @@
+"""Makes the project's packages importable for the tests, as Slicer does with its modules' folders, and
+simulates the patients that several tests share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+for _folder in ("HematomaExpansion", "HematomaSynthesis", "Testing"):
+    sys.path.insert(0, str(_REPOSITORY / _folder))
+
+if TYPE_CHECKING:
+    from HematomaSynthesisLib.simulation.patient import SimulatedPatient
+
+REAL_HEAD_CT = _REPOSITORY.parent / "shared" / "data" / "real-head-ct"
+
+
+@pytest.fixture(autouse=True)
+def no_models_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever models are installed on this machine, tests see the shipped ones."""
+    monkeypatch.setenv("HEMATOMA_MODELS", str(tmp_path / "installed-models"))
+
+
+@pytest.fixture(scope="session")
+def patient() -> SimulatedPatient:
+    """A simulated patient whose hematoma is of middling size, at a coarse matrix."""
+    from HematomaSynthesisLib.simulation.patient import SimulationOptions, simulate_patient
+
+    return simulate_patient(7, 3, SimulationOptions(matrix=192))
+
+
+@pytest.fixture(scope="session")
+def case_folder(patient: SimulatedPatient, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That patient on disk, in the layout of a cohort."""
+    from HematomaSynthesisLib.simulation.cohort import write_case
+
+    folder = tmp_path_factory.mktemp("cohort") / "patient"
+    write_case(patient, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_head_ct() -> Path:
+    """The real head CT, where it is at hand."""
+    if not REAL_HEAD_CT.is_dir():
+        pytest.skip("the real head CT is not on this machine")
+    return REAL_HEAD_CT

@@ -1,0 +1,51 @@
+"""A Python environment of the project's own for the demo and the tests, made on first use.
+
+Needs nothing but Python 3.11 or newer and a network package index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+TESTING = Path(__file__).resolve().parent
+REPOSITORY = TESTING.parent
+_ENVIRONMENT = TESTING / ".environment"
+_SOURCES = ("HematomaExpansion", "HematomaSynthesis")
+
+
+def python_with_requirements() -> Path:
+    """The environment's Python, after installing what ``requirements.txt`` pins if it is not yet there."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
+    requirements = TESTING / "requirements.txt"
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    python = _ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = _ENVIRONMENT / "installed"
+    if not (stamp.is_file() and stamp.read_text() == wanted and python.exists()):
+        print(f"Installing the pinned libraries into {_ENVIRONMENT.name} (once, some minutes) …", flush=True)
+        venv.create(_ENVIRONMENT, clear=True, with_pip=True)
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+        if subprocess.run([str(python), *install], check=False).returncode != 0:
+            sys.exit("The libraries could not be installed: see pip's message above.")
+        stamp.write_text(wanted)
+    return python
+
+
+def variables() -> dict[str, str]:
+    """Environment variables under which the project's packages are found, with no need to install them."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(REPOSITORY / source) for source in _SOURCES),
+        "PYTHONUTF8": "1",
+    }
+
+
+def run(*arguments: str) -> int:
+    """Run the environment's Python in the repository; returns the exit status."""
+    command = [str(python_with_requirements()), *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=variables(), check=False).returncode

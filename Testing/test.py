@@ -1,0 +1,29 @@
+"""Formatting, lint, types and tests: ``python3 Testing/test.py [--slow] [pytest arguments]``."""
+
+from __future__ import annotations
+
+import sys
+
+from environment import run
+
+
+def main(arguments: list[str]) -> int:
+    """Run every check; the first that fails ends it."""
+    slow = "--slow" in arguments
+    chosen = [argument for argument in arguments if argument != "--slow"]
+    checks = (
+        ("-m", "ruff", "format", "--check", "."),
+        ("-m", "ruff", "check", "."),
+        ("-m", "mypy"),
+        ("-m", "pytest", *([] if slow else ["-m", "not slow"]), *chosen),
+    )
+    for check in checks:
+        print("›", " ".join(check[1:]), flush=True)
+        status = run(*check)
+        if status != 0:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,210 @@
+"""Growth: a known displacement moves blood where it should, and never folds or leaves the skull."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from HematomaExpansionLib.grid import Grid, image_on
+from HematomaExpansionLib.growth import (
+    INTEGRATION_STEPS,
+    confined_displacement,
+    growth_channels,
+    growth_region,
+    predict_growth,
+    smallest_jacobian,
+    warp,
+    warp_image,
+    warp_mask,
+)
+from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.model_package import ModelDescription, ModelPackage, write_package
+from HematomaExpansionLib.networks import build_network, displacement_unet, segmentation_unet
+from torch import nn
+
+OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix()
+STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
+PERMUTED_FLIP = (0.0, -1.0, 0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0)
+
+
+def sphere(grid: Grid, center: np.ndarray, radius: float) -> sitk.Image:
+    """Mask of a ball in LPS mm on a grid."""
+    points = sitk.GetArrayFromImage(
+        sitk.PhysicalPointSource(
+            sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
+        )
+    )
+    return image_on(grid, (np.linalg.norm(points - center, axis=-1) <= radius).astype(np.uint8))
+
+
+def scaling_field(grid: Grid, center: np.ndarray, factor: float) -> sitk.Image:
+    """Pull-back that enlarges everything about ``center`` by ``factor``: u(x) = (1/factor - 1)(x - center)."""
+    points = sitk.GetArrayFromImage(
+        sitk.PhysicalPointSource(
+            sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
+        )
+    )
+    return image_on(grid, (1 / factor - 1) * (points - center))
+
+
+@pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE, PERMUTED_FLIP], ids=["straight", "oblique", "permuted"])
+def test_a_known_field_enlarges_a_sphere_as_it_should(direction: tuple[float, ...]) -> None:
+    grid = Grid((80, 80, 40), (1.0, 1.0, 2.0), (-40.0, 10, 3), direction)
+    center = grid.point((39.8, 39.3, 19.6))
+    before = sphere(grid, center, 14.0)
+    after = warp_mask(before, scaling_field(grid, center, 1.3))
+    expected = sphere(grid, center, 14.0 * 1.3)
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(after, expected)
+    assert overlap.GetDiceCoefficient() > 0.98
+    assert volume_ml(after) == pytest.approx(volume_ml(expected), rel=0.02)
+
+
+def test_warped_ct_takes_its_values_from_where_the_field_points() -> None:
+    grid = Grid((20, 20, 20), (2.0, 1.0, 3.0), (0.0, 0, 0), OBLIQUE)
+    ramp = image_on(grid, np.broadcast_to(np.arange(20, dtype=np.float32), grid.shape).copy())
+    one_step_along_x = image_on(grid, np.tile(grid.axes[:, 0], (*grid.shape, 1)))
+    moved = sitk.GetArrayFromImage(warp_image(ramp, one_step_along_x))
+    np.testing.assert_allclose(moved[5:15, 5:15, 5:15], sitk.GetArrayFromImage(ramp)[5:15, 5:15, 6:16], atol=1e-4)
+
+
+def test_smallest_jacobian_sees_shrinking_and_folding() -> None:
+    grid = Grid((20, 20, 20), (1.0, 1.0, 2.0), (0.0, 0, 0), STRAIGHT)
+    center = grid.point((9.5, 9.5, 9.5))
+    assert smallest_jacobian(scaling_field(grid, center, 1.25)) == pytest.approx(0.8**3, rel=0.01)
+    assert smallest_jacobian(scaling_field(grid, center, -1.0)) < 0
+
+
+def rough_velocity(shape: tuple[int, int, int], size: float) -> torch.Tensor:
+    """A random field of neighboring values that all but contradict each other."""
+    torch.manual_seed(3)
+    coarse = torch.randn(1, 3, *(n // 4 for n in shape)) * size
+    return nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)
+
+
+def test_an_integrated_velocity_does_not_fold_where_a_plain_field_does() -> None:
+    shape = (32, 32, 32)
+    velocity, everywhere = rough_velocity(shape, 3.0), torch.ones(1, 1, *shape)
+    grid = Grid(shape, (2.0, 2.0, 2.0), (0.0, 0, 0), STRAIGHT)
+
+    def folds(steps: int) -> float:
+        displacement = confined_displacement(velocity, everywhere, steps)[0].numpy()
+        return smallest_jacobian(image_on(grid, np.moveaxis(displacement[::-1], 0, -1) * 2.0))
+
+    assert folds(0) < 0
+    assert folds(7) > 0
+
+
+def test_a_confined_flow_carries_nothing_out_of_the_skull() -> None:
+    shape = (32, 32, 32)
+    velocity = torch.zeros(1, 3, *shape)
+    velocity[:, 2] = -6.0  # pulls from smaller x: everything drifts toward larger x
+    confinement = torch.zeros(1, 1, *shape)
+    confinement[..., :20] = 1.0
+    blood = torch.zeros(1, 1, *shape)
+    blood[..., 10:22, 10:22, 8:16] = 1.0
+    moved = warp(blood, confined_displacement(velocity, confinement, 6))
+    assert moved[..., 16:20].sum() > 100, "the blood should have moved toward the wall"
+    assert float(moved[..., 20:].max()) < 1e-5
+
+
+def test_the_region_covers_the_hematoma_with_its_margin() -> None:
+    grid = Grid((100, 100, 30), (0.9, 0.9, 5.0), (-40.0, -40, 0), OBLIQUE)
+    hematoma = sphere(grid, grid.point((60, 40, 14)), 20.0)
+    region = growth_region(hematoma, (2.0, 2.0, 2.0), (16, 16, 16))
+    center = region.point((np.array(region.size) - 1) / 2)
+    assert np.linalg.norm(center - grid.point((60, 40, 14))) < 3.0
+    for extent in np.array(region.size) * 2.0:
+        assert 2 * (20 + 25) - 6 <= extent <= 2 * (20 + 25) + 8
+    assert growth_region(hematoma, (2.0, 2.0, 2.0), (64, 48, 56)).size == (64, 48, 56)
+
+
+class OutwardFlow(nn.Module):
+    """Stands in for a trained network: blood flows out along every axis from the region's center."""
+
+    def __init__(self, speed: float = 0.25) -> None:
+        super().__init__()
+        self.speed = nn.Parameter(torch.tensor(speed))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        axes = [torch.arange(n, device=x.device, dtype=x.dtype) - (n - 1) / 2 for n in x.shape[2:]]
+        return -self.speed * torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, -1, -1, -1)
+
+
+@pytest.fixture
+def outward_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelPackage:
+    monkeypatch.setitem(
+        __import__("HematomaExpansionLib.networks").networks.ARCHITECTURES, "outward-flow", OutwardFlow
+    )
+    description = ModelDescription(
+        name="outward",
+        version="1",
+        task="growth",
+        architecture="outward-flow",
+        arguments={},
+        spacing_mm=(2.0, 2.0, 2.0),
+        patch_size=(48, 48, 48),
+        window_hu=(0.0, 100.0),
+        trained_on="nothing: a test",
+        results={},
+        license="Apache-2.0",
+        intended_use="test",
+        settings={INTEGRATION_STEPS: 6},
+    )
+    return write_package(tmp_path / "outward", description, OutwardFlow())
+
+
+@pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE], ids=["straight", "oblique"])
+def test_predicted_growth_is_the_networks_flow_on_the_scans_own_grid(
+    direction: tuple[float, ...], outward_package: ModelPackage
+) -> None:
+    grid = Grid((128, 128, 30), (0.9, 0.9, 5.0), (-55.0, -60, -70), direction)
+    center = grid.point((63, 63, 14))
+    hematoma, skull = sphere(grid, center, 12.0), sphere(grid, center, 50.0)
+    ct = image_on(grid, np.full(grid.shape, 30.0, np.float32))
+    growth = predict_growth(ct, hematoma, skull, outward_package, torch.device("cpu"))
+    # v = -s·(x - c) for unit time is the pull-back x -> c + (x - c)·exp(-s): radii grow by exp(0.25).
+    assert volume_ml(growth.followup_mask) == pytest.approx(4 / 3 * np.pi * 12**3 * np.exp(0.75) / 1000, rel=0.06)
+    assert Grid.of(growth.followup_mask) == Grid.of(growth.displacement) == Grid.of(growth.followup_ct) == grid
+    assert smallest_jacobian(growth.displacement) > 0
+    index = (75, 63, 14)
+    expected = (np.exp(-0.25) - 1) * (grid.point(index) - center)
+    np.testing.assert_allclose(growth.displacement.GetPixel(*index), expected, atol=0.3)
+
+
+def test_channels_are_windowed_and_confined() -> None:
+    grid = Grid((64, 64, 30), (2.0, 2.0, 4.0), (0.0, 0, 0), STRAIGHT)
+    center = grid.point((32, 32, 15))
+    skull = sphere(grid, center, 40.0)
+    ct = image_on(grid, np.where(sitk.GetArrayFromImage(skull) > 0, 50.0, 900.0).astype(np.float32))
+    region = growth_region(sphere(grid, center, 10.0), (2.0, 2.0, 2.0), (48, 48, 48))
+    brain, mask, confinement = growth_channels(ct, sphere(grid, center, 10.0), skull, region, (0.0, 100.0))
+    middle = tuple(n // 2 for n in brain.shape)
+    assert brain[middle] == pytest.approx(0.5, abs=0.02)
+    assert mask[middle] == pytest.approx(1.0)
+    assert confinement[middle] == 1.0
+    assert brain[0, 0, 0] == confinement[0, 0, 0] == 0.0
+
+
+def test_the_published_network_has_its_published_size() -> None:
+    assert sum(parameter.numel() for parameter in displacement_unet().parameters()) == 22_395_651
+
+
+def test_an_untrained_growth_network_all_but_stands_still() -> None:
+    torch.manual_seed(0)
+    field = displacement_unet((4, 8))(torch.rand(1, 2, 16, 16, 16))
+    assert field.shape == (1, 3, 16, 16, 16)
+    assert float(field.detach().abs().max()) < 0.05
+
+
+def test_the_segmentation_network_has_squeeze_and_excitation_at_every_level() -> None:
+    from monai.networks.blocks import ChannelSELayer
+
+    network = segmentation_unet((8, 16, 32))
+    assert sum(isinstance(module, ChannelSELayer) for module in network.modules()) == 5
+    assert network(torch.rand(2, 1, 16, 16, 8)).shape == (2, 1, 16, 16, 8)
+
+
+def test_networks_are_built_by_name() -> None:
+    assert build_network("displacement-unet", {"channels": [4, 8]}) is not None

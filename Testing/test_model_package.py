@@ -1,0 +1,161 @@
+"""Model packages: what is damaged, foreign or dangerous is refused with a sentence."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from HematomaExpansionLib.errors import ModelPackageError
+from HematomaExpansionLib.model_package import (
+    ModelDescription,
+    ModelPackage,
+    available_packages,
+    find_package,
+    install_package,
+    open_package,
+    shipped_models_folder,
+    write_package,
+)
+from HematomaExpansionLib.networks import build_network
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> ModelPackage:
+    description = ModelDescription(
+        name="small",
+        version="3",
+        task="growth",
+        architecture="displacement-unet",
+        arguments={"channels": [4, 8]},
+        spacing_mm=(2.0, 2.0, 2.5),
+        patch_size=(32, 32, 16),
+        window_hu=(0.0, 100.0),
+        trained_on="nothing: a test",
+        results={"validation_loss": 0.5},
+        license="Apache-2.0",
+        intended_use="test",
+        settings={"integration_steps": 6},
+    )
+    torch.manual_seed(1)
+    return write_package(tmp_path / "small", description, build_network("displacement-unet", {"channels": [4, 8]}))
+
+
+@pytest.fixture(autouse=True)
+def own_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEMATOMA_MODELS", str(tmp_path / "installed"))
+    return tmp_path / "installed"
+
+
+def test_what_is_written_is_read_again(package: ModelPackage) -> None:
+    again = open_package(package.folder)
+    assert again == package
+    assert json.loads((package.folder / "model.json").read_text())["research_use_only"] is True
+    torch.manual_seed(1)
+    original = build_network("displacement-unet", {"channels": [4, 8]})
+    for name, tensor in again.load().state_dict().items():
+        torch.testing.assert_close(tensor, original.state_dict()[name], atol=1e-3, rtol=1e-2)
+        assert not tensor.is_floating_point() or tensor.dtype == torch.float32
+
+
+def test_a_changed_weight_is_refused(package: ModelPackage) -> None:
+    weights = package.folder / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelPackageError, match="checksum"):
+        open_package(package.folder)
+
+
+def described(package: ModelPackage, change: Callable[[dict[str, Any]], object]) -> Path:
+    file = package.folder / "model.json"
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+    return package.folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.pop("sha256"),
+        lambda v: v.update(spacing_mm=[2, 2]),
+        lambda v: v.update(patch_size=["a", 1, 2]),
+        lambda v: v.update(architecture="unet"),
+        lambda v: v.update(name="../../elsewhere"),
+        lambda v: v.update(task="surprise"),
+        lambda v: v.update(patch_size=[100000, 100000, 100000]),
+        lambda v: v.update(spacing_mm=[0, 2, 2]),
+    ],
+)
+def test_a_description_that_cannot_be_trusted_is_refused(
+    package: ModelPackage, change: Callable[[dict[str, Any]], object]
+) -> None:
+    with pytest.raises(ModelPackageError, match="install the package again"):
+        open_package(described(package, change))
+
+
+def test_no_json_no_file_and_no_link_is_accepted(package: ModelPackage, tmp_path: Path) -> None:
+    (package.folder / "model.json").write_text("not json")
+    with pytest.raises(ModelPackageError, match="cannot be understood"):
+        open_package(package.folder)
+    with pytest.raises(ModelPackageError, match=r"has no model\.json"):
+        open_package(tmp_path)
+    weights = package.folder / "weights.safetensors"
+    shutil.move(weights, tmp_path / "elsewhere")
+    weights.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelPackageError, match=r"has no weights|has no model|cannot"):
+        open_package(package.folder)
+
+
+def test_weights_of_another_network_are_refused(package: ModelPackage) -> None:
+    folder = described(package, lambda v: v["architecture"]["arguments"].update(channels=[4, 16]))
+    with pytest.raises(ModelPackageError, match="do not fit"):
+        open_package(folder).load()
+    folder = described(package, lambda v: v["architecture"].update(name="os.system"))
+    with pytest.raises(ModelPackageError, match="does not know"):
+        open_package(folder).load()
+
+
+def test_a_pickle_under_a_safe_name_is_refused(package: ModelPackage) -> None:
+    import hashlib
+
+    weights = package.folder / "weights.safetensors"
+    torch.save({"weight": torch.zeros(2)}, weights)
+    described(package, lambda v: v.update(sha256=hashlib.sha256(weights.read_bytes()).hexdigest()))
+    with pytest.raises(ModelPackageError, match="do not fit"):
+        open_package(package.folder).load()
+
+
+def test_an_installed_model_is_found_by_name(package: ModelPackage, own_models_folder: Path) -> None:
+    with pytest.raises(ModelPackageError, match="no model 'small'"):
+        find_package("small", "growth")
+    install_package(package.folder)
+    assert find_package("small", "growth").folder == own_models_folder / "small"
+    assert [path.name for path in own_models_folder.iterdir()] == ["small"]
+    with pytest.raises(ModelPackageError, match="already"):
+        install_package(package.folder)
+    with pytest.raises(ModelPackageError, match="for growth, not for segmentation"):
+        find_package("small", "segmentation")
+    assert find_package(str(package.folder), "growth").sha256 == package.sha256
+
+
+def test_a_damaged_package_does_not_hide_the_others(package: ModelPackage, own_models_folder: Path) -> None:
+    install_package(package.folder)
+    shutil.copytree(own_models_folder / "small", own_models_folder / "damaged")
+    (own_models_folder / "damaged" / "model.json").write_text("{}")
+    found = [entry for entry in available_packages() if isinstance(entry, ModelPackage)]
+    assert "small" in [entry.description.name for entry in found]
+    assert sum(isinstance(entry, ModelPackageError) for entry in available_packages()) == 1
+
+
+@pytest.mark.parametrize("task", ["segmentation", "growth"])
+def test_the_shipped_packages_are_whole_small_and_say_what_they_are(task: str) -> None:
+    package = find_package(None, task)  # type: ignore[arg-type]
+    package.load()
+    assert package.folder.parent == shipped_models_folder()
+    assert (package.folder / "weights.safetensors").stat().st_size <= 12e6
+    assert "simulated" in package.description.trained_on
+    assert "Not for diagnosis" in package.description.intended_use

@@ -1,0 +1,72 @@
+"""The house itself: what the extension installs, what the engine may import, and which way arrows point."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MODULES = ("HematomaExpansion", "HematomaSynthesis")
+ENGINE = REPOSITORY / "HematomaExpansion" / "HematomaExpansionLib"
+
+
+def imported_names(file: Path) -> set[str]:
+    """Top-level names of everything a file imports, at whatever depth of it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("file", sorted(ENGINE.rglob("*.py")), ids=lambda file: file.name)
+def test_the_engine_imports_nothing_of_slicer_and_no_pickle(file: Path) -> None:
+    forbidden = {
+        "slicer",
+        "qt",
+        "ctk",
+        "vtk",
+        "pickle",
+        "HematomaSynthesisLib",
+        "socket",
+        "urllib",
+        "requests",
+    }
+    assert not imported_names(file) & forbidden
+
+
+def test_the_engine_runs_without_slicer_ever_being_imported() -> None:
+    code = (
+        "import sys, HematomaExpansionLib.commands, HematomaExpansionLib.prediction;"
+        "import HematomaExpansionLib.networks;"
+        "print(sorted({'slicer', 'qt', 'ctk', 'vtk'} & set(sys.modules)))"
+    )
+    environment = {"PYTHONPATH": str(ENGINE.parent)}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert printed.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_cmake_lists_every_file_that_is_to_be_installed(module: str) -> None:
+    folder = REPOSITORY / module
+    listed = set(re.findall(r"^\s+(\S+\.\w+)$", (folder / "CMakeLists.txt").read_text(), re.MULTILINE))
+    files = [*folder.glob("*.py"), *folder.glob("*Lib/**/*.py"), *folder.glob("Scripts/*.py")]
+    files += [file for file in folder.glob("Resources/**/*") if file.is_file() and "training" not in file.parts]
+    assert listed == {file.relative_to(folder).as_posix() for file in files}
+
+
+def test_the_requirements_pin_every_library_of_the_project() -> None:
+    pinned = (REPOSITORY / "Testing" / "requirements.txt").read_text().lower()
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    lists = re.findall(r'^    "([\w-]+)>=', project, re.MULTILINE)
+    lists += re.findall(r'^(?:report|sim|train) = \["([\w-]+)>=', project, re.MULTILINE)
+    assert len(lists) >= 11
+    for library in lists:
+        assert re.search(rf"^{library.lower()}==\d", pinned, re.MULTILINE), library

@@ -1,0 +1,45 @@
+"""What counts as a hematoma among what is dense."""
+
+import numpy as np
+import SimpleITK as sitk
+from HematomaExpansionLib.grid import Grid, image_on
+from HematomaExpansionLib.segmentation import keep_hematomas, segment_by_threshold
+from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions
+
+GRID = head_grid((1.0, 1.0, 4.0))
+POINTS = positions(GRID)
+DEPTH = 1 - np.linalg.norm(POINTS / BRAIN_SEMI_AXES, axis=-1)
+BRAIN = image_on(GRID, (DEPTH >= 0).astype(np.uint8))
+
+
+def ball(center: tuple[float, float, float], radius: float) -> np.ndarray:
+    return np.linalg.norm(POINTS - center, axis=-1) <= radius
+
+
+def kept(mask: np.ndarray) -> np.ndarray:
+    return sitk.GetArrayFromImage(keep_hematomas(image_on(GRID, mask.astype(np.uint8)), BRAIN)) > 0
+
+
+def test_a_layer_on_the_skull_and_specks_are_no_hematoma() -> None:
+    sinus = (DEPTH >= 0) & (DEPTH < 0.08) & (POINTS[..., 1] > 40) & (np.abs(POINTS[..., 2]) < 20)
+    speck = ball((-20.0, 0.0, 0.0), 4.0)
+    deep = ball((25.0, 10.0, 5.0), 12.0)
+    assert sinus.sum() * GRID.voxel_volume_ml > 5
+    np.testing.assert_array_equal(kept(sinus | speck | deep), deep)
+    assert not kept(sinus).any()
+    assert not kept(np.zeros_like(sinus)).any()
+
+
+def test_a_lobar_hematoma_that_reaches_the_skull_is_kept() -> None:
+    lobar = ball((50.0, 0.0, 0.0), 16.0) & (DEPTH >= 0)
+    np.testing.assert_array_equal(kept(lobar), lobar)
+
+
+def test_the_threshold_method_measures_a_ball_of_blood() -> None:
+    found = segment_by_threshold(sitk.Cast(head_image(GRID, sphere_mm=18.0), sitk.sitkFloat32), BRAIN)
+    assert Grid.of(found) == GRID
+    true = ball((0.0, 0.0, 0.0), 18.0)
+    mask = sitk.GetArrayFromImage(found) > 0
+    assert 2 * (mask & true).sum() / (mask.sum() + true.sum()) > 0.93
+    nothing = segment_by_threshold(sitk.Cast(head_image(GRID), sitk.sitkFloat32), BRAIN)
+    assert not sitk.GetArrayFromImage(nothing).any()
