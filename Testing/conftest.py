@@ -28,9 +28,10 @@ def no_models_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.fixture(scope="session")
 def patient() -> SimulatedPatient:
     """A simulated patient whose hematoma is of middling size, at a coarse matrix."""
-    from HematomaSynthesisLib.simulation.patient import SimulationOptions, simulate_patient
+    from HematomaSynthesisLib.simulation.causal_model import SimulationOptions
+    from HematomaSynthesisLib.simulation.patient import simulate_patient
 
-    return simulate_patient(7, 3, SimulationOptions(matrix=192))
+    return simulate_patient(7, 5, SimulationOptions(matrix=192, slice_mm=5.0))
 
 
 @pytest.fixture(scope="session")

@@ -191,6 +191,16 @@ def test_the_published_network_has_its_published_size() -> None:
     assert sum(parameter.numel() for parameter in displacement_unet().parameters()) == 22_395_651
 
 
+def test_the_affine_rival_gives_one_matrix_for_all_voxels() -> None:
+    network = build_network("affine-regressor", {"channels": [4, 8]})
+    assert network(torch.rand(1, 2, 16, 16, 16)).abs().max().item() == 0.0, "untrained, it stands still"
+    with torch.no_grad():
+        network.head.bias.copy_(torch.tensor([0.0, 0, 0, 1.5, 0, 0, 0, 0, 0, 0, 8.0, 0]))
+    field = network(torch.rand(1, 2, 16, 16, 16))
+    assert torch.allclose(field[:, 0], torch.tensor(1.5)), "all along z alike"
+    assert torch.allclose(field[:, 2, 0, 0], torch.arange(16.0) - 7.5), "along x in proportion to x"
+
+
 def test_an_untrained_growth_network_all_but_stands_still() -> None:
     torch.manual_seed(0)
     field = displacement_unet((4, 8))(torch.rand(1, 2, 16, 16, 16))

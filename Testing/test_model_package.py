@@ -88,6 +88,8 @@ def described(package: ModelPackage, change: Callable[[dict[str, Any]], object])
         lambda v: v.update(task="surprise"),
         lambda v: v.update(patch_size=[100000, 100000, 100000]),
         lambda v: v.update(spacing_mm=[0, 2, 2]),
+        lambda v: v.update(settings={"volume_range": {"low": [0, 1]}}),
+        lambda v: v.update(settings={"volume_range": {"low": [0, 1, "x"], "high": [0, 0, 0]}}),
     ],
 )
 def test_a_description_that_cannot_be_trusted_is_refused(

@@ -17,8 +17,7 @@ import torch
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import smallest_jacobian, warp_mask
-from HematomaExpansionLib.measures import volume_ml
-from HematomaExpansionLib.training.evaluation import dice
+from HematomaExpansionLib.measures import dice, volume_ml
 
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
@@ -163,14 +162,14 @@ def test_the_stored_order_of_the_axes_changes_nothing(
 def healthy_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated head without a bleed."""
     from HematomaSynthesisLib.simulation.anatomy import icbm_anatomy
-    from HematomaSynthesisLib.simulation.patient import SimulationOptions, draw_parameters
-    from HematomaSynthesisLib.simulation.scanner import acquire, scan_grid
+    from HematomaSynthesisLib.simulation.causal_model import SimulationOptions, draw_parameters
+    from HematomaSynthesisLib.simulation.scanner import acquire
 
     random = np.random.default_rng(5)
-    scanner = draw_parameters(random, SimulationOptions(matrix=192)).scanner
+    scanner = draw_parameters(random, SimulationOptions(matrix=192, slice_mm=5.0)).scanner
     head = icbm_anatomy(random)
     path = tmp_path_factory.mktemp("healthy") / "scan.mha"
-    sitk.WriteImage(acquire(head.ct, scan_grid(Grid.of(head.ct), scanner), scanner, random), str(path))
+    sitk.WriteImage(acquire(head.ct, scanner, random), str(path))
     return path
 
 

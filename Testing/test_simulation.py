@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,32 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.grid import Grid, resample
+from HematomaExpansionLib.grid import Grid, image_on, resample
 from HematomaExpansionLib.growth import warp_image
 from HematomaExpansionLib.head_ct import read_head_ct
-from HematomaExpansionLib.measures import volume_ml
-from HematomaExpansionLib.training.evaluation import dice
-from HematomaSynthesisLib.simulation.anatomy import Anatomy, anatomy_from_scan, icbm_anatomy
-from HematomaSynthesisLib.simulation.bleeding import BleedingParameters, Hematoma, make_hematoma, paint
+from HematomaExpansionLib.measures import dice, volume_ml
+from HematomaSynthesisLib.simulation.anatomy import Anatomy, anatomy_from_scan, crop, icbm_anatomy
+from HematomaSynthesisLib.simulation.bleeding import (
+    BleedingParameters,
+    Hematoma,
+    make_hematoma,
+    paint,
+    paint_ventricles,
+)
+from HematomaSynthesisLib.simulation.causal_model import (
+    SIGNS,
+    PatientParameters,
+    SimulationOptions,
+    draw_parameters,
+)
+from HematomaSynthesisLib.simulation.cohort import write_case
 from HematomaSynthesisLib.simulation.growth import GrowthParameters, grow
-from HematomaSynthesisLib.simulation.patient import SimulationOptions, draw_parameters, simulate_patient
+from HematomaSynthesisLib.simulation.patient import simulate_patient
+from HematomaSynthesisLib.simulation.scanner import ScannerParameters, acquire, acquire_mask, scan_grid
+from scipy.ndimage import label
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
 
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
@@ -31,11 +49,19 @@ BLEED = BleedingParameters(
     lobes=1,
     hu=62.0,
     texture_hu=3.0,
-    pocket_mm=6.0,
-    pocket_hu=40.0,
+    hypodense_hu=40.0,
+    swirl_mm=6.0,
+    pocket_mm=0.0,
+    black_hole_mm=0.0,
     decoy_mm=0.0,
+    blend_share=0.0,
+    fluid_share=0.0,
+    part_drop_hu=20.0,
+    satellites=0,
+    scatter=0.2,
     edema_mm=2.0,
 )
+GROWTH = GrowthParameters(9.0, base=0.1, concentration=3.0, unevenness=0.2)
 
 
 def array(image: sitk.Image) -> np.ndarray:
@@ -84,11 +110,42 @@ def test_the_bleed_is_dense_with_a_pocket_at_its_bleeding_edge(anatomy: Anatomy,
     assert values[along > 0.7 * along.max()].mean() < values[along < 0.3 * along.min()].mean() - 6
 
 
+def test_signs_are_painted_where_they_belong(anatomy: Anatomy) -> None:
+    def made(**signs: float) -> tuple[Hematoma, np.ndarray, np.ndarray, np.ndarray]:
+        plain = replace(BLEED, swirl_mm=0.0, texture_hu=1.0, edema_mm=0.0)
+        bleed = make_hematoma(anatomy, replace(plain, **signs), np.random.default_rng(12))
+        level = array(bleed.level)
+        grid = Grid.of(bleed.level)
+        indices = np.argwhere(level > 0)[:, ::-1]
+        offsets = indices * grid.spacing + np.array(grid.origin) - bleed.center
+        return bleed, level, array(bleed.hu)[level > 0], offsets
+
+    _, _, even, _ = made()
+    assert np.ptp(np.percentile(even, (2, 98))) < 6
+    bleed, _, blend, offsets = made(blend_share=0.3)
+    low = blend < 52
+    assert low.mean() == pytest.approx(0.3, abs=0.03)
+    assert np.median(blend[~low]) - np.median(blend[low]) > 18
+    along = offsets @ bleed.bleeding_direction
+    assert along[low].mean() > along[~low].mean() + 5
+    _, _, fluid, offsets = made(fluid_share=0.4)
+    assert offsets[fluid < 52][:, 1].max() < offsets[fluid >= 52][:, 1].min() + 1.01, "the border is horizontal"
+    _, level, hole, _ = made(black_hole_mm=4.0)
+    assert (hole < 62 - 28).sum() > 30, "more than 28 HU below its surroundings"
+    assert level[level > 0][hole < 62 - 28].min() > 1.0, "enclosed"
+    _, level, _, _ = made(satellites=4)
+    labels, count = label(level > 0)
+    sizes = np.sort(np.bincount(labels.ravel())[1:])[::-1]
+    assert 3 <= count <= 5
+    assert (sizes[1:] <= 4 / 3 * np.pi * 5**3).all(), "at most 10 mm across"
+    assert (level > 0).sum() * 0.001 == pytest.approx(15.0, rel=0.02), "satellites count in the volume"
+
+
 @pytest.mark.parametrize("growth_ml", [9.0, -1.0])
 def test_growth_hits_its_volume_without_folding_and_stays_inside(
     growth_ml: float, anatomy: Anatomy, hematoma: Hematoma
 ) -> None:
-    growth = grow(anatomy, hematoma, GrowthParameters(growth_ml, base=0.1, concentration=3.0))
+    growth = grow(anatomy, hematoma, replace(GROWTH, growth_ml=growth_ml), np.random.default_rng(3))
     assert growth.smallest_jacobian > 0
     grid = Grid.of(anatomy.ct)
     field = resample(growth.displacement, grid)
@@ -101,7 +158,7 @@ def test_growth_hits_its_volume_without_folding_and_stays_inside(
 
 
 def test_growth_is_strongest_toward_the_bleeding_edge(anatomy: Anatomy, hematoma: Hematoma) -> None:
-    growth = grow(anatomy, hematoma, GrowthParameters(8.0, base=0.1, concentration=3.0))
+    growth = grow(anatomy, hematoma, replace(GROWTH, growth_ml=8.0), np.random.default_rng(3))
     grid = Grid.of(anatomy.ct)
     level = resample(hematoma.level, grid, outside=-60.0)
     new = (array(warp_image(level, resample(growth.displacement, grid))) > 0) & (array(level) <= 0)
@@ -109,16 +166,115 @@ def test_growth_is_strongest_toward_the_bleeding_edge(anatomy: Anatomy, hematoma
     assert (offsets @ hematoma.bleeding_direction > 0).mean() > 0.7
 
 
-def test_the_drawn_cohort_has_the_literatures_proportions() -> None:
-    drawn = [draw_parameters(np.random.default_rng([1, k]), SimulationOptions()) for k in range(600)]
+def test_csf_gives_way_more_than_tissue(anatomy: Anatomy) -> None:
+    bleed = make_hematoma(anatomy, replace(BLEED, site="deep"), np.random.default_rng(12))
+    growth = grow(anatomy, bleed, replace(GROWTH, growth_ml=12.0, base=1.0), np.random.default_rng(3))
+    grid = Grid.of(growth.displacement)
+    field = sitk.Cast(growth.displacement, sitk.sitkVectorFloat64)
+    squeezed = array(sitk.DisplacementFieldJacobianDeterminant(field)) - 1
+    level = array(resample(bleed.level, grid, outside=-60.0))
+    inside, tissue = crop(anatomy, grid)
+    near = (level < -6) & (level > -25) & (inside > 0.95)
+    in_csf, in_tissue = (np.average(squeezed, weights=near * share) for share in (inside - tissue, tissue))
+    assert in_csf > 0.01
+    assert in_csf > in_tissue + 0.005
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[PatientParameters]:
+    return [draw_parameters(np.random.default_rng([1, k]), SimulationOptions()) for k in range(4000)]
+
+
+def expanded(drawn: list[PatientParameters]) -> np.ndarray:
+    return np.array([p.growth.growth_ml > min(6.0, 0.33 * p.bleeding.volume_ml) for p in drawn])
+
+
+def test_the_drawn_cohort_has_the_literatures_proportions(drawn: list[PatientParameters]) -> None:
     volumes = np.array([p.bleeding.volume_ml for p in drawn])
     growth = np.array([p.growth.growth_ml for p in drawn])
-    assert 9 < np.median(volumes) < 13
-    assert 0.28 < ((growth > 6) | (growth > 0.33 * volumes)).mean() < 0.40
-    still = growth[(growth <= 6) & (growth <= 0.33 * volumes)]
-    assert abs(still.mean()) < 0.3
+    grown = expanded(drawn)
+    assert np.quantile(volumes, (0.25, 0.5, 0.75)) == pytest.approx((5.6, 10.7, 18.7), rel=0.15)
+    assert 0.30 < grown.mean() < 0.36
+    assert 8 < growth[grown].mean() < 16
+    assert abs(growth[~grown].mean()) < 0.3
+    assert growth[~grown].std() < 1.5
     sites = [p.bleeding.site for p in drawn]
-    assert 0.5 < sites.count("deep") / 600 < 0.7
+    assert 0.55 < sites.count("deep") / len(sites) < 0.65
+    assert 0.35 < np.mean([p.ventricular.baseline for p in drawn]) < 0.42
+
+
+@pytest.mark.parametrize("sign", list(SIGNS))
+def test_signs_have_the_prevalence_and_odds_ratio_of_the_literature(
+    sign: str, drawn: list[PatientParameters]
+) -> None:
+    prevalence, odds_ratio = SIGNS[sign]
+    there, grown = np.array([p.signs[sign] for p in drawn]), expanded(drawn)
+    cells = [np.count_nonzero(a & b) for a in (there, ~there) for b in (grown, ~grown)]
+    assert there.mean() == pytest.approx(prevalence, abs=0.03)
+    assert cells[0] * cells[3] / (cells[1] * cells[2]) == pytest.approx(odds_ratio, rel=0.3)
+
+
+def test_who_reads_all_the_true_signs_does_not_know_the_answer(drawn: list[PatientParameters]) -> None:
+    seen = np.array(
+        [
+            [
+                *p.signs.values(),
+                p.bleeding.swirl_mm / p.bleeding.radius_mm,
+                p.bleeding.satellites,
+                p.bleeding.irregularity,
+                p.bleeding.texture_hu,
+                p.bleeding.hypodense_hu if p.signs["hypodensity"] or p.signs["swirl"] else 60.0,
+                np.log(p.bleeding.volume_ml),
+                p.onset_hours,
+            ]
+            for p in drawn
+        ]
+    )
+    reader = HistGradientBoostingClassifier(max_depth=3, max_iter=60, random_state=0)
+    probability = cross_val_predict(reader, seen, expanded(drawn), cv=5, method="predict_proba")[:, 1]
+    assert 0.8 < roc_auc_score(expanded(drawn), probability) < 0.9
+
+
+def test_early_scans_expand_more(drawn: list[PatientParameters]) -> None:
+    early = np.array([p.onset_hours < 2.5 for p in drawn])
+    grown = expanded(drawn)
+    assert grown[early].mean() > grown[~early].mean() + 0.05
+
+
+@pytest.mark.parametrize("tilt", [0.0, 17.0])
+def test_the_scanner_keeps_places_and_volumes(tilt: float) -> None:
+    head = Grid((120, 130, 110), (1.0, 1.0, 1.0), (-60.0, -40.0, -50.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    z, y, x = np.ogrid[:110, :130, :120]
+    center = np.array([10.0, 30.0, 5.0])
+    distance = np.sqrt((x - 60 - center[0]) ** 2 + (y - 40 - center[1]) ** 2 + (z - 50 - center[2]) ** 2)
+    level = image_on(head, (15 - distance).astype(np.float32))
+    ct = image_on(head, np.where(distance < 15, 60.0, 30.0).astype(np.float32))
+    parameters = ScannerParameters(
+        matrix=128, pixel_mm=1.1, slice_mm=5.0, tilt_degrees=tilt, noise_hu=4.0, noise_width_mm=0.5
+    )
+    mask, scan = acquire_mask(level, parameters), acquire(ct, parameters, np.random.default_rng(1))
+    assert Grid.of(mask).is_same(Grid.of(scan))
+    assert Grid.of(scan) == scan_grid(head, parameters)
+    assert volume_ml(mask) == pytest.approx(4 / 3 * np.pi * 15**3 / 1000, rel=0.03)
+    found = Grid.of(mask).point(np.argwhere(array(mask) > 0)[:, ::-1].mean(axis=0))
+    np.testing.assert_allclose(found, center, atol=0.6)
+    normal = np.array(scan.GetDirection()).reshape(3, 3)[:, 2]
+    assert np.degrees(np.arccos(normal[2])) == pytest.approx(tilt, abs=1e-6)
+    within = np.argwhere(array(mask) > 0)[:, ::-1]
+    assert array(scan)[array(mask) > 0].mean() == pytest.approx(60.0, abs=3.0)
+    assert len(within) > 100
+
+
+def test_ventricles_fill_from_their_dependent_part(anatomy: Anatomy) -> None:
+    assert anatomy.ventricles is not None
+    share = array(anatomy.ventricles)
+    assert 5 < share.sum() / 1000 < 60, "mL of the lateral ventricles"
+    painted = array(paint_ventricles(anatomy.ct, anatomy.ventricles, filled=0.3, hu=55.0))
+    changed = np.abs(painted - array(anatomy.ct)) > 5
+    y = np.nonzero(changed)[1]
+    untouched = np.nonzero((share > 0.9) & ~changed)[1]
+    assert y.min() >= untouched.max() - 1, "blood lies posteriorly"
+    assert (share[changed] > 0).all()
 
 
 def test_the_pair_shows_what_its_description_says(patient: SimulatedPatient) -> None:
@@ -132,7 +288,7 @@ def test_the_pair_shows_what_its_description_says(patient: SimulatedPatient) -> 
     assert grown == pytest.approx(description["parameters"]["growth"]["growth_ml"], abs=0.8)
     baseline, mask = array(patient.baseline), array(patient.baseline_mask) > 0
     assert 50 < np.median(baseline[mask]) < 75
-    noise = array(patient.baseline)[:, 2:20, 2:20].std()
+    noise = array(patient.baseline)[2:-2, 2:8, 2:8].std()
     assert noise == pytest.approx(description["parameters"]["scanner"]["noise_hu"], rel=0.35)
     assert not np.array_equal(baseline, array(patient.followup))
 
@@ -183,3 +339,16 @@ def test_a_bleed_in_the_real_head_changes_nothing_far_from_it(real_head_ct: Path
     there = np.std((before - array(sitk.SmoothingRecursiveGaussian(scan.image, 1.2)))[mask])
     assert still == pytest.approx(there, rel=0.5), "the scan's own noise was painted over"
     assert dice(mask, array(made.followup_mask) > 0) > 0.5
+
+
+def test_the_distributions_of_a_cohort_are_drawn(patient: SimulatedPatient, tmp_path: Path) -> None:
+    for number in range(3):
+        write_case(patient, tmp_path / "cohort" / f"case-{number}")
+    output = tmp_path / "picture"
+    assert main(["distributions", "--cohort", str(tmp_path / "cohort"), "-o", str(output)]) == 0
+    figures = json.loads((output / "distributions.json").read_text())
+    assert figures["patients"] == 3
+    assert figures["baseline_median_ml"] == pytest.approx(patient.description["baseline_ml"])
+    assert (output / "distributions.png").stat().st_size > 20_000
+    (tmp_path / "cohort" / "case-0" / "case.json").unlink()
+    assert main(["distributions", "--cohort", str(tmp_path / "cohort"), "-o", str(output)]) == 2

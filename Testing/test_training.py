@@ -1,21 +1,41 @@
 """Training and evaluation: the loss does what it should, cases stay on their side, a small model learns."""
 
+import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
+from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.training.cohort import case_folders, describe_cohort, split_by_case
+from HematomaExpansionLib.grid import Grid, image_on
+from HematomaExpansionLib.growth import followup_range
+from HematomaExpansionLib.measures import dice, growth_dice
+from HematomaExpansionLib.model_package import ModelDescription, write_package
+from HematomaExpansionLib.networks import build_network
+from HematomaExpansionLib.training.cohort import case_folders, describe_cases, split_by_case, with_variants
 from HematomaExpansionLib.training.evaluation import (
     GrowthRow,
-    dice,
-    growth_dice,
     summarize_growth,
+    uniform_dilation,
 )
-from HematomaExpansionLib.training.growth_training import PATCH, growth_loss, roughness
+from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit
+from HematomaExpansionLib.training.growth_training import (
+    PRESETS,
+    growth_loss,
+    patch_transform,
+    prepare_growth_sample,
+    roughness,
+)
+from HematomaExpansionLib.training.volume_range import fit_volume_range, range_coverage
+from monai.transforms import Compose, EnsureTyped, RandFlipd
 from torch import nn
+
+COMPACT, PAPER = PRESETS["compact"], PRESETS["paper"]
 
 
 class ShiftAlongX(nn.Module):
@@ -33,9 +53,9 @@ class ShiftAlongX(nn.Module):
 
 def shifted_pair(voxels: int) -> dict[str, torch.Tensor]:
     """A patch whose follow-up is its baseline, moved by ``voxels`` toward larger x."""
-    baseline = torch.zeros(1, 1, *PATCH[::-1])
-    baseline[..., 16:32, 16:32, 16:32] = 1.0
-    baseline[..., 15, :, :] = 0.5 * baseline[..., 16, :, :]  # a surface with fractions
+    baseline = torch.zeros(1, 1, *COMPACT.patch[::-1])
+    baseline[..., 10:20, 10:20, 10:20] = 1.0
+    baseline[..., 9, :, :] = 0.5 * baseline[..., 10, :, :]  # a surface with fractions
     followup = torch.roll(baseline, voxels, dims=-1)
     return {
         "ct": baseline * 0.6,
@@ -48,17 +68,48 @@ def shifted_pair(voxels: int) -> dict[str, torch.Tensor]:
 
 def test_the_loss_is_lowest_at_the_true_displacement() -> None:
     batch = shifted_pair(2)
-    terms = {shift: growth_loss(ShiftAlongX(shift), batch) for shift in (2.0, 0.0, -1.0, -2.0, -3.0)}
+    terms = {shift: growth_loss(COMPACT, ShiftAlongX(shift), batch) for shift in (2.0, 0.0, -1.0, -2.0, -3.0)}
     for name in ("dice", "growth", "image"):
         values = {shift: term[name].item() for shift, term in terms.items()}
         assert min(values, key=values.__getitem__) == -2.0, "predicted(x) = baseline(x + u): blood moves against u"
         assert values[-2.0] < 0.01 * values[0.0]
 
 
+class ShiftOfOneHalf(nn.Module):
+    """A field that no single matrix can give: the lower half flows along x, the upper half stands still."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        field = torch.zeros(len(x), 3, *x.shape[2:])
+        field[:, 2, :15] = -2.0
+        return field
+
+
+def test_the_dense_field_itself_moves_the_blood() -> None:
+    """Not one matrix in its place, and not unused."""
+    batch = shifted_pair(2)
+    for name in ("ct", "mask"):
+        still, moved = batch[name], torch.roll(batch[name], 2, dims=-1)
+        target = torch.cat([moved[:, :, :15], still[:, :, 15:]], dim=2)
+        batch[{"ct": "followup_ct", "mask": "followup_mask"}[name]] = target
+    preset = replace(COMPACT, integration_steps=0)
+    dense = growth_loss(preset, ShiftOfOneHalf(), batch)
+    whole = {shift: growth_loss(preset, ShiftAlongX(shift), batch) for shift in (0.0, -1.0, -2.0)}
+    for name in ("dice", "growth", "image"):
+        assert dense[name].item() < 1e-3
+        assert min(terms[name].item() for terms in whole.values()) > 0.003
+
+
+def test_the_volume_term_is_the_missing_volume_in_units_of_10_ml() -> None:
+    batch = shifted_pair(0)
+    batch["followup_mask"] = batch["mask"].clone()
+    batch["followup_mask"][..., 20:24, 10:20, 10:20] = 1.0  # 400 voxels of 27 mm³
+    assert growth_loss(COMPACT, ShiftAlongX(0.0), batch)["volume"].item() == pytest.approx(1.08)
+
+
 def test_every_term_of_the_loss_reaches_the_weights() -> None:
     for name in ("dice", "growth", "image", "smoothness"):
-        network = ShiftAlongX(-1.0)
-        growth_loss(network, shifted_pair(2))[name].backward()
+        network = ShiftAlongX(-1.3)
+        growth_loss(COMPACT, network, shifted_pair(2))[name].backward()
         assert network.voxels.grad is not None
         assert float(network.voxels.grad.abs()) > 0, f"the {name} loss is detached from the network"
 
@@ -70,26 +121,170 @@ def test_roughness_is_the_mean_square_of_the_gradient() -> None:
     assert float(roughness(torch.ones(1, 3, 8, 8, 8))) == 0.0
 
 
-def test_growth_dice_leaves_the_baseline_out() -> None:
+def test_growth_dice_is_of_what_was_added() -> None:
     baseline, predicted, true = (np.zeros(10, bool) for _ in range(3))
     baseline[:5], predicted[:7], true[:8] = True, True, True
-    assert growth_dice(baseline, predicted, true) == pytest.approx(2 * 2 / (2 + 3))
-    assert growth_dice(baseline, baseline, true) == 0.0
+    assert growth_dice(baseline, predicted, baseline, true) == pytest.approx(2 * 2 / (2 + 3))
+    assert growth_dice(baseline, baseline, baseline, true) == 0.0
     shrunk = baseline.copy()
     shrunk[0] = False  # a shrunken prediction has no growth, and none that is negative
-    assert growth_dice(baseline, shrunk, true) == 0.0
+    assert growth_dice(baseline, shrunk, baseline, true) == 0.0
+    assert np.isnan(growth_dice(baseline, predicted, baseline, baseline)), "there is no growth to be found"
+    given = np.zeros(10, bool)
+    given[:6] = True  # an automatic mask: what it holds was not predicted to grow
+    assert growth_dice(given, predicted, baseline, true) == pytest.approx(2 * 1 / (1 + 3))
     assert dice(np.zeros(3, bool), np.zeros(3, bool)) == 1.0
 
 
-def test_summary_means_are_those_of_the_paper() -> None:
-    def row(case: str, predicted: float, followup: float, score: float) -> GrowthRow:
-        return GrowthRow(case, "model", 10.0, followup, predicted, score, 0.8, 0.4)
+def growth_row(case: str, predicted: float, followup: float, score: float, method: str = "model") -> GrowthRow:
+    return GrowthRow(case, method, 10.0, followup, 10.0, predicted, 9.0, 19.0, score, 0.8, 0.4)
 
-    summary = summarize_growth([row("a", 12.0, 20.0, 0.4), row("b", 15.0, 11.0, 0.0)])["model"]
+
+def test_summary_means_are_those_of_the_paper() -> None:
+    rows = [growth_row("a", 12.0, 20.0, 0.4), growth_row("b", 15.0, 11.0, 0.0)]
+    summary = summarize_growth(rows)["model"]
     assert summary["average_error_ml"] == pytest.approx((-8 + 4) / 2)
     assert summary["average_absolute_error_ml"] == pytest.approx(6)
     assert summary["growth_dice"] == pytest.approx(0.2)
     assert summary["growth_dice_expanders"] == pytest.approx(0.4)
+    assert summary["average_absolute_error_ml_expanders"] == pytest.approx(8)
+    assert summary["expansion_auc"] == 0.0, "the case that did not expand was predicted to grow more"
+    assert summary["range_coverage"] == 0.5
+    assert summary["expanders"] == 1
+
+
+def test_rivals_are_tested_in_pairs_and_cases_without_growth_are_left_out() -> None:
+    own = [growth_row(str(k), 15.0, 20.0, 0.5 + 0.01 * k) for k in range(5)]
+    other = [growth_row(str(k), 15.0, 20.0, 0.3 + 0.02 * k, "rival") for k in range(5)]
+    without = [growth_row("x", 10.0, 10.0, float("nan"), method) for method in ("model", "rival")]
+    summary = summarize_growth([*own, *other, *without])
+    assert summary["model"]["growth_dice"] == pytest.approx(0.52)
+    assert summary["rival"]["p"] < 0.01
+    assert "p" not in summary["model"]
+
+
+def test_uniform_dilation_reaches_the_wanted_volume_evenly() -> None:
+    grid = Grid((60, 60, 12), (1.0, 1.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    z, y, x = np.ogrid[:12, :60, :60]
+    distance = np.sqrt((5 * (z - 6)) ** 2 + (y - 30) ** 2 + (x - 30) ** 2)
+    mask = image_on(grid, (distance <= 10).astype(np.uint8))
+    inside = np.ones(grid.shape, np.uint8)
+    inside[:, :, :24] = 0
+    grown = uniform_dilation(mask, image_on(grid, inside), 12.0)
+    assert grown.sum() * grid.voxel_volume_ml == pytest.approx(12.0, rel=0.05)
+    assert not (grown & (inside == 0) & (distance > 10)).any(), "bone was dilated into"
+    assert distance[grown & (inside == 1)].max() - distance[~grown & (inside == 1)].min() < 5.1
+    nothing = image_on(grid, np.zeros(grid.shape, np.uint8))
+    assert not uniform_dilation(nothing, image_on(grid, inside), 12.0).any()
+
+
+def test_the_volume_range_holds_four_fifths_of_unseen_patients() -> None:
+    random = np.random.default_rng(1)
+    baseline = random.lognormal(2.4, 0.9, 4000)
+    predicted = baseline + random.exponential(4.0, 4000)
+    true = np.maximum(predicted + (0.3 * (predicted - baseline) + 1) * random.normal(size=4000), 0)
+    learned, unseen = slice(0, 300), slice(300, None)
+    coefficients = fit_volume_range(baseline[learned], predicted[learned], true[learned])
+    assert 0.75 < range_coverage(coefficients, baseline[unseen], predicted[unseen], true[unseen]) < 0.85
+    small, large = followup_range(coefficients, 10.0, 11.0), followup_range(coefficients, 10.0, 30.0)
+    assert large[1] - large[0] > small[1] - small[0], "larger growth is less certain here"
+    assert small[0] <= 11.0 <= small[1]
+    assert followup_range({"low": [-50, 0, 0], "high": [-40, 0, 0]}, 10.0, 12.0) == (0.0, 12.0)
+
+
+def test_a_loss_in_the_paper_preset_has_the_papers_terms_alone() -> None:
+    assert set(growth_loss(PAPER, ShiftAlongX(1.0), shifted_pair(2))) == {"dice", "image", "smoothness"}
+
+
+def growth_arrays(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    """A sample for the paper preset: a cube of blood that grows along x within a brain of that shape."""
+    arrays = {name: np.zeros((1, *shape), np.float16) for name in ("ct", "mask", "followup_ct", "followup_mask")}
+    z, y, x = (n // 2 for n in shape)
+    arrays["mask"][0, z - 6 : z + 6, y - 6 : y + 6, x - 6 : x + 6] = 1
+    arrays["followup_mask"][0, z - 6 : z + 6, y - 6 : y + 6, x - 6 : x + 16] = 1
+    arrays["confinement"] = np.ones((1, *shape), np.float16)
+    growth = (arrays["followup_mask"] > arrays["mask"])[0]
+    arrays["ct"][0] = np.arange(shape[2]) / shape[2]  # tells where a patch came from
+    return arrays | {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(~growth)}
+
+
+def test_the_paper_preset_draws_its_500_patches_and_four_fifths_where_blood_grows() -> None:
+    arrays = growth_arrays((96, 96, 160))
+    patches = Patches([arrays], patch_transform(PAPER, training=True), seed=1, per_sample=PAPER.patches_per_case)
+    assert len(patches) == 500
+    centers = []
+    for k in range(200):
+        patch = patches[k]
+        assert patch["ct"].shape == (1, 64, 64, 64)
+        centers.append(float(patch["followup_mask"][0, 32, 32, 32] - patch["mask"][0, 32, 32, 32]))
+    assert 0.7 < np.mean(centers) < 0.9
+    assert len({float(patches[k]["ct"][0, 0, 0, 0]) for k in range(40)}) > 8, (
+        "the same few patches again and again"
+    )
+
+
+def test_a_scan_of_few_slices_gives_whole_patches(case_folder: Path) -> None:
+    assert sitk.ReadImage(str(case_folder / "baseline.nii.gz")).GetSize()[2] < 64
+    sample = prepare_growth_sample(PAPER, case_folder)
+    assert all(side >= 64 for side in sample.arrays["ct"].shape[1:])
+    patches = Patches([sample.arrays], patch_transform(PAPER, training=True), seed=1, per_sample=4)
+    assert all(patches[k]["followup_ct"].shape == (1, 64, 64, 64) for k in range(4))
+    places = sample.arrays["other_places"]
+    assert (sample.arrays["confinement"].ravel()[places] > 0).all(), "patches are centered in the brain"
+
+
+def test_patches_depend_on_seed_epoch_and_position_alone() -> None:
+    def drawn(seed: int, index: int) -> torch.Tensor:
+        patches = Patches([growth_arrays((96, 96, 96))], patch_transform(PAPER, training=True), seed, per_sample=9)
+        return patches[index]["ct"]
+
+    assert torch.equal(drawn(1, 4), drawn(1, 4))
+    assert not torch.equal(drawn(1, 4), drawn(1, 4 + 9)), "every epoch draws the same"
+    assert not torch.equal(drawn(1, 4), drawn(2, 4))
+
+
+class Falling(nn.Module):
+    """A weight that overshoots its best value: the loss falls, then rises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1, 1, 1, 1))
+
+
+def toy_loss(network: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """In training the weight is always pushed up; in validation 2.5 is best."""
+    weight: torch.Tensor = network.weight.sum()  # type: ignore[operator, assignment]
+    return {"toy": -weight * (1 + 0.1 * batch["x"].mean()) if network.training else (weight - 2.5) ** 2}
+
+
+def toy_fit(folder: Path, epochs: int, **options: float) -> tuple[nn.Module, dict[str, float]]:
+    samples = [{"x": np.full((1, 2, 2, 2), k, np.float32)} for k in range(6)]
+    vary = Compose([EnsureTyped("x", track_meta=False), RandFlipd("x", prob=0.5)])
+    patches = Patches(samples, vary, seed=3)
+    network = Falling()
+    settings = FitOptions(epochs=epochs, batch_size=2, learning_rate=0.3, patience=50, seed=3, **options)  # type: ignore[arg-type]
+    return network, fit(network, toy_loss, patches, patches, settings, folder)
+
+
+def test_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> None:
+    network, results = toy_fit(tmp_path, epochs=8)
+    assert float(network.weight.sum()) == pytest.approx(2.5, abs=0.5)  # type: ignore[operator]
+    assert results["validation_loss"] < 0.25
+
+
+def test_a_run_that_was_stopped_and_resumed_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    straight, _ = toy_fit(tmp_path / "straight", epochs=3)
+    toy_fit(tmp_path / "halting", epochs=1)
+    resumed, _ = toy_fit(tmp_path / "halting", epochs=3)
+    assert torch.equal(straight.weight, resumed.weight)  # type: ignore[arg-type]
+    last = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("straight", "halting")]
+    assert torch.equal(*(checkpoint["state_dict"]["network.weight"] for checkpoint in last))
+
+
+def test_the_learning_rate_anneals_to_nothing(tmp_path: Path) -> None:
+    toy_fit(tmp_path, epochs=6, annealed=True)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.0, abs=1e-9)
 
 
 def make_cases(folder: Path, count: int) -> Path:
@@ -114,10 +309,78 @@ def test_cases_are_split_whole_and_the_same_way_for_a_seed(tmp_path: Path) -> No
         split_by_case(folders[:1], 0.2, seed=0)
 
 
+def test_variants_stay_with_their_case(tmp_path: Path) -> None:
+    folders = case_folders(make_cases(tmp_path, 5))
+    for folder in folders:
+        (folder / "variants" / "1").mkdir(parents=True)
+        (folder / "variants" / "1" / "baseline.nii.gz").touch()
+    assert case_folders(tmp_path) == folders, "a variant is no case of its own"
+    training, validation = split_by_case(folders, 0.2, seed=3)
+    learned = with_variants(training)
+    assert len(learned) == 8
+    assert not any(folder.is_relative_to(case) for folder in learned for case in validation)
+
+
 def test_a_package_says_whom_it_was_trained_on(tmp_path: Path) -> None:
-    make_cases(tmp_path, 3)
-    assert "simulated patients, no real ones" in describe_cohort(tmp_path, 2, 1, 5)
+    cases = case_folders(make_cases(tmp_path, 3))
+    assert "simulated patients, no real ones" in describe_cases(cases, 2, 1, 5)
     (tmp_path / "case-0" / "case.json").write_text('{"source": "Hospital A"}')
-    assert "no real ones" not in describe_cohort(tmp_path, 2, 1, 5)
+    assert "no real ones" not in describe_cases(cases, 2, 1, 5)
     with pytest.raises(InputError, match="no case"):
         case_folders(tmp_path / "case-0")
+
+
+def test_the_study_trains_each_arm_and_tests_every_case_once(case_folder: Path, tmp_path: Path) -> None:
+    cohort = tmp_path / "cohort"
+    for number in range(4):
+        shutil.copytree(case_folder, cohort / f"case-{number}")
+    for case in ("case-0", "case-1", "case-2", "case-3"):
+        variant = cohort / case / "variants" / "1"
+        variant.mkdir(parents=True)
+        for name in ("baseline.nii.gz", "baseline-mask.nii.gz"):
+            shutil.copyfile(cohort / case / name, variant / name)
+    study = ["evaluate", "growth", "--cohort", str(cohort), "-o", str(tmp_path / "study"), "--folds", "2"]
+    assert main([*study, "--channels", "2,4", "--epochs", "1"]) == 0
+    with (tmp_path / "study" / "growth.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    assert methods[:3] == ["original", "augmentation", "synthesis"]
+    assert {"no growth", "uniform dilation", "uniform dilation, true volume told"} == set(methods[3:])
+    for method in methods:
+        assert sorted(row["case"] for row in rows if row["method"] == method) == [f"case-{k}" for k in range(4)]
+    told = [row for row in rows if row["method"].endswith("told")]
+    assert all(float(row["predicted_ml"]) == pytest.approx(float(row["followup_ml"]), rel=0.02) for row in told)
+    assert (tmp_path / "study" / "growth.png").stat().st_size > 20_000
+    table = (tmp_path / "study" / "growth.md").read_text()
+    assert "| synthesis |" in table
+    assert main([*study[:-1], "9"]) == 2
+
+
+def test_models_are_measured_beside_each_other_and_drawn(case_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(case_folder, tmp_path / "cohort" / "case-0")
+    shutil.copytree(case_folder, tmp_path / "cohort" / "case-1")
+    arguments = {"channels": [2, 4], "norm": None}
+    description = ModelDescription(
+        name="rival",
+        version="1",
+        task="growth",
+        architecture="affine-regressor",
+        arguments=arguments,
+        spacing_mm=(3.0, 3.0, 3.0),
+        patch_size=(32, 32, 32),
+        window_hu=(0.0, 100.0),
+        trained_on="nothing",
+        results={},
+        license="Apache-2.0",
+        intended_use="test",
+    )
+    rival = write_package(tmp_path / "rival", description, build_network("affine-regressor", arguments))
+    evaluate = ["evaluate", "growth", "--cohort", str(tmp_path / "cohort"), "-o", str(tmp_path / "figures")]
+    assert main([*evaluate, "--rival", str(rival.folder)]) == 0
+    summary = json.loads((tmp_path / "figures" / "growth.json").read_text())
+    assert list(summary)[:2] == ["growth-compact", "rival"]
+    assert summary["growth-compact"]["smallest_jacobian"] > 0
+    assert summary["rival"]["lesion_dice"] == pytest.approx(summary["no growth"]["lesion_dice"]), "it stands still"
+    for picture in ("growth.png", "examples.png"):
+        assert (tmp_path / "figures" / picture).stat().st_size > 20_000
+    assert main([*evaluate, "--rival", "growth-compact"]) == 2, "two models of one name"

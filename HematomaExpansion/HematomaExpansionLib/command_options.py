@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from .measures import ExpansionDefinition
 from .model_package import ModelPackage, find_package
 from .progress import BarProgress, JsonProgress, Progress
 
@@ -44,6 +45,18 @@ def find_segmenter(name: str | None) -> ModelPackage | None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """The option for the computing device."""
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+
+
+def add_definition(parser: argparse.ArgumentParser) -> None:
+    """The option for when growth counts as expansion."""
+    parser.add_argument(
+        "--expansion-definition",
+        type=ExpansionDefinition,
+        choices=list(ExpansionDefinition),
+        default=ExpansionDefinition.SIX_ML,
+        metavar="|".join(definition.value for definition in ExpansionDefinition),
+        help="when growth counts as expansion (default: 6ml)",
+    )
 
 
 def reporting(as_json: bool = False) -> AbstractContextManager[Progress]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from . import __version__
 from .command_options import (
     Commands,
+    add_definition,
     add_device,
     add_scan,
     add_segmenter,
@@ -25,7 +26,6 @@ from .command_options import (
     reporting,
 )
 from .errors import HematomaError, InputError, ModelPackageError
-from .measures import ExpansionDefinition
 from .model_package import (
     DESCRIPTION_FILE,
     ModelPackage,
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_segment(commands)
     _add_measure(commands)
+    _add_compare(commands)
     _add_models(commands)
     add_training_commands(commands)
     for name in _COMMAND_PACKAGES:
@@ -81,14 +82,7 @@ def _add_predict(commands: Commands) -> None:
     add_segmenter(parser)
     parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
     add_device(parser)
-    parser.add_argument(
-        "--expansion-definition",
-        type=ExpansionDefinition,
-        choices=list(ExpansionDefinition),
-        default=ExpansionDefinition.SIX_ML,
-        metavar="|".join(definition.value for definition in ExpansionDefinition),
-        help="when growth counts as expansion (default: 6ml)",
-    )
+    add_definition(parser)
     parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
     parser.set_defaults(run=_predict)
 
@@ -183,6 +177,58 @@ def _measure(arguments: argparse.Namespace) -> int:
         "c_mm": estimate.c_mm,
     }
     print(json.dumps(measures, indent=2))
+    return 0
+
+
+def _add_compare(commands: Commands) -> None:
+    parser = commands.add_parser("compare", help="a prediction against the real follow-up scan")
+    for name in ("baseline", "followup"):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="CT", help=f"the {name} scan")
+        parser.add_argument(
+            f"--{name}-mask", type=Path, metavar="MASK", help="its hematoma (default: found automatically)"
+        )
+    parser.add_argument("--prediction", type=Path, metavar="DIR", help="what predict left for this baseline")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add_segmenter(parser)
+    add_definition(parser)
+    add_device(parser)
+    parser.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .comparison import ScanWithMask, compare
+    from .comparison_folder import COMPARISON_FILE, comparison_rows, write_comparison
+    from .head_ct import read_head_ct, read_mask, read_mask_file
+    from .prediction_folder import check_output_folder
+
+    check_output_folder(arguments.output, COMPARISON_FILE)
+
+    def read(path: Path, mask: Path | None) -> ScanWithMask:
+        scan = read_head_ct(path)
+        return ScanWithMask(scan, None if mask is None else read_mask(mask, scan))
+
+    with reporting() as progress:
+        stages = Stages(progress)
+        with stages("read", 0.0):
+            baseline = read(arguments.baseline, arguments.baseline_mask)
+            followup = read(arguments.followup, arguments.followup_mask)
+            predicted = None
+            if arguments.prediction is not None:
+                predicted = read_mask_file(arguments.prediction / "followup-mask.nii.gz")
+        comparison = compare(
+            baseline,
+            followup,
+            predicted,
+            find_segmenter(arguments.segmenter),
+            arguments.device,
+            arguments.expansion_definition,
+            stages,
+        )
+        progress("write", 0.9)
+        write_comparison(comparison, arguments.output)
+        progress("done", 1.0)
+    print_table(comparison_rows(comparison))
+    print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
     return 0
 
 

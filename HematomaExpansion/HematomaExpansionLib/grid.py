@@ -72,6 +72,22 @@ class Grid:
             self.direction,
         )
 
+    def centered_at(self, point: Array, size: Sequence[int], spacing: Sequence[float]) -> Grid:
+        """A grid of that size and spacing along this one's axes, whose middle lies at ``point`` (LPS mm)."""
+        direction = np.array(self.direction).reshape(3, 3)
+        origin = point - direction @ ((np.asarray(size) - 1) / 2 * np.asarray(spacing))
+        return Grid(
+            (int(size[0]), int(size[1]), int(size[2])),
+            (float(spacing[0]), float(spacing[1]), float(spacing[2])),
+            (float(origin[0]), float(origin[1]), float(origin[2])),
+            self.direction,
+        )
+
+    @property
+    def center(self) -> Array:
+        """LPS position in mm of the grid's middle."""
+        return self.point((np.array(self.size) - 1) / 2)
+
     def with_spacing(self, spacing: Sequence[float]) -> Grid:
         """A grid of another spacing that covers the same box, voxel edges included, axes unchanged."""
         new = np.asarray(spacing, dtype=float)
@@ -174,3 +190,28 @@ def average_onto(image: sitk.Image, grid: Grid, *, outside: float = 0.0) -> Arra
     """``image`` as a float32 array (z, y, x) on ``grid``, low-pass filtered where that grid is coarser."""
     near = sitk.Cast(crop_to(image, grid), sitk.sitkFloat32)
     return sitk.GetArrayFromImage(resample(smooth_for(near, grid.spacing), grid, outside=outside))
+
+
+def signed_distance(mask: sitk.Image) -> sitk.Image:
+    """Distance in mm from each voxel to the surface of a mask (0/1), positive inside.
+
+    The surface runs half way between voxels inside and outside.
+    """
+    # The filter's zero lies on the outermost voxels inside: of both views the mean.
+    outward, inward = (
+        sitk.SignedMaurerDistanceMap(view, squaredDistance=False, useImageSpacing=True)
+        for view in (mask, mask == 0)
+    )
+    return (inward - outward) / 2
+
+
+def shape_on(mask: sitk.Image, grid: Grid) -> Array:
+    """Where on ``grid`` a mask's shape is, as booleans (z, y, x); the mask is not empty.
+
+    The signed distance to its surface is interpolated, not its voxels: between two slices lies the shape
+    between theirs, and the volume is kept.
+    """
+    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
+    margin = [3] * 3
+    padded = sitk.ConstantPad(sitk.RegionOfInterest(mask, size.tolist(), first.tolist()), margin, margin, 0)
+    return sitk.GetArrayFromImage(resample(signed_distance(padded), grid, outside=-1000.0)) >= 0

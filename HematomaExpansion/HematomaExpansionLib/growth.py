@@ -11,7 +11,7 @@ the edge of the region, so a flow along it can carry no blood through bone.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,8 +32,8 @@ GROWTH_MARGIN_MM = 25.0
 INTEGRATION_STEPS = "integration_steps"
 """Setting of a growth package: squarings in the integration of a velocity; 0 uses the field as it is."""
 
-# Over how many model voxels the field fades out toward bone and the region's edge.
-_FADE_VOXELS = 3
+# Over what distance the field fades out toward bone, and over how many voxels toward the region's edge.
+_FADE_MM, _FADE_VOXELS = 4.5, 3
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,21 @@ class Growth:
         return Growth(function(self.displacement), function(self.followup_ct), function(self.followup_mask))
 
 
-def growth_region(hematoma: sitk.Image, spacing: tuple[float, float, float], patch: tuple[int, int, int]) -> Grid:
+def growth_region(
+    hematoma: sitk.Image,
+    spacing: tuple[float, float, float],
+    patch: tuple[int, int, int],
+    margin_mm: float = GROWTH_MARGIN_MM,
+) -> Grid:
     """Model grid around the hematoma with a margin, at least one patch large, along the scan's axes.
 
     ``spacing`` in mm and ``patch`` in voxels, both (x, y, z); ``hematoma`` a mask that is not empty.
     """
     grid = Grid.of(hematoma)
     first, size = bounding_box(sitk.GetArrayViewFromImage(hematoma) > 0)
-    center = first + (size - 1) / 2
-    wanted = size * np.array(grid.spacing) + 2 * GROWTH_MARGIN_MM
+    wanted = size * np.array(grid.spacing) + 2 * margin_mm
     voxels = np.maximum(np.ceil(wanted / spacing), patch).astype(int)
-    direction = np.array(grid.direction).reshape(3, 3)
-    origin = grid.point(center) - direction @ (np.array(spacing) * (voxels - 1) / 2)
-    return Grid(
-        (int(voxels[0]), int(voxels[1]), int(voxels[2])),
-        spacing,
-        (float(origin[0]), float(origin[1]), float(origin[2])),
-        grid.direction,
-    )
+    return grid.centered_at(grid.point(first + (size - 1) / 2), voxels, spacing)
 
 
 def scale_window(hu: Array, window_hu: tuple[float, float]) -> Array:
@@ -87,16 +84,17 @@ def growth_channels(
     """
     inside = average_onto(inside_skull, grid)
     brain = scale_window(average_onto(ct, grid, outside=-1024.0), window_hu) * inside
-    return np.stack([brain, average_onto(hematoma, grid), confinement_of(inside)])
+    return np.stack([brain, average_onto(hematoma, grid), confinement_of(inside, grid.spacing)])
 
 
-def confinement_of(inside: Array) -> Array:
-    """Factor from 1 deep inside the skull to 0 at bone, (z, y, x)."""
+def confinement_of(inside: Array, spacing: tuple[float, float, float]) -> Array:
+    """Factor from 1 deep inside the skull to 0 at bone, (z, y, x); ``spacing`` (x, y, z) in mm."""
     within = sitk.GetImageFromArray((inside > 0.5).astype(np.uint8))
+    within.SetSpacing(spacing)
     distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(within, insideIsPositive=True, squaredDistance=False)
+        sitk.SignedMaurerDistanceMap(within, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
     )
-    return np.clip(distance / _FADE_VOXELS, 0.0, 1.0).astype(np.float32)
+    return np.clip(distance / _FADE_MM, 0.0, 1.0).astype(np.float32)
 
 
 def _edge_window(shape: tuple[int, ...]) -> Array:
@@ -181,6 +179,21 @@ def _network_displacement(channels: Array, package: ModelPackage, device: torch.
             "The GPU has too little free memory for this prediction: choose --device cpu."
         ) from error
     return displacement[0].float().cpu().numpy()
+
+
+def followup_range(
+    coefficients: Mapping[str, Sequence[float]], baseline_ml: float, predicted_ml: float
+) -> tuple[float, float]:
+    """Range in mL in which the follow-up volume lies in 80 % of patients like those the model was checked on.
+
+    ``coefficients`` are a package's: ``low`` and ``high`` quantile of the growth as constant, factor of the
+    baseline and factor of the predicted growth. The range holds the prediction itself.
+    """
+    low, high = (
+        baseline_ml + constant + by_baseline * baseline_ml + by_growth * (predicted_ml - baseline_ml)
+        for constant, by_baseline, by_growth in (coefficients["low"], coefficients["high"])
+    )
+    return max(0.0, min(low, predicted_ml)), max(high, predicted_ml)
 
 
 def to_millimeters(voxels: Array, grid: Grid) -> Array:

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from .dicom_series import AIR_HU, MIN_SLICES, files_below, is_dicom, read_dicom_series
 from .errors import InputError
-from .grid import Array, Grid, average_onto, bounding_box, image_on, resample
+from .grid import Array, Grid, average_onto, image_on, resample, shape_on
 from .volume_files import check_size, read_volume
 
 MIN_EXTENT_MM = 60.0
@@ -132,7 +132,7 @@ def mask_on_scan(image: sitk.Image, scan: HeadCT) -> sitk.Image:
         oriented = sitk.DICOMOrient(mask, "LPS")
         if Grid.of(oriented).is_same(scan.grid):
             return image_on(scan.grid, sitk.GetArrayFromImage(oriented))
-    inside = _shape_on(mask, scan.grid)
+    inside = shape_on(mask, scan.grid)
     if not inside.any():
         raise InputError("The mask is smaller than the scan's voxels. Draw it on the scan itself.")
     return image_on(scan.grid, inside.astype(np.uint8))
@@ -305,20 +305,3 @@ def _unsheared(image: sitk.Image) -> tuple[sitk.Image, str]:
     angle = math.degrees(math.acos(min(1.0, float(direction[:, k] @ steps[:, k]))))
     sentence = f"The scan's grid was tilted by {angle:.1f} degrees; it was resampled onto a straight grid."
     return resample(image, straight, outside=AIR_HU), sentence
-
-
-def _shape_on(mask: sitk.Image, grid: Grid) -> Array:
-    """Where on ``grid`` a mask's shape is, as booleans (z, y, x).
-
-    The signed distance to its surface is interpolated, not its voxels: between two slices lies the shape
-    between theirs, and the volume is kept.
-    """
-    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
-    margin = 3
-    padded = sitk.ConstantPad(
-        sitk.RegionOfInterest(mask, size.tolist(), first.tolist()), [margin] * 3, [margin] * 3, 0
-    )
-    outward = sitk.SignedMaurerDistanceMap(padded, squaredDistance=False, useImageSpacing=True)
-    # The filter's zero lies on the outermost voxels inside; of both views, half way between in and out.
-    inward = sitk.SignedMaurerDistanceMap(padded == 0, squaredDistance=False, useImageSpacing=True)
-    return sitk.GetArrayFromImage(resample((inward - outward) / 2, grid, outside=-1000.0)) >= 0

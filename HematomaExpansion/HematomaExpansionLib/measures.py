@@ -1,4 +1,4 @@
-"""What is measured on a hematoma: volume, ABC/2, growth, expansion.
+"""What is measured on a hematoma: volume, ABC/2, growth, expansion, and how far two masks agree.
 
 Masks are 0/1 images whose slices (array axis 0) are axial. Lengths in mm, volumes in mL.
 """
@@ -179,3 +179,18 @@ def measure_growth(baseline_ml: float, followup_ml: float, definition: Expansion
         ExpansionDefinition.REVISED: absolute >= 6.0 or relative >= 0.33,
     }[definition]
     return GrowthMeasures(absolute, relative, expansion, definition.text, abs(absolute) > DETECTABLE_GROWTH_ML)
+
+
+def dice(first: Array, second: Array) -> float:
+    """Dice coefficient of two masks; 1 if both are empty."""
+    total = np.count_nonzero(first) + np.count_nonzero(second)
+    return 1.0 if total == 0 else float(2 * np.count_nonzero(first & second) / total)
+
+
+def growth_dice(given: Array, predicted: Array, baseline: Array, followup: Array) -> float:
+    """Dice of the growth areas: predicted without the mask it began from, against true follow-up without baseline.
+
+    Not a number where nothing has grown, since there is no area to find.
+    """
+    true_growth = followup & ~baseline
+    return dice(predicted & ~given, true_growth) if true_growth.any() else float("nan")

@@ -21,6 +21,9 @@ from .errors import ModelPackageError
 if TYPE_CHECKING:
     from torch import nn
 
+VOLUME_RANGE = "volume_range"
+"""Setting of a growth package: coefficients for ``growth.followup_range``."""
+
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 Task = Literal["segmentation", "growth"]
@@ -155,12 +158,27 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
         and all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
         and all(8 <= size <= 512 for size in description.patch_size)
         and description.window_hu[0] < description.window_hu[1]
+        and _is_range(description.settings.get(VOLUME_RANGE))
     )
     if not plausible:
         raise ModelPackageError(
             f"The description of model {path.parent.name!r} holds values out of range: install the package again."
         )
     return description, sha256
+
+
+def _is_range(coefficients: Any) -> bool:
+    """Whether this is what ``growth.followup_range`` takes, or nothing."""
+    if coefficients is None:
+        return True
+    if not isinstance(coefficients, dict) or set(coefficients) != {"low", "high"}:
+        return False
+    return all(
+        isinstance(values, list)
+        and len(values) == 3
+        and all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values)
+        for values in coefficients.values()
+    )
 
 
 def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:

@@ -15,10 +15,10 @@ from .brain import extract_brain
 from .device import choose_device
 from .errors import InputError
 from .grid import Grid
-from .growth import Growth, predict_growth
+from .growth import Growth, followup_range, predict_growth
 from .head_ct import HeadCT
 from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
-from .model_package import ModelPackage
+from .model_package import VOLUME_RANGE, ModelPackage
 from .progress import Stages
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
@@ -96,7 +96,7 @@ def predict(
             "research_use_only": True,
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
-            **_describe_volumes(hematoma, growth, options.expansion_definition),
+            **_describe_volumes(hematoma, growth, options),
             "risk": None,
             "markers": None,
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
@@ -117,7 +117,7 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
 
 
 def _describe_volumes(
-    hematoma: sitk.Image, growth: Growth | None, definition: ExpansionDefinition
+    hematoma: sitk.Image, growth: Growth | None, options: PredictionOptions
 ) -> dict[str, dict[str, Any] | None]:
     baseline_ml, estimate = volume_ml(hematoma), abc2(hematoma)
     baseline = {
@@ -131,13 +131,15 @@ def _describe_volumes(
     if growth is None:
         return {"baseline": baseline, "followup": None, "growth": None}
     followup_ml = volume_ml(growth.followup_mask)
+    coefficients = options.growth.description.settings.get(VOLUME_RANGE)
+    low, high = followup_range(coefficients, baseline_ml, followup_ml) if coefficients else (None, None)
     followup = {
         "volume_ml": followup_ml,
         "abc2_ml": abc2(growth.followup_mask).volume_ml,
-        "volume_ml_low": None,
-        "volume_ml_high": None,
+        "volume_ml_low": low,
+        "volume_ml_high": high,
     }
-    measures = measure_growth(baseline_ml, followup_ml, definition)
+    measures = measure_growth(baseline_ml, followup_ml, options.expansion_definition)
     return {"baseline": baseline, "followup": followup, "growth": asdict(measures)}
 
 

@@ -28,7 +28,7 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
         MissingLibraryError: matplotlib is not installed.
     """
     check_output_folder(folder)
-    with _whole_or_nothing(folder) as scratch:
+    with whole_or_nothing(folder) as scratch:
         for name, image in _images(prediction).items():
             sitk.WriteImage(image, scratch / name, useCompression=True, compressionLevel=1)
         (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
@@ -40,21 +40,25 @@ def _images(prediction: Prediction) -> dict[str, sitk.Image]:
     """File name to image; a scan that was resampled to true geometry is kept beside what lies on its grid."""
     images = {"baseline-mask.nii.gz": prediction.baseline_mask}
     if prediction.resampled:
-        images["baseline-ct.nii.gz"] = _as_int16(prediction.baseline_ct)
+        images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
     if prediction.growth is not None:
         images["followup-mask.nii.gz"] = prediction.growth.followup_mask
-        images["followup-ct.nii.gz"] = _as_int16(prediction.growth.followup_ct)
+        images["followup-ct.nii.gz"] = as_int16(prediction.growth.followup_ct)
         images["displacement.nii.gz"] = prediction.growth.displacement
     return images
 
 
-def _as_int16(ct: sitk.Image) -> sitk.Image:
+def as_int16(ct: sitk.Image) -> sitk.Image:
+    """A CT (HU) in the pixel type in which it is stored."""
     return sitk.Cast(sitk.Clamp(sitk.Round(ct), sitk.sitkFloat32, -32768, 32767), sitk.sitkInt16)
 
 
-def check_output_folder(folder: Path) -> None:
-    """Raise ``InputError`` where a result cannot be written, before anything is computed."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULT_FILE).is_file():
+def check_output_folder(folder: Path, result_file: str = RESULT_FILE) -> None:
+    """Raise ``InputError`` where a result cannot be written, before anything is computed.
+
+    A folder that holds an earlier result, known by its file, may be replaced.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / result_file).is_file():
         raise InputError("The output folder holds other files: name a new folder for the result.")
     if folder.exists() and not folder.is_dir():
         raise InputError("The output is a file: name a folder for the result.")
@@ -67,7 +71,7 @@ def check_output_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _whole_or_nothing(folder: Path) -> Iterator[Path]:
+def whole_or_nothing(folder: Path) -> Iterator[Path]:
     """A scratch folder beside ``folder`` that takes its name when the block ends well."""
     try:
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as scratch:

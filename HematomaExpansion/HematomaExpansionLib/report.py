@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
 WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
+# As in Abramova 2024, Figure 5.
+TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = "#e02020", "#20c020", "#3060ff"
 BASELINE_COLOR, FOLLOWUP_COLOR = "#ffd21f", "#ff4d5e"
 _MOST_SLICES = 12
 _COLUMNS = 4
@@ -119,8 +122,8 @@ def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
 
     Those through the hematoma; evenly through the head where there is none.
     """
-    ct, baseline = _axial(prediction.baseline_ct), _axial(prediction.baseline_mask)
-    followup = baseline if prediction.growth is None else _axial(prediction.growth.followup_mask)
+    ct, baseline = axial_array(prediction.baseline_ct), axial_array(prediction.baseline_mask)
+    followup = baseline if prediction.growth is None else axial_array(prediction.growth.followup_mask)
     either = (baseline > 0) | (followup > 0)
     shown = np.flatnonzero(either.any(axis=(1, 2))) if either.any() else np.arange(len(ct))
     if len(shown) > _MOST_SLICES:
@@ -128,7 +131,7 @@ def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
     return [(ct[k], baseline[k], followup[k]) for k in shown]
 
 
-def _axial(image: sitk.Image) -> Array:
+def axial_array(image: sitk.Image) -> Array:
     """Array (z, y, x) with axes toward superior, posterior and left, whatever the stored order."""
     return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
 
@@ -146,7 +149,7 @@ def _draw_montage(
     columns = min(_COLUMNS, len(slices))
     rows = -(-len(slices) // columns)
     spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
-    view = _head_box(slices)
+    view = head_box([ct for ct, _, _ in slices])
     page_width, page_height = figure.get_size_inches()
     cell_width = (right - left) / columns * page_width / page_height
     row_height = 1.03 * cell_width * _shape_of_a_slice(prediction, slices)
@@ -156,10 +159,10 @@ def _draw_montage(
     )
     for number, (ct, baseline, followup) in enumerate(slices):
         axes = figure.add_subplot(cells[divmod(number, columns)], anchor="N")
-        _draw_slice(axes, ct[view], spacing[1] / spacing[0])
-        _outline(axes, baseline[view], BASELINE_COLOR, 2.2)
+        draw_slice(axes, ct[view], spacing[1] / spacing[0])
+        draw_outline(axes, baseline[view], BASELINE_COLOR, 2.2)
         if prediction.growth is not None:
-            _outline(axes, followup[view], FOLLOWUP_COLOR, 1.2)
+            draw_outline(axes, followup[view], FOLLOWUP_COLOR, 1.2)
 
 
 def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> None:
@@ -183,24 +186,40 @@ def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> 
 
 def _shape_of_a_slice(prediction: Prediction, slices: list[tuple[Array, Array, Array]]) -> float:
     """Height over width in mm of the part that is shown."""
-    rows, columns = slices[0][0][_head_box(slices)].shape
+    rows, columns = slices[0][0][head_box([ct for ct, _, _ in slices])].shape
     spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
     return float(rows * spacing[1] / (columns * spacing[0]))
 
 
-def _head_box(slices: list[tuple[Array, Array, Array]]) -> tuple[slice, slice]:
-    """The part of the slices, (y, x), that holds the head."""
-    first, size = bounding_box(np.stack([ct > -300 for ct, _, _ in slices]))
+def head_box(ct: Sequence[Array] | Array) -> tuple[slice, slice]:
+    """The part of axial slices (HU) that holds the head, as slices of (y, x)."""
+    first, size = bounding_box(np.stack([hu > -300 for hu in ct]))
     return slice(int(first[1]), int(first[1] + size[1])), slice(int(first[0]), int(first[0] + size[0]))
 
 
-def _draw_slice(axes: Axes, ct: Array, aspect: float) -> None:
+def draw_slice(axes: Axes, ct: Array, aspect: float) -> None:
+    """An axial slice (HU) in the brain window, as radiologists view it; ``aspect`` is pixel height over width."""
     low = WINDOW_LEVEL - WINDOW_WIDTH / 2
     axes.imshow(ct, cmap="gray", vmin=low, vmax=low + WINDOW_WIDTH, aspect=aspect, interpolation="bilinear")
     axes.text(0.02, 0.5, "R", transform=axes.transAxes, color="#bbbbbb", fontsize=9)
     axes.set_axis_off()
 
 
-def _outline(axes: Axes, mask: Array, color: str, width: float) -> None:
+def draw_outline(axes: Axes, mask: Array, color: str, width: float) -> None:
+    """The outline of a mask on the slice drawn in ``axes``."""
     if mask.any() and not mask.all():
         axes.contour(mask.astype(float), levels=[0.5], colors=[color], linewidths=width)
+
+
+def draw_agreement(axes: Axes, predicted: Array, true: Array, aspect: float) -> None:
+    """Over the slice in ``axes``: where a predicted mask is right (red), too much (green), or missing (blue)."""
+    from matplotlib.colors import to_rgba
+
+    shade = np.zeros((*true.shape, 4))
+    for area, color in (
+        (predicted & true, TRUE_POSITIVE_COLOR),
+        (predicted & ~true, FALSE_POSITIVE_COLOR),
+        (true & ~predicted, FALSE_NEGATIVE_COLOR),
+    ):
+        shade[area] = to_rgba(color, 0.55)
+    axes.imshow(shade, aspect=aspect)

@@ -1,8 +1,9 @@
-"""The command ``hematoma simulate``."""
+"""The commands ``hematoma simulate``, ``hematoma distributions`` and ``hematoma synthesize``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from HematomaExpansionLib.command_options import Commands
@@ -10,7 +11,7 @@ from HematomaExpansionLib.errors import InputError
 
 
 def add_commands(commands: Commands) -> None:
-    """Add ``simulate`` to the command line."""
+    """Add them to the command line."""
     parser = commands.add_parser("simulate", help="make paired simulated patients whose truth is known")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="cohort folder")
     parser.add_argument("-n", "--number", type=int, required=True, metavar="N", help="how many patients")
@@ -19,22 +20,30 @@ def add_commands(commands: Commands) -> None:
         "--anatomy", default="icbm", metavar="icbm|CT", help="ICBM152, or a real scan without a bleed"
     )
     parser.add_argument("--matrix", type=int, default=512, help="pixels a side of a slice (ICBM; default: 512)")
-    parser.add_argument("--slice-thickness", type=float, default=5.0, metavar="MM", help="(ICBM; default: 5)")
+    parser.add_argument("--slice-thickness", type=float, metavar="MM", help="(ICBM; default: a mixture)")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
     parser.set_defaults(run=_simulate)
+    parser = commands.add_parser("distributions", help="draw a simulated cohort beside the literature's figures")
+    parser.add_argument(
+        "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the picture")
+    parser.set_defaults(run=_distributions)
+    _add_synthesize(commands)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from .simulation.causal_model import SimulationOptions
     from .simulation.cohort import simulate_cohort
-    from .simulation.patient import SimulationOptions
 
     if arguments.number < 1 or arguments.seed < 0 or arguments.jobs < 0:
         raise InputError("The number of patients must be at least 1, seed and jobs not negative.")
-    if not (64 <= arguments.matrix <= 1024 and 0.5 <= arguments.slice_thickness <= 10):
+    thickness = arguments.slice_thickness
+    if not (64 <= arguments.matrix <= 1024 and (thickness is None or 0.5 <= thickness <= 10)):
         raise InputError("The matrix must lie between 64 and 1024, the slice thickness between 0.5 and 10 mm.")
-    options = SimulationOptions(arguments.matrix, arguments.slice_thickness)
+    options = SimulationOptions(arguments.matrix, thickness)
     scan = None
     if arguments.anatomy != "icbm":
         from HematomaExpansionLib.head_ct import read_head_ct
@@ -44,4 +53,61 @@ def _simulate(arguments: argparse.Namespace) -> int:
     for _ in tqdm(cases, total=arguments.number, desc="Simulating patients", disable=None):
         pass
     print(f"{arguments.number} simulated patients, seed {arguments.seed}. Research use only.")
+    return 0
+
+
+def _distributions(arguments: argparse.Namespace) -> int:
+    from .simulation.distributions import describe_cohort
+
+    print(json.dumps(describe_cohort(arguments.cohort, arguments.output), indent=2))
+    return 0
+
+
+def _add_synthesize(commands: Commands) -> None:
+    parser = commands.add_parser("synthesize", help="make synthetic variants of a baseline, for training")
+    parser.add_argument("-i", "--input", type=Path, metavar="CT", help="the baseline scan")
+    parser.add_argument("--mask", type=Path, help="its hematoma")
+    parser.add_argument("--followup", type=Path, metavar="CT", help="the follow-up scan, kept as it is")
+    parser.add_argument("--followup-mask", type=Path, metavar="MASK", help="its hematoma")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="case folder to write")
+    parser.add_argument("--cohort", type=Path, metavar="DIR", help="instead: variants for all cases of a cohort")
+    parser.add_argument("--variants", type=int, default=5, metavar="N", help="how many (default: 5)")
+    parser.add_argument("--family", choices=["erosion", "dilation", "shape"], default="erosion", help="of changes")
+    parser.add_argument("--iterations", type=int, choices=[1, 2], help="of the change (default: one or two)")
+    parser.add_argument("--in-plane", action="store_true", help="change slices only: one slice may be 5 mm thick")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same variants")
+    parser.add_argument("--jobs", type=int, default=0, help="processes for a cohort (default: one per core)")
+    parser.set_defaults(run=_synthesize)
+
+
+def _synthesize(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .target_shapes import Family, TargetOptions
+    from .variant_folders import make_case, synthesize_case, synthesize_cohort
+
+    if not 1 <= arguments.variants <= 20 or arguments.seed < 0 or arguments.jobs < 0:
+        raise InputError("The number of variants must lie between 1 and 20, seed and jobs must not be negative.")
+    options = TargetOptions(Family(arguments.family), arguments.iterations or 0, arguments.in_plane)
+    if arguments.cohort is not None:
+        cases = synthesize_cohort(arguments.cohort, arguments.variants, options, arguments.seed, arguments.jobs)
+        done = list(tqdm(cases, desc="Making variants", disable=None))
+        for case in done:
+            if case.reason:
+                print(f"{case.case}: left as it was. {case.reason}")
+        print(f"{sum(case.variants for case in done)} variants in {len(done)} cases. Research use only.")
+        return 0
+    files = {
+        "baseline": arguments.input,
+        "baseline-mask": arguments.mask,
+        "followup": arguments.followup,
+        "followup-mask": arguments.followup_mask,
+    }
+    if arguments.input is None or arguments.mask is None or arguments.output is None:
+        raise InputError("Give a scan with -i, its hematoma with --mask and a folder with -o, or a --cohort.")
+    if arguments.output.exists():
+        raise InputError("The output exists already: name a new folder.")
+    make_case([(name, path) for name, path in files.items() if path is not None], arguments.output)
+    case = synthesize_case(arguments.output, arguments.variants, options, arguments.seed)
+    print(f"{case.variants} variants. Research use only.")
     return 0

@@ -18,6 +18,7 @@ from ..brain import extract_brain
 from ..errors import InputError
 from ..grid import resample
 from ..head_ct import mask_on_scan, read_head_ct, read_mask
+from ..registration import register
 
 Sample = TypeVar("Sample")
 
@@ -52,17 +53,38 @@ def case_folders(cohort: Path) -> list[Path]:
     return folders
 
 
+def with_variants(cases: Sequence[Path]) -> list[Path]:
+    """The cases and, after them, their synthetic variants, which belong where their case belongs."""
+    return [*cases, *(variant for case in cases for variant in sorted(case.glob("variants/*/")))]
+
+
 def read_case(folder: Path) -> Case:
-    """Read one case whose follow-up is registered to its baseline; find the inside of its skull."""
+    """Read one case and find the inside of its skull; its follow-up is registered where it is not yet.
+
+    A folder ``<case>/variants/<k>`` gives that synthetic baseline with the case's own follow-up.
+
+    Raises:
+        HematomaError: a scan or a mask is at fault.
+    """
+    home = folder.parent.parent if folder.parent.name == "variants" else folder
     baseline = read_head_ct(folder / "baseline.nii.gz")
-    followup = read_head_ct(folder / "followup.nii.gz")
+    followup = read_head_ct(home / "followup.nii.gz")
+    inside_skull = extract_brain(baseline.image).mask
+    followup_mask = sitk.ReadImage(str(home / "followup-mask.nii.gz"))
+    if read_description(home).get("registered", True):
+        followup_ct = resample(followup.image, baseline.grid, outside=-1024.0)
+        followup_mask = mask_on_scan(followup_mask, baseline)
+    else:
+        registration = register(baseline.image, inside_skull, followup.image, extract_brain(followup.image).mask)
+        followup_ct = registration.bring(followup.image, baseline.grid)
+        followup_mask = registration.bring_mask(mask_on_scan(followup_mask, followup), baseline.grid)
     return Case(
-        name=folder.name,
+        name=str(folder.relative_to(home.parent)),
         baseline=baseline.image,
         baseline_mask=read_mask(folder / "baseline-mask.nii.gz", baseline),
-        followup=resample(followup.image, baseline.grid, outside=-1024.0),
-        followup_mask=mask_on_scan(sitk.ReadImage(str(folder / "followup-mask.nii.gz")), baseline),
-        inside_skull=extract_brain(baseline.image).mask,
+        followup=followup_ct,
+        followup_mask=followup_mask,
+        inside_skull=inside_skull,
     )
 
 
@@ -75,9 +97,9 @@ def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -
     return [folders[i] for i in sorted(order[count:])], [folders[i] for i in sorted(order[:count])]
 
 
-def describe_cohort(cohort: Path, training: int, validation: int, seed: int) -> str:
+def describe_cases(cases: Sequence[Path], training: int, validation: int, seed: int) -> str:
     """One sentence on what a model was trained on, for its package."""
-    sources = {str(read_description(folder).get("source", "unknown source")) for folder in case_folders(cohort)}
+    sources = {str(read_description(folder).get("source", "unknown source")) for folder in cases}
     kind = (
         "simulated patients, no real ones"
         if sources == {"simulated"}

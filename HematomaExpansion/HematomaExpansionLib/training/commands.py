@@ -1,31 +1,46 @@
-"""The commands ``hematoma train`` and ``hematoma evaluate``."""
+"""The commands ``hematoma prepare``, ``hematoma train`` and ``hematoma evaluate``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..command_options import Commands, add_device, find_segmenter
+from ..command_options import Commands, add_device, add_segmenter, find_segmenter
 from ..errors import InputError
 from ..model_package import find_package
 
+if TYPE_CHECKING:
+    from .evaluation import GrowthEvaluation, GrowthRow
+    from .fitting import FitOptions
+    from .growth_training import GrowthPreset
+
 
 def add_training_commands(commands: Commands) -> None:
-    """Add ``train`` and ``evaluate`` to the command line."""
+    """Add them to the command line."""
+    prepare = commands.add_parser("prepare", help="make a cohort of a hospital's pairs of scans")
+    prepare.add_argument(
+        "--pairs",
+        type=Path,
+        required=True,
+        metavar="LIST.csv",
+        help="columns case, baseline, followup, and if known baseline_mask, followup_mask, onset_hours",
+    )
+    prepare.add_argument("-o", "--output", type=Path, required=True, metavar="COHORT", help="folder for the cases")
+    prepare.add_argument("--source", default="patients", help="said in every case and in what is trained on it")
+    add_segmenter(prepare)
+    add_device(prepare)
+    prepare.set_defaults(run=_prepare)
+
     train = commands.add_parser("train", help="train a model on a cohort")
     train.add_argument("task", choices=["segmentation", "growth"])
     train.add_argument("--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case")
     train.add_argument(
         "-o", "--output", type=Path, required=True, metavar="PACKAGE", help="model package to write"
     )
-    train.add_argument("--channels", default="16,32,64,128", help="width of the network's levels")
-    train.add_argument("--epochs", type=int, default=150, help="at most this many (default: 150)")
-    train.add_argument("--patience", type=int, default=10, help="stop after so many epochs without gain")
-    train.add_argument("--batch-size", type=int, default=8)
-    train.add_argument("--learning-rate", type=float, default=1e-4)
-    train.add_argument("--minutes", type=float, help="stop after this time, keeping the best weights")
-    train.add_argument("--seed", type=int, default=0)
+    _add_fit_options(train)
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
@@ -35,54 +50,155 @@ def add_training_commands(commands: Commands) -> None:
     )
     evaluate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
     evaluate.add_argument("--model", metavar="NAME|PATH", help="model to measure (default: the shipped one)")
+    evaluate.add_argument(
+        "--masks", choices=["true", "automatic"], default="true", help="growth: begin from these (default: true)"
+    )
+    evaluate.add_argument(
+        "--rival", action="append", default=[], metavar="NAME|PATH", help="growth: another model beside it"
+    )
+    evaluate.add_argument(
+        "--folds",
+        metavar="K|loo",
+        help="growth: train and test anew in K folds, or leaving one out",
+    )
+    _add_fit_options(evaluate)
+    add_segmenter(evaluate)
     add_device(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
 
-def _train(arguments: argparse.Namespace) -> int:
-    try:
-        channels = tuple(int(width) for width in arguments.channels.split(","))
-    except ValueError as error:
-        raise InputError("The channels must be whole numbers with commas, such as 16,32,64,128.") from error
-    from .fitting import FitOptions
-    from .growth_training import train_growth
-    from .segmentation_training import train_segmentation
-
-    options = FitOptions(
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        patience=arguments.patience,
-        seed=arguments.seed,
-        max_minutes=arguments.minutes,
+def _add_fit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preset",
+        choices=["compact", "paper", "affine"],
+        default="compact",
+        help="of the growth model",
     )
-    train = {"segmentation": train_segmentation, "growth": train_growth}[arguments.task]
-    package = train(arguments.cohort, arguments.output, channels, options)
+    parser.add_argument("--channels", metavar="N,N,…", help="width of the network's levels")
+    for name, kind, text in (
+        ("epochs", int, "at most this many"),
+        ("patience", int, "stop after so many epochs without gain"),
+        ("batch-size", int, "patches at a time"),
+        ("learning-rate", float, "of Adam"),
+        ("max-minutes", float, "stop after this time, keeping the best weights"),
+        ("devices", int, "GPUs, or processes, of each machine"),
+        ("nodes", int, "machines"),
+        ("seed", int, "same seed on the same machine, same weights"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, metavar="N", help=f"{text} (default: the preset's)")
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .preparation import prepare_cohort, read_pairs, write_report
+
+    pairs, segmenter = read_pairs(arguments.pairs), find_segmenter(arguments.segmenter)
+    cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, arguments.device)
+    lines = list(tqdm(cases, total=len(pairs), desc="Preparing pairs", disable=None))
+    write_report(lines, arguments.output / "prepared.csv")
+    for line in lines:
+        if not line.prepared:
+            print(f"{line.case}: left out. {line.reason}")
+    prepared = sum(line.prepared for line in lines)
+    print(f"{prepared} of {len(lines)} pairs prepared; prepared.csv says how each fared. Research use only.")
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from .cohort import case_folders
+    from .growth_training import train_growth
+    from .segmentation_training import CHANNELS, FIT, train_segmentation
+
+    cases = case_folders(arguments.cohort)
+    if arguments.task == "growth":
+        package = train_growth(cases, arguments.output, _growth_preset(arguments))
+    else:
+        channels = _widths(arguments.channels) or CHANNELS
+        package = train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT))
     print(json.dumps(package.description.results, indent=2))
     return 0
 
 
+def _growth_preset(arguments: argparse.Namespace) -> GrowthPreset:
+    from .growth_training import PRESETS
+
+    preset = PRESETS[arguments.preset]
+    channels = _widths(arguments.channels) or preset.channels
+    return replace(preset, channels=channels, fit=_fit_options(arguments, preset.fit))
+
+
+def _fit_options(arguments: argparse.Namespace, preset: FitOptions) -> FitOptions:
+    """The preset's, but for what was given on the command line."""
+    given = {field.name: getattr(arguments, field.name, None) for field in fields(preset)}
+    return replace(preset, **{name: value for name, value in given.items() if value is not None})
+
+
+def _widths(text: str | None) -> tuple[int, ...]:
+    try:
+        return () if text is None else tuple(int(width) for width in text.split(","))
+    except ValueError as error:
+        raise InputError("The channels must be whole numbers with commas, such as 16,32,64,128.") from error
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .evaluation import (
-        GrowthRow,
-        SegmentationRow,
         evaluate_growth,
         evaluate_segmentation,
         summarize_growth,
         summarize_segmentation,
         write_rows,
     )
+    from .figures import draw_growth_examples, draw_growth_figures, growth_table
 
-    rows: list[GrowthRow] | list[SegmentationRow]
+    folder = arguments.output
     if arguments.task == "growth":
-        rows = evaluate_growth(arguments.cohort, find_package(arguments.model, "growth"), arguments.device)
-        summary = summarize_growth(rows)
+        evaluation = None if arguments.folds else _growth_evaluation(arguments)
+        growth_rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
+        summary = summarize_growth(growth_rows)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(growth_rows, folder / "growth.csv")
+        tables = {"Cases that expanded": "_expanders", "All cases": ""}
+        text = "\n".join(f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items())
+        (folder / "growth.md").write_text(text, encoding="utf-8")
+        draw_growth_figures(growth_rows, folder / "growth.png")
+        if evaluation is not None:
+            draw_growth_examples(evaluation, arguments.cohort, growth_rows, folder / "examples.png")
     else:
-        rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
-        summary = summarize_segmentation(rows)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    write_rows(rows, arguments.output / f"{arguments.task}.csv")
+        scan_rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
+        summary = summarize_segmentation(scan_rows)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(scan_rows, folder / "segmentation.csv")
     text = json.dumps(summary, indent=2)
-    (arguments.output / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
+
+
+def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:
+    from .evaluation import GrowthEvaluation
+
+    return GrowthEvaluation(
+        packages=tuple(find_package(name, "growth") for name in [arguments.model, *arguments.rival]),
+        masks=arguments.masks,
+        segmenter=find_segmenter(arguments.segmenter),
+        device=arguments.device,
+    )
+
+
+def _study(arguments: argparse.Namespace) -> list[GrowthRow]:
+    from .study import run_study
+
+    try:
+        folds = 0 if arguments.folds == "loo" else int(arguments.folds)
+    except ValueError as error:
+        raise InputError("--folds takes a whole number, or loo to leave out one case at a time.") from error
+    return run_study(
+        arguments.cohort,
+        arguments.output,
+        _growth_preset(arguments),
+        folds,
+        arguments.masks,
+        find_segmenter(arguments.segmenter),
+        arguments.device,
+    )

@@ -1,8 +1,8 @@
 """How well a model does on a cohort whose truth is known.
 
 Growth is measured as in Abramova 2024, section 3: Dice of the growth area, average error and average absolute
-error of the follow-up volume; beside it the rivals that need no model: copy of the baseline and uniform
-dilation by the training cohort's mean growth.
+error of the follow-up volume, Dice of the lesion. Beside the model stand the rivals that need none: copy of the
+baseline, uniform dilation by the training cohort's mean growth, and the same with the true volume told.
 """
 
 from __future__ import annotations
@@ -12,44 +12,55 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..device import choose_device
-from ..errors import ModelPackageError
-from ..grid import Array
-from ..growth import predict_growth, smallest_jacobian
-from ..measures import volume_ml
-from ..model_package import ModelPackage
+from ..errors import InputError, ModelPackageError
+from ..grid import Array, Grid, signed_distance
+from ..growth import followup_range, predict_growth, smallest_jacobian
+from ..measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
+from ..model_package import VOLUME_RANGE, ModelPackage
 from ..segmentation import segment
 from .cohort import Case, case_folders, read_case
 
-
-def dice(first: Array, second: Array) -> float:
-    """Dice coefficient of two masks; 1 if both are empty."""
-    total = np.count_nonzero(first) + np.count_nonzero(second)
-    return 1.0 if total == 0 else 2.0 * np.count_nonzero(first & second) / total
-
-
-def growth_dice(baseline: Array, predicted: Array, true: Array) -> float:
-    """Dice of the growth areas: predicted without baseline against true follow-up without baseline."""
-    return dice(predicted & ~baseline, true & ~baseline)
+NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
+Masks = Literal["true", "automatic"]
 
 
 @dataclass(frozen=True)
 class GrowthRow:
-    """One case and one way to predict it; volumes in mL."""
+    """One case and one way to predict it; volumes in mL. ``given_ml`` is that of the mask it began from."""
 
     case: str
     method: str
     baseline_ml: float
     followup_ml: float
+    given_ml: float
     predicted_ml: float
+    low_ml: float | None
+    high_ml: float | None
     growth_dice: float
     lesion_dice: float
     smallest_jacobian: float | None
+
+    @property
+    def expanded(self) -> bool:
+        """Whether the true hematoma grew by more than 6 mL or a third."""
+        return measure_growth(self.baseline_ml, self.followup_ml, ExpansionDefinition.SIX_ML).expansion
+
+    @property
+    def error_ml(self) -> float:
+        """Predicted minus true follow-up volume."""
+        return self.predicted_ml - self.followup_ml
+
+    @property
+    def expansion_score(self) -> float:
+        """Predicted growth in units of what counts as expansion, by whichever of its two limits is nearer."""
+        growth = self.predicted_ml - self.given_ml
+        return max(growth / 6.0, growth / (0.33 * self.given_ml)) if self.given_ml else 0.0
 
 
 @dataclass(frozen=True)
@@ -63,46 +74,88 @@ class SegmentationRow:
     dice: float
 
 
-def uniform_dilation(case: Case, volume_factor: float) -> Array:
-    """The baseline mask dilated evenly in mm, inside the skull, to that multiple of its volume; (z, y, x)."""
-    distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(
-            case.baseline_mask, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
-        )
-    )
-    allowed = _array(case.inside_skull) | _array(case.baseline_mask)
-    voxels = round(np.count_nonzero(_array(case.baseline_mask)) * volume_factor)
-    order = np.sort(distance[allowed])
-    return allowed & (distance <= order[min(voxels, len(order)) - 1])
+@dataclass(frozen=True)
+class GrowthEvaluation:
+    """What to evaluate: growth packages, the first of which lends its training mean to the dilation, and from
+    which masks they begin; ``segmenter`` None is the threshold method."""
+
+    packages: tuple[ModelPackage, ...]
+    masks: Masks
+    segmenter: ModelPackage | None
+    device: str
 
 
-def evaluate_growth_case(package: ModelPackage, device: str, folder: Path) -> list[GrowthRow]:
-    """The model and its rivals on one case, from the true baseline mask."""
+def uniform_dilation(mask: sitk.Image, inside_skull: sitk.Image, wanted_ml: float) -> Array:
+    """A mask dilated evenly in mm, inside the skull, to that volume; (z, y, x). An empty one stays empty."""
+    if volume_ml(mask) == 0:
+        return _array(mask)
+    distance = -sitk.GetArrayFromImage(signed_distance(mask))
+    allowed = _array(inside_skull) | _array(mask)
+    nearest = np.argsort(distance[allowed], kind="stable")[: round(wanted_ml / Grid.of(mask).voxel_volume_ml)]
+    chosen = np.zeros(np.count_nonzero(allowed), bool)
+    chosen[nearest] = True
+    dilated = np.zeros_like(allowed)
+    dilated[allowed] = chosen
+    return dilated
+
+
+def given_mask(case: Case, evaluation: GrowthEvaluation) -> sitk.Image:
+    """The mask from which a case's prediction begins."""
+    if evaluation.masks == "true":
+        return case.baseline_mask
+    return segment(case.baseline, case.inside_skull, evaluation.segmenter, choose_device(evaluation.device))
+
+
+def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[GrowthRow]:
+    """The models and their rivals on one case."""
     case = read_case(folder)
-    growth = predict_growth(case.baseline, case.baseline_mask, case.inside_skull, package, choose_device(device))
-    factor = 1 + float(package.description.results["training_mean_relative_growth"])
-    predictions = {
-        package.description.name: _array(growth.followup_mask),
-        "no growth": _array(case.baseline_mask),
-        "uniform dilation": uniform_dilation(case, factor),
+    given = given_mask(case, evaluation)
+    rows = [_model_row(case, given, package, evaluation.device) for package in evaluation.packages]
+    mean = 1 + float(evaluation.packages[0].description.results["training_mean_relative_growth"])
+    wanted = {
+        NO_GROWTH: volume_ml(given),
+        MEAN_DILATION: mean * volume_ml(given),
+        TOLD_DILATION: volume_ml(case.followup_mask),
     }
+    for method, volume in wanted.items():
+        rows.append(_row(case, given, method, uniform_dilation(given, case.inside_skull, volume)))
+    return rows
+
+
+def _model_row(case: Case, given: sitk.Image, package: ModelPackage, device: str) -> GrowthRow:
+    name = package.description.name
+    if volume_ml(given) == 0:
+        return _row(case, given, name, _array(given))
+    growth = predict_growth(case.baseline, given, case.inside_skull, package, choose_device(device))
+    jacobian = smallest_jacobian(growth.displacement)
+    return _row(case, given, name, _array(growth.followup_mask), package, jacobian)
+
+
+def _row(
+    case: Case,
+    given: sitk.Image,
+    method: str,
+    predicted: Array,
+    package: ModelPackage | None = None,
+    jacobian: float | None = None,
+) -> GrowthRow:
     baseline, followup = _array(case.baseline_mask), _array(case.followup_mask)
-    per_voxel = volume_ml(case.baseline_mask) / np.count_nonzero(baseline)
-    return [
-        GrowthRow(
-            case=case.name,
-            method=method,
-            baseline_ml=volume_ml(case.baseline_mask),
-            followup_ml=volume_ml(case.followup_mask),
-            predicted_ml=np.count_nonzero(predicted) * per_voxel,
-            growth_dice=growth_dice(baseline, predicted, followup),
-            lesion_dice=dice(predicted, followup),
-            smallest_jacobian=(
-                smallest_jacobian(growth.displacement) if method == package.description.name else None
-            ),
-        )
-        for method, predicted in predictions.items()
-    ]
+    predicted_ml = np.count_nonzero(predicted) * Grid.of(given).voxel_volume_ml
+    coefficients = None if package is None else package.description.settings.get(VOLUME_RANGE)
+    low, high = followup_range(coefficients, volume_ml(given), predicted_ml) if coefficients else (None, None)
+    return GrowthRow(
+        case=case.name,
+        method=method,
+        baseline_ml=volume_ml(case.baseline_mask),
+        followup_ml=volume_ml(case.followup_mask),
+        given_ml=volume_ml(given),
+        predicted_ml=predicted_ml,
+        low_ml=low,
+        high_ml=high,
+        growth_dice=growth_dice(_array(given), predicted, baseline, followup),
+        lesion_dice=dice(predicted, followup),
+        smallest_jacobian=jacobian,
+    )
 
 
 def evaluate_segmentation_case(package: ModelPackage | None, device: str, folder: Path) -> list[SegmentationRow]:
@@ -124,27 +177,52 @@ def evaluate_segmentation_case(package: ModelPackage | None, device: str, folder
 
 
 def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
-    """Means by method: growth Dice (of all, and of cases that grew by more than a third or 6 mL), lesion Dice,
-    AEV and AAEV in mL, and the smallest Jacobian determinant of any field."""
+    """By method, as in the paper's Table 1, and what it leaves out; the first method is what others are tested
+    against.
+
+    Volume errors in mL, over all cases and over those that expanded, of which alone the paper's cohort consists.
+    ``expansion_auc``: of the predicted growth. ``range_coverage``: share of true volumes in their ranges.
+    ``p``: paired t-test of the growth Dice against the first method's.
+    """
+    from scipy.stats import ttest_rel
+    from sklearn.metrics import roc_auc_score
+
+    methods = list(dict.fromkeys(row.method for row in rows))
+    scores = {method: np.array([row.growth_dice for row in rows if row.method == method]) for method in methods}
     summary: dict[str, dict[str, float]] = {}
-    for method in dict.fromkeys(row.method for row in rows):
+    for method in methods:
         own = [row for row in rows if row.method == method]
-        errors = np.array([row.predicted_ml - row.followup_ml for row in own])
-        expanded = [
-            row.growth_dice
-            for row in own
-            if row.followup_ml - row.baseline_ml > 6 or row.followup_ml > 1.33 * row.baseline_ml
-        ]
-        jacobians = [row.smallest_jacobian for row in own if row.smallest_jacobian is not None]
-        summary[method] = {
-            "cases": len(own),
-            "growth_dice": float(np.mean([row.growth_dice for row in own])),
-            "growth_dice_expanders": float(np.mean(expanded)) if expanded else float("nan"),
-            "lesion_dice": float(np.mean([row.lesion_dice for row in own])),
-            "average_error_ml": float(errors.mean()),
-            "average_absolute_error_ml": float(np.abs(errors).mean()),
-            **({"smallest_jacobian": min(jacobians)} if jacobians else {}),
-        }
+        expanded = np.array([row.expanded for row in own])
+        errors = np.array([row.error_ml for row in own])
+        entry: dict[str, float] = {"cases": len(own), "expanders": int(expanded.sum())}
+        for label, chosen in (("", np.ones(len(own), bool)), ("_expanders", expanded)):
+            if not chosen.any():
+                continue
+            entry |= {
+                f"lesion_dice{label}": float(np.mean([row.lesion_dice for row in own], where=chosen)),
+                f"average_error_ml{label}": float(errors[chosen].mean()),
+                f"average_error_sd_ml{label}": float(errors[chosen].std()),
+                f"average_absolute_error_ml{label}": float(np.abs(errors[chosen]).mean()),
+            }
+            grown = scores[method][chosen & np.isfinite(scores[method])]
+            if len(grown):
+                entry |= {
+                    f"growth_dice{label}": float(grown.mean()),
+                    f"growth_dice_sd{label}": float(grown.std()),
+                }
+        if expanded.any() and not expanded.all():
+            entry["expansion_auc"] = float(roc_auc_score(expanded, [row.expansion_score for row in own]))
+        if all(row.low_ml is not None and row.high_ml is not None for row in own):
+            held = [row.low_ml <= row.followup_ml <= row.high_ml for row in own]  # type: ignore[operator]
+            entry["range_coverage"] = float(np.mean(held))
+        if any(row.smallest_jacobian is not None for row in own):
+            entry["smallest_jacobian"] = min(
+                row.smallest_jacobian for row in own if row.smallest_jacobian is not None
+            )
+        both = np.isfinite(scores[method]) & np.isfinite(scores[methods[0]])
+        if method != methods[0] and both.sum() > 2:
+            entry["p"] = float(ttest_rel(scores[method][both], scores[methods[0]][both]).pvalue)
+        summary[method] = {name: value for name, value in entry.items() if np.isfinite(value)}
     return summary
 
 
@@ -162,18 +240,23 @@ def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[st
     return summary
 
 
-def evaluate_growth(cohort: Path, package: ModelPackage, device: str) -> list[GrowthRow]:
+def evaluate_growth(cohort: Path, evaluation: GrowthEvaluation) -> list[GrowthRow]:
     """Rows for every case of a cohort.
 
     Raises:
         ModelPackageError: the package does not say the mean growth of its training cohort.
+        InputError: two of the packages have one name.
     """
-    if "training_mean_relative_growth" not in package.description.results:
+    first = evaluation.packages[0].description
+    if "training_mean_relative_growth" not in first.results:
         raise ModelPackageError(
-            f"Model {package.description.name!r} does not say the mean growth it was trained on, which the "
+            f"Model {first.name!r} does not say the mean growth it was trained on, which the "
             "comparison needs: train it with `hematoma train growth`."
         )
-    return _each_case(partial(evaluate_growth_case, package, device), cohort)
+    names = [package.description.name for package in evaluation.packages]
+    if len(set(names)) < len(names):
+        raise InputError("Two of the models have the same name, and the table could not tell them apart.")
+    return _each_case(partial(evaluate_growth_case, evaluation), cohort)
 
 
 def evaluate_segmentation(cohort: Path, package: ModelPackage | None, device: str) -> list[SegmentationRow]:

@@ -1,16 +1,25 @@
-"""The training loop shared by all models: Lightning with early stop, best weights, checkpoints and resume."""
+"""The training loop: Lightning with the best weights kept, checkpoints, resume and a log.
+
+Everything random depends on seed, epoch and position alone, so that a run that was killed and resumed sees the
+same patches as one that was not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from monai.data import DataLoader, Dataset, set_track_meta
+from monai.data import DataLoader, set_track_meta
+from monai.transforms import Compose
 from torch import Tensor, nn
+from torch.utils.data import Dataset, DistributedSampler
 
 from ..errors import MissingLibraryError
+from ..grid import Array
 
 try:
     import lightning
@@ -27,26 +36,83 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How long and how fast to train; the same seed on the same machine gives the same weights."""
+    """How long and how fast to train; the same seed on the same machine gives the same weights.
+
+    ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it stays.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
     patience: int
     seed: int
+    annealed: bool = False
     max_minutes: float | None = None
+    devices: int = 1
+    nodes: int = 1
+
+
+class Patches(Dataset[Batch]):
+    """Patches drawn from samples: ``per_sample`` of each, by a transform that holds all randomness."""
+
+    def __init__(
+        self, samples: Sequence[dict[str, Array]], transform: Compose, seed: int, per_sample: int = 1
+    ) -> None:
+        self._samples, self._transform, self._seed, self._per_sample = samples, transform, seed, per_sample
+
+    def __len__(self) -> int:
+        return len(self._samples) * self._per_sample
+
+    def __getitem__(self, index: int) -> Batch:
+        """Patch ``index % len`` as it is drawn in epoch ``index // len``."""
+        epoch, position = divmod(index, len(self))
+        state = np.random.SeedSequence([self._seed, epoch, position]).generate_state(1)
+        self._transform.set_random_state(int(state[0]))
+        patch = self._transform(self._samples[position % len(self._samples)])
+        return patch[0] if isinstance(patch, list) else patch  # MONAI's crops by label give lists
+
+
+class _EpochSampler(DistributedSampler[Any]):
+    """A new order in each epoch, and indices that tell the epoch; Lightning calls ``set_epoch``."""
+
+    def __iter__(self) -> Iterator[int]:
+        size = len(self.dataset)  # type: ignore[arg-type]
+        return (self.epoch * size + index for index in super().__iter__())
+
+
+class _Patients(lightning.LightningDataModule):
+    """Training and validation patches, shared out over the processes of a run on several GPUs."""
+
+    def __init__(self, training: Patches, validation: Patches, options: FitOptions) -> None:
+        super().__init__()
+        self._training, self._validation, self._options = training, validation, options
+
+    def _loader(self, patches: Patches, *, shuffle: bool) -> DataLoader:
+        assert self.trainer is not None
+        replicas, rank = self.trainer.world_size, self.trainer.global_rank
+        if shuffle:
+            sampler: DistributedSampler[Any] = _EpochSampler(patches, replicas, rank, seed=self._options.seed)
+        else:
+            sampler = DistributedSampler(patches, replicas, rank, shuffle=False)
+        return DataLoader(patches, batch_size=self._options.batch_size, sampler=sampler)
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self._training, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self._validation, shuffle=False)
 
 
 class LossModule(lightning.LightningModule):
     """A network with a loss; the validation loss decides which weights are kept."""
 
     def __init__(
-        self, network: nn.Module, loss: Callable[[nn.Module, Batch], dict[str, Tensor]], learning_rate: float
+        self, network: nn.Module, loss: Callable[[nn.Module, Batch], dict[str, Tensor]], options: FitOptions
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._loss = loss
-        self._learning_rate = learning_rate
+        self._options = options
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         return self._logged("train", batch)
@@ -59,51 +125,51 @@ class LossModule(lightning.LightningModule):
         total = torch.stack(list(terms.values())).sum()
         values = {f"{part}_{name}": value for name, value in terms.items()} | {f"{part}_loss": total}
         size = len(next(iter(batch.values())))
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, prog_bar=False)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, prog_bar=False, sync_dist=True)
         self.log("loss", total, on_step=True, on_epoch=False, prog_bar=True, logger=False, batch_size=size)
         return total
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.Adam(self.parameters(), lr=self._learning_rate)
+        adam = torch.optim.Adam(self.parameters(), lr=self._options.learning_rate)
+        if not self._options.annealed:
+            return adam
+        return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, self._options.epochs)]
 
 
 def fit(
     network: nn.Module,
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
-    training: Dataset,
-    validation: Dataset,
+    training: Patches,
+    validation: Patches,
     options: FitOptions,
     folder: Path,
 ) -> dict[str, float]:
     """Train ``network`` in place and leave it with its best weights; returns that epoch's validation terms.
 
-    ``folder`` takes checkpoints and the log (metrics.csv); a run that was killed goes on from its last epoch.
+    ``folder`` takes checkpoints and a log (metrics.csv) for each start; a run that was killed goes on from its
+    last epoch.
     """
     set_track_meta(False)  # plain tensors: half as slow, and checkpoints hold nothing but numbers
     lightning.seed_everything(options.seed, workers=True, verbose=False)
-    module = LossModule(network, loss, options.learning_rate)
+    module = LossModule(network, loss, options)
     best = ModelCheckpoint(folder, filename="best", monitor="validation_loss", enable_version_counter=False)
     last = ModelCheckpoint(folder, filename="last", every_n_epochs=1, enable_version_counter=False)
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         max_time=None if options.max_minutes is None else {"minutes": int(options.max_minutes)},
         accelerator="auto",
-        devices=1,
+        devices=options.devices,
+        num_nodes=options.nodes,
+        use_distributed_sampler=False,
         precision="bf16-mixed",
-        logger=CSVLogger(folder, name="", version=""),
+        logger=CSVLogger(folder, name="log"),
         callbacks=[best, last, EarlyStopping("validation_loss", patience=options.patience)],
         log_every_n_steps=1,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    generator = torch.Generator().manual_seed(options.seed)
-    unseen = DataLoader(validation, batch_size=options.batch_size)
-    trainer.fit(
-        module,
-        DataLoader(training, batch_size=options.batch_size, shuffle=True, generator=generator),
-        unseen,
-        ckpt_path="last" if (folder / "last.ckpt").exists() else None,
-        weights_only=True,
-    )
-    results = trainer.validate(module, unseen, ckpt_path="best", weights_only=True, verbose=False)[0]
+    patients = _Patients(training, validation, options)
+    checkpoint = "last" if (folder / "last.ckpt").exists() else None
+    trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
+    results = trainer.validate(module, patients, ckpt_path="best", weights_only=True, verbose=False)[0]
     return {name: round(float(value), 4) for name, value in results.items()}

@@ -1,44 +1,117 @@
-"""Training of the growth network (Abramova 2024, section 2.4.1), in its compact form.
+"""Training of the growth network (Abramova 2024, sections 2.3 and 2.4.1).
 
-One patch on a coarse grid covers the lesion and where it may grow.
+``PRESETS``: ``paper`` does what the paper says; ``compact`` is what ships, small enough to be trained and used
+without a GPU: one patch on a coarse grid covers the lesion and where it may grow, and a velocity is integrated.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from monai.data import Dataset
 from monai.losses import DiceLoss
 from monai.transforms import (
     CenterSpatialCropd,
     Compose,
     EnsureTyped,
+    RandCropByPosNegLabeld,
     RandFlipd,
     RandGaussianNoised,
     RandRotate90d,
     RandShiftIntensityd,
     RandSpatialCropd,
+    SelectItemsd,
 )
 from torch import Tensor, nn
 
-from ..grid import Array
-from ..growth import INTEGRATION_STEPS, confined_displacement, growth_channels, growth_region, warp
+from ..grid import Array, Grid
+from ..growth import (
+    INTEGRATION_STEPS,
+    confined_displacement,
+    growth_channels,
+    growth_region,
+    warp,
+)
 from ..measures import volume_ml
-from ..model_package import ModelDescription, ModelPackage, write_package
+from ..model_package import VOLUME_RANGE, ModelDescription, ModelPackage, write_package
 from ..networks import build_network
-from .cohort import case_folders, describe_cohort, prepare_all, read_case, split_by_case
-from .fitting import Batch, FitOptions, fit
+from .cohort import Case, describe_cases, prepare_all, read_case, split_by_case, with_variants
+from .fitting import Batch, FitOptions, Patches, fit
+from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
-SPACING_MM = (2.0, 2.0, 2.0)
-PATCH = (48, 48, 48)
-WINDOW_HU = (0.0, 100.0)
-STEPS = 4
-# Voxels around a patch within which it may lie off center in training.
-_SHIFT = 5
 _KEYS = ("ct", "mask", "confinement", "followup_ct", "followup_mask")
+
+
+@dataclass(frozen=True)
+class GrowthPreset:
+    """What a growth model looks like and how it is trained; ``spacing_mm`` and ``patch`` are (x, y, z).
+
+    Attributes:
+        patches_per_case: drawn from each case in each epoch.
+        growth_share: share of the patches that are centered in the growth area, the others elsewhere in the
+            brain; None for patches that all hold the whole hematoma, off center by up to ``shift`` voxels.
+        integration_steps: squarings in the integration of the field as a velocity; 0 for a plain displacement.
+        terms: of the loss; see ``growth_loss``.
+        augmented: whether patches are mirrored, turned, and varied in brightness and noise.
+    """
+
+    architecture: str
+    spacing_mm: tuple[float, float, float]
+    patch: tuple[int, int, int]
+    window_hu: tuple[float, float]
+    patches_per_case: int
+    growth_share: float | None
+    shift: int
+    channels: tuple[int, ...]
+    norm: str | None
+    integration_steps: int
+    terms: tuple[str, ...]
+    augmented: bool
+    fit: FitOptions
+
+
+_COMPACT = GrowthPreset(
+    architecture="displacement-unet",
+    spacing_mm=(3.0, 3.0, 3.0),
+    patch=(32, 32, 32),
+    window_hu=(20.0, 80.0),
+    patches_per_case=1,
+    growth_share=None,
+    shift=3,
+    channels=(16, 32, 64, 128),
+    norm="BATCH",
+    integration_steps=4,
+    terms=("dice", "growth", "volume", "image", "smoothness"),
+    augmented=True,
+    fit=FitOptions(epochs=150, batch_size=8, learning_rate=2e-3, patience=150, seed=0, annealed=True),
+)
+
+PRESETS: dict[str, GrowthPreset] = {
+    # The paper leaves the voxel size open: 64 voxels of 1 mm cover most growth areas, as it says they do.
+    "paper": GrowthPreset(
+        architecture="displacement-unet",
+        spacing_mm=(1.0, 1.0, 1.0),
+        patch=(64, 64, 64),
+        window_hu=(0.0, 100.0),
+        patches_per_case=500,
+        growth_share=0.8,
+        shift=0,
+        channels=(64, 128, 256, 512),
+        norm=None,
+        integration_steps=0,
+        terms=("dice", "image", "smoothness"),
+        augmented=False,
+        fit=FitOptions(epochs=150, batch_size=8, learning_rate=1e-4, patience=10, seed=0),
+    ),
+    "compact": _COMPACT,
+    # A rival for evaluations: the compact model with its field reduced to one matrix.
+    "affine": replace(_COMPACT, architecture="affine-regressor", integration_steps=0),
+}
 
 
 @dataclass(frozen=True)
@@ -50,62 +123,87 @@ class GrowthSample:
     followup_ml: float
 
 
-def prepare_growth_sample(folder: Path) -> GrowthSample:
-    """Bring a case onto the model grid around its hematoma."""
+def prepare_growth_sample(preset: GrowthPreset, folder: Path) -> GrowthSample:
+    """Bring a case onto the model grid: around its hematoma, or all of its brain."""
     case = read_case(folder)
-    x, y, z = (n + 2 * _SHIFT for n in PATCH)
-    grid = growth_region(case.baseline_mask, SPACING_MM, (x, y, z))
-    baseline = growth_channels(case.baseline, case.baseline_mask, case.inside_skull, grid, WINDOW_HU)
-    followup = growth_channels(case.followup, case.followup_mask, case.inside_skull, grid, WINDOW_HU)
+    grid = _sample_grid(case, preset)
+    baseline = growth_channels(case.baseline, case.baseline_mask, case.inside_skull, grid, preset.window_hu)
+    followup = growth_channels(case.followup, case.followup_mask, case.inside_skull, grid, preset.window_hu)
     channels = np.concatenate([baseline, followup[:2]]).astype(np.float16)
-    return GrowthSample(
-        {key: channel[None] for key, channel in zip(_KEYS, channels, strict=True)},
-        volume_ml(case.baseline_mask),
-        volume_ml(case.followup_mask),
-    )
+    arrays: dict[str, Array] = {key: channel[None] for key, channel in zip(_KEYS, channels, strict=True)}
+    if preset.growth_share is not None:
+        growth = (arrays["followup_mask"][0] >= 0.5) & (arrays["mask"][0] < 0.5)
+        brain = (arrays["confinement"][0] > 0) & ~growth
+        arrays |= {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(brain)}
+    return GrowthSample(arrays, volume_ml(case.baseline_mask), volume_ml(case.followup_mask))
 
 
-def training_transform(seed: int) -> Compose:
-    """A patch at random around the lesion, mirrored, turned and varied in brightness and noise."""
+def _sample_grid(case: Case, preset: GrowthPreset) -> Grid:
+    x, y, z = (n + 2 * preset.shift for n in preset.patch)
+    if preset.growth_share is None:
+        return growth_region(case.baseline_mask, preset.spacing_mm, (x, y, z))
+    return growth_region(case.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
+
+
+def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:
+    """From a sample to one patch, (1, z, y, x) each; all randomness of training is in here."""
+    x, y, z = preset.patch
+    if preset.growth_share is not None:
+        crop: Any = RandCropByPosNegLabeld(
+            _KEYS,
+            "followup_mask",
+            (z, y, x),
+            pos=preset.growth_share,
+            neg=1 - preset.growth_share,
+            fg_indices_key="growth_places",
+            bg_indices_key="other_places",
+        )
+    else:
+        crop = (
+            RandSpatialCropd(_KEYS, (z, y, x), random_size=False)
+            if training
+            else CenterSpatialCropd(_KEYS, (z, y, x))
+        )
+    varied = [
+        *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
+        RandRotate90d(_KEYS, prob=0.5, spatial_axes=(1, 2)),
+        RandShiftIntensityd("ct", offsets=0.03, prob=0.5),
+        RandGaussianNoised("ct", prob=0.5, std=0.02),
+    ]
     return Compose(
         [
             EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
-            RandSpatialCropd(_KEYS, PATCH[::-1], random_size=False),
-            *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
-            RandRotate90d(_KEYS, prob=0.5, spatial_axes=(1, 2)),
-            RandShiftIntensityd("ct", offsets=0.03, prob=0.5),
-            RandGaussianNoised("ct", prob=0.5, std=0.02),
+            crop,
+            SelectItemsd(_KEYS),
+            *(varied if training and preset.augmented else []),
         ]
-    ).set_random_state(seed)
-
-
-def validation_transform() -> Compose:
-    """The patch centered on the lesion, unchanged."""
-    return Compose(
-        [EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False), CenterSpatialCropd(_KEYS, PATCH[::-1])]
     )
 
 
-def growth_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """The terms, with equal weights: ``dice`` of the mask, ``image`` (L1), ``smoothness`` (L2 of the gradient),
-    and ``growth``, the Dice of the growth area over the batch.
+def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The preset's terms of the loss, with equal weights.
 
-    The last is not in the paper, whose patients all expand. Among patients of whom most do not, the Dice of
-    the whole mask is highest where hardly any growth is predicted for anybody.
+    The paper's: ``dice`` of the mask, ``image`` (L1), ``smoothness`` (L2 of the field's spatial gradient). Ours:
+    ``growth``, the Dice of the growth area over the batch, and ``volume``, the absolute error of the follow-up
+    volume in units of 10 mL. All of the paper's patients expand; among patients of whom most do not, the Dice
+    of the whole mask is highest where hardly any growth is predicted for anybody.
     """
     inputs, followup_mask = torch.cat([batch["ct"], batch["mask"]], dim=1), batch["followup_mask"]
     field = network(inputs.contiguous(memory_format=torch.channels_last_3d)).float()
     with torch.autocast(inputs.device.type, enabled=False):  # half precision would round positions
-        displacement = confined_displacement(field, batch["confinement"], STEPS)
+        displacement = confined_displacement(field, batch["confinement"], preset.integration_steps)
         moved_ct, moved_mask = warp(inputs, displacement).split(1, dim=1)
         growth, true_growth = ((mask - batch["mask"]).relu() for mask in (moved_mask, followup_mask))
-        # Squared, because voxels on the surface hold fractions: equal masks must give no loss.
-        return {
+        per_10_ml = float(np.prod(preset.spacing_mm)) / 10_000
+        terms = {
+            # Squared, because voxels on the surface hold fractions: equal masks must give no loss.
             "dice": DiceLoss(squared_pred=True)(moved_mask, followup_mask),
             "growth": DiceLoss(squared_pred=True, batch=True)(growth, true_growth),
+            "volume": (moved_mask - followup_mask).sum(dim=(1, 2, 3, 4)).abs().mean() * per_10_ml,
             "image": nn.functional.l1_loss(moved_ct, batch["followup_ct"]),
             "smoothness": roughness(displacement),
         }
+    return {name: terms[name] for name in preset.terms}
 
 
 def roughness(displacement: Tensor) -> Tensor:
@@ -113,36 +211,71 @@ def roughness(displacement: Tensor) -> Tensor:
     return torch.stack(torch.gradient(displacement, dim=(2, 3, 4))).square().mean()
 
 
-def train_growth(cohort: Path, package: Path, channels: tuple[int, ...], options: FitOptions) -> ModelPackage:
-    """Train on a cohort and write the package; checkpoints and log lie in ``package/training``."""
-    training, validation = split_by_case(case_folders(cohort), 0.2, options.seed)
-    samples = prepare_all(prepare_growth_sample, [*training, *validation], "Preparing cases")
-    learned, unseen = samples[: len(training)], samples[len(training) :]
-    arguments = {"channels": list(channels)}
-    torch.manual_seed(options.seed)
-    network = build_network("displacement-unet", arguments)
+def train_growth(
+    cases: Sequence[Path], package: Path, preset: GrowthPreset, *, use_variants: bool = True
+) -> ModelPackage:
+    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+
+    A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
+    too, where there are any.
+    """
+    seed = preset.fit.seed
+    training, validation = split_by_case(cases, 0.2, seed)
+    prepare = partial(prepare_growth_sample, preset)
+    learned_from = with_variants(training) if use_variants else training
+    learned = prepare_all(prepare, learned_from, "Preparing training cases")
+    unseen = prepare_all(prepare, validation, "Preparing validation cases")
+    arguments = {"channels": list(preset.channels), "norm": preset.norm}
+    torch.manual_seed(seed)
+    network = build_network(preset.architecture, arguments)
     results = fit(
         network,
-        growth_loss,
-        Dataset([sample.arrays for sample in learned], training_transform(options.seed)),
-        Dataset([sample.arrays for sample in unseen], validation_transform()),
-        options,
+        partial(growth_loss, preset),
+        _patches(learned, preset, training=True),
+        _patches(unseen, preset, training=False),
+        preset.fit,
         package / "training",
     )
-    relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in learned]
+    settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
+    if preset.growth_share is None and len(unseen) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
+        settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset))
+    relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in learned[: len(training)]]
     description = ModelDescription(
         name=package.name,
         version="1",
         task="growth",
-        architecture="displacement-unet",
+        architecture=preset.architecture,
         arguments=arguments,
-        spacing_mm=SPACING_MM,
-        patch_size=PATCH,
-        window_hu=WINDOW_HU,
-        trained_on=describe_cohort(cohort, len(training), len(validation), options.seed),
+        spacing_mm=preset.spacing_mm,
+        patch_size=preset.patch,
+        window_hu=preset.window_hu,
+        trained_on=describe_cases(cases, len(training), len(validation), seed),
         results={**results, "training_mean_relative_growth": round(float(np.mean(relative)), 4)},
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
-        settings={INTEGRATION_STEPS: STEPS},
+        settings=settings,
     )
     return write_package(package, description, network)
+
+
+def _patches(samples: Sequence[GrowthSample], preset: GrowthPreset, *, training: bool) -> Patches:
+    transform = patch_transform(preset, training=training)
+    return Patches([sample.arrays for sample in samples], transform, preset.fit.seed, preset.patches_per_case)
+
+
+def _volumes(
+    network: nn.Module, samples: Sequence[GrowthSample], preset: GrowthPreset
+) -> tuple[Array, Array, Array]:
+    """Baseline, predicted and true follow-up in mL, on the model grid."""
+    patches, voxel_ml = _patches(samples, preset, training=False), float(np.prod(preset.spacing_mm)) / 1000
+    device = next(network.parameters()).device
+    volumes = []
+    with torch.inference_mode():
+        for k in range(len(patches)):
+            patch = {name: tensor[None].to(device) for name, tensor in patches[k].items()}
+            field = network.eval()(torch.cat([patch["ct"], patch["mask"]], dim=1))
+            displacement = confined_displacement(field, patch["confinement"], preset.integration_steps)
+            masks = patch["mask"], warp(patch["mask"], displacement), patch["followup_mask"]
+            volumes.append([float(mask.sum()) * voxel_ml for mask in masks])
+    baseline, predicted, true = np.array(volumes).T
+    return baseline, predicted, true

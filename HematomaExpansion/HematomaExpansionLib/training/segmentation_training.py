@@ -6,11 +6,11 @@ elsewhere in the brain. Loss: Dice plus cross-entropy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from monai.data import Dataset
 from monai.losses import DiceCELoss
 from monai.transforms import (
     Compose,
@@ -29,12 +29,15 @@ from ..grid import Array, average_onto
 from ..model_package import ModelDescription, ModelPackage, write_package
 from ..networks import build_network
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import case_folders, describe_cohort, prepare_all, read_case, split_by_case
-from .fitting import Batch, FitOptions, fit
+from .cohort import describe_cases, prepare_all, read_case, split_by_case
+from .fitting import Batch, FitOptions, Patches, fit
 
 SPACING_MM = (1.5, 1.5, 2.5)
 PATCH = (64, 64, 32)
 WINDOW_HU = (0.0, 100.0)
+CHANNELS = (16, 32, 64, 128)
+FIT = FitOptions(epochs=30, batch_size=8, learning_rate=4e-3, patience=30, seed=0, annealed=True)
+_PATCHES_PER_SCAN = 2
 _KEYS = ("ct", "mask")
 
 
@@ -51,7 +54,7 @@ def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
     ]
 
 
-def patch_transform(seed: int, *, vary: bool) -> Compose:
+def patch_transform(*, vary: bool) -> Compose:
     """A patch at random; with ``vary`` mirrored, and varied in brightness, contrast, noise and sharpness."""
     variations = [
         *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
@@ -64,10 +67,10 @@ def patch_transform(seed: int, *, vary: bool) -> Compose:
         [
             EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
             SpatialPadd(_KEYS, PATCH[::-1]),
-            RandCropByPosNegLabeld(_KEYS, "mask", PATCH[::-1], pos=1, neg=1, num_samples=2, image_key="ct"),
+            RandCropByPosNegLabeld(_KEYS, "mask", PATCH[::-1], pos=1, neg=1, image_key="ct"),
             *(variations if vary else []),
         ]
-    ).set_random_state(seed)
+    )
 
 
 def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -78,21 +81,22 @@ def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def train_segmentation(
-    cohort: Path, package: Path, channels: tuple[int, ...], options: FitOptions
+    cases: Sequence[Path], package: Path, channels: tuple[int, ...], options: FitOptions
 ) -> ModelPackage:
-    """Train on a cohort and write the package; checkpoints and log lie in ``package/training``."""
-    training, validation = split_by_case(case_folders(cohort), 0.2, options.seed)
-    scans = prepare_all(prepare_segmentation_samples, [*training, *validation], "Preparing cases")
-    learned = [scan for case in scans[: len(training)] for scan in case]
-    unseen = [scan for case in scans[len(training) :] for scan in case]
+    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``."""
+    training, validation = split_by_case(cases, 0.2, options.seed)
+    learned, unseen = (
+        [scan for case in prepare_all(prepare_segmentation_samples, cases, f"Preparing {part}") for scan in case]
+        for part, cases in (("training cases", training), ("validation cases", validation))
+    )
     arguments = {"channels": list(channels)}
     torch.manual_seed(options.seed)
     network = build_network("segmentation-unet", arguments)
     results = fit(
         network,
         segmentation_loss,
-        Dataset(learned, patch_transform(options.seed, vary=True)),
-        Dataset(unseen, patch_transform(options.seed, vary=False)),
+        Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
+        Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
         options,
         package / "training",
     )
@@ -105,7 +109,7 @@ def train_segmentation(
         spacing_mm=SPACING_MM,
         patch_size=PATCH,
         window_hu=WINDOW_HU,
-        trained_on=describe_cohort(cohort, len(training), len(validation), options.seed),
+        trained_on=describe_cases(cases, len(training), len(validation), options.seed),
         results=results,
         license="Apache-2.0",
         intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",

@@ -1,31 +1,28 @@
 """The head in which a simulated hematoma bleeds: from the ICBM152 tissue maps, or a real scan.
 
-The ICBM152 2009 maps of gray and white matter come with the ``nilearn`` package; what they lack is added
-here: subarachnoid CSF, skull, scalp, falx, venous sinus, calcifications. Tissue densities are textbook
-values.
+What the maps lack is added here: CSF, skull, scalp, falx, venous sinuses, calcifications, a head holder, and
+the marks that beam hardening leaves. Tissue densities are textbook values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.errors import MissingLibraryError
+import torch
 from HematomaExpansionLib.grid import Array, Grid, average_onto, image_on
 from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from .template import MEAN_SCALE, STRAIGHT, template
 
 if TYPE_CHECKING:
     from HematomaExpansionLib.head_ct import HeadCT
 
 AIR_HU = -1000.0
-_STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-# The ICBM152 brain is larger than people's (filled, 1,890 mL against about 1,450 mL).
-_MEAN_SCALE = 0.915
-# Half the width in mm of fissures that the skull does not follow.
-_BRIDGED_MM = 14.0
+_HEAD = Grid((216, 232, 168), (1.0, 1.0, 1.0), (-107.5, -110.0, -76.0), STRAIGHT)
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,7 @@ class Anatomy:
         ct: HU, LPS; free of noise, or a real scan.
         inside_skull: mask (0/1) on the same grid.
         parenchyma: share of gray and white matter, 0 to 1, on the same grid.
+        ventricles: share of lateral ventricle, 0 to 1, on the same grid; None where it is not known.
         midline_mm: LPS x of the falx at the grid's center.
         from_scan: whether ``ct`` is a real scan, with the noise of its scanner.
         template_to_head: maps positions in ICBM152 space (LPS mm) into the head, roughly.
@@ -44,83 +42,40 @@ class Anatomy:
     ct: sitk.Image
     inside_skull: sitk.Image
     parenchyma: sitk.Image
+    ventricles: sitk.Image | None
     midline_mm: float
     from_scan: bool
     template_to_head: sitk.Transform
 
 
-@cache
-def _tissue_maps() -> sitk.Image:
-    """Gray matter, white matter, brain: one vector image in LPS, 1 mm."""
-    try:
-        from nilearn import datasets
-    except ImportError as error:
-        raise MissingLibraryError(
-            "Simulation needs nilearn for its anatomy: run `pip install hematoma-expansion[sim]`."
-        ) from error
-    maps = [
-        datasets.load_mni152_gm_template(resolution=1),
-        datasets.load_mni152_wm_template(resolution=1),
-        datasets.load_mni152_brain_mask(resolution=1),
-    ]
-    # nilearn's arrays are (x, y, z) toward right, anterior, superior.
-    channels = [np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1, :].transpose(2, 1, 0) for image in maps]
-    last = (np.array(maps[0].shape) - 1) @ maps[0].affine[:3, :3].T + maps[0].affine[:3, 3]
-    size = maps[0].shape
-    grid = Grid(
-        (int(size[0]), int(size[1]), int(size[2])),
-        (1.0, 1.0, 1.0),
-        (float(-last[0]), float(-last[1]), float(maps[0].affine[2, 3])),
-        _STRAIGHT,
-    )
-    return image_on(grid, np.stack(channels, axis=-1))
-
-
 def icbm_anatomy(random: np.random.Generator) -> Anatomy:
-    """A head varied at random in size, proportions, tilt, shape and atrophy, at 1 mm."""
+    """A head varied at random in size, proportions, tilt, shape (with it, symmetry) and atrophy, at 1 mm."""
     affine = _random_affine(random)
-    grid = Grid((216, 232, 168), (1.0, 1.0, 1.0), (-107.5, -110.0, -76.0), _STRAIGHT)
-    warp = sitk.DisplacementFieldTransform(_random_warp(grid, random))
-    head_to_template = sitk.CompositeTransform([affine.GetInverse(), warp])
-    maps = sitk.Resample(
-        _tissue_maps(),
-        grid.size,
-        head_to_template,
-        sitk.sitkLinear,
-        grid.origin,
-        grid.spacing,
-        grid.direction,
-    )
-    gray, white, brain = np.moveaxis(sitk.GetArrayFromImage(maps), -1, 0)
-    depth = _distance_from(_distance_from(brain > 0.5) <= _BRIDGED_MM) + _BRIDGED_MM
-    depth -= random.uniform(1.0, 3.0)  # subarachnoid space
+    gray, white, ventricles, depth = _template_in_head(affine, _random_warp(random))
+    depth = MEAN_SCALE * depth - random.uniform(1.0, 3.0)  # subarachnoid space
     inside = depth <= 0
     hu = _skull_and_scalp(depth, random)
     hu[inside] = _brain_hu(gray, white, random)[inside]
     midline = affine.TransformPoint((0.0, 20.0, 10.0))[0]
-    _add_falx_and_sinus(hu, gray + white, inside, depth, grid, affine)
-    _add_calcifications(hu, grid, affine, random)
-    _add_holder(hu, grid, random)
+    _add_falx_and_sinuses(hu, gray + white, inside, depth, affine)
+    _add_calcifications(hu, affine, random)
+    _add_beam_hardening(hu, inside, depth, affine, random)
+    _add_holder(hu, random)
     return Anatomy(
-        image_on(grid, hu.astype(np.float32)),
-        image_on(grid, inside.astype(np.uint8)),
-        image_on(grid, np.clip(gray + white, 0, 1).astype(np.float32)),
+        image_on(_HEAD, hu.astype(np.float32)),
+        image_on(_HEAD, inside.astype(np.uint8)),
+        image_on(_HEAD, np.clip(gray + white, 0, 1).astype(np.float32)),
+        image_on(_HEAD, ventricles * inside),
         midline,
         from_scan=False,
         template_to_head=affine,
     )
 
 
-def _distance_from(mask: Array) -> Array:
-    """Distance in voxels to the mask's surface, negative inside."""
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, squaredDistance=False))
-
-
 def _random_affine(random: np.random.Generator) -> sitk.AffineTransform:
     """Template to head: scale, small rotations (head tilt) and shear."""
     affine = sitk.AffineTransform(3)
-    scale = _MEAN_SCALE * random.normal(1.0, 0.02) * random.normal(1.0, 0.025, size=3)
+    scale = MEAN_SCALE * random.normal(1.0, 0.02) * random.normal(1.0, 0.025, size=3)
     affine.Scale(scale.tolist())
     for first, second in ((0, 1), (0, 2), (1, 2)):
         affine.Rotate(first, second, float(np.deg2rad(random.normal(0.0, 4.0))))
@@ -128,13 +83,31 @@ def _random_affine(random: np.random.Generator) -> sitk.AffineTransform:
     return affine
 
 
-def _random_warp(grid: Grid, random: np.random.Generator) -> sitk.Image:
-    """Smooth random displacement of a few mm, on a coarse grid that covers ``grid``."""
-    coarse = grid.with_spacing((8.0, 8.0, 8.0))
-    field = np.stack(
-        [gaussian_filter(random.normal(size=coarse.shape), 2.5, mode="wrap") for _ in range(3)], axis=-1
-    )
-    return image_on(coarse, field / field.std() * random.uniform(1.0, 2.2))
+def _random_warp(random: np.random.Generator) -> Array:
+    """Smooth random displacement of a few mm (x, y, z first), on a coarse grid that covers the head's."""
+    shape = tuple(n // 8 for n in _HEAD.shape)
+    field = np.stack([gaussian_filter(random.normal(size=shape), 2.5, mode="wrap") for _ in range(3)])
+    return field / field.std() * random.uniform(1.0, 2.2)
+
+
+def _template_in_head(affine: sitk.AffineTransform, warp: Array) -> Array:
+    """The template's channels on the head's grid, (channel, z, y, x): at ``affine^-1(x + warp(x))``.
+
+    By torch, because SimpleITK takes four times as long for a composite transform.
+    """
+    inverse = sitk.AffineTransform(affine.GetInverse())
+    matrix = torch.tensor(np.array(inverse.GetMatrix()).reshape(3, 3), dtype=torch.float32)
+    shift = torch.tensor(inverse.TransformPoint((0.0, 0.0, 0.0)), dtype=torch.float32)
+    moved = nn.functional.interpolate(torch.from_numpy(warp).float()[None], _HEAD.shape, mode="trilinear")[0]
+    for axis, positions in enumerate(_head_positions()):
+        moved[axis] += torch.from_numpy(positions).float()
+    image = template()
+    size = torch.tensor(image.GetSize())
+    index = torch.einsum("ij,jzyx->zyxi", matrix, moved) + (shift - torch.tensor(image.GetOrigin()))
+    channels = torch.from_numpy(np.moveaxis(sitk.GetArrayFromImage(image), -1, 0).copy())
+    return nn.functional.grid_sample(
+        channels[None], (2 * index / (size - 1) - 1)[None], padding_mode="border", align_corners=True
+    )[0].numpy()
 
 
 def _brain_hu(gray: Array, white: Array, random: np.random.Generator) -> Array:
@@ -166,48 +139,60 @@ def _skull_and_scalp(depth: Array, random: np.random.Generator) -> Array:
     return hu
 
 
-def _add_falx_and_sinus(
-    hu: Array, tissue: Array, inside: Array, depth: Array, grid: Grid, affine: sitk.AffineTransform
+def _head_positions() -> tuple[Array, Array, Array]:
+    """LPS x, y and z of the head's voxels, to be broadcast against each other."""
+    z, y, x = np.ogrid[tuple(slice(n) for n in _HEAD.shape)]
+    return x + _HEAD.origin[0], y + _HEAD.origin[1], z + _HEAD.origin[2]
+
+
+def _add_falx_and_sinuses(
+    hu: Array, tissue: Array, inside: Array, depth: Array, affine: sitk.AffineTransform
 ) -> None:
-    """Falx in the fissure between the hemispheres, and the superior sagittal sinus where it meets the bone."""
+    """Falx in the fissure between the hemispheres; venous sinuses where it and the tentorium meet the bone."""
     normal = np.array(affine.TransformVector((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
     center = np.array(affine.TransformPoint((0.0, 0.0, 0.0)))
     normal /= np.linalg.norm(normal)
-    z, y, x = np.ogrid[tuple(slice(n) for n in grid.shape)]
-    x, y, z = x + grid.origin[0], y + grid.origin[1], z + grid.origin[2]
+    x, y, z = _head_positions()
     off_midline = np.abs((x - center[0]) * normal[0] + (y - center[1]) * normal[1] + (z - center[2]) * normal[2])
-    above = z > center[2] + 25 * _MEAN_SCALE
+    above = z > center[2] + 25 * MEAN_SCALE
     hu[inside & (off_midline < 0.8) & above & (tissue < 0.75)] = 48.0
     behind = above & ((y > center[1]) | (z > center[2] + 50))
-    sinus = inside & (off_midline + 0.8 * np.abs(depth) < 4.0) & behind
-    hu[sinus] = 52.0
+    sagittal = off_midline + 0.8 * np.abs(depth) < 4.0
+    hu[inside & sagittal & behind] = 52.0
+    side = np.array(affine.TransformPoint((0.0, 75.0, -18.0)))
+    transverse = np.hypot(z - side[2], 0.8 * depth) < 4.0
+    hu[inside & transverse & (y > side[1] - 55)] = 52.0
 
 
-def _add_calcifications(hu: Array, grid: Grid, affine: sitk.AffineTransform, random: np.random.Generator) -> None:
+def _add_calcifications(hu: Array, affine: sitk.AffineTransform, random: np.random.Generator) -> None:
     """Pineal gland and choroid plexus, calcified in most adults: dense, small, and no blood."""
-    for template in ((0.0, 25.0, 2.0), (-20.0, 38.0, 10.0), (20.0, 38.0, 10.0)):
+    x, y, z = _head_positions()
+    for spot in ((0.0, 25.0, 2.0), (-20.0, 38.0, 10.0), (20.0, 38.0, 10.0)):
         if random.random() < 0.65:
-            center = np.array(affine.TransformPoint(template)) + random.normal(0, 2, size=3)
-            _paint_ball(hu, grid, center, random.uniform(1.2, 3.2), random.uniform(80, 250))
+            center = np.array(affine.TransformPoint(spot)) + random.normal(0, 2, size=3)
+            squared = (x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2
+            hu[squared <= random.uniform(1.2, 3.2) ** 2] = random.uniform(80, 250)
 
 
-def _paint_ball(hu: Array, grid: Grid, center: Array, radius: float, value: float) -> None:
-    z, y, x = np.ogrid[tuple(slice(n) for n in grid.shape)]
-    squared = (
-        (x + grid.origin[0] - center[0]) ** 2
-        + (y + grid.origin[1] - center[1]) ** 2
-        + (z + grid.origin[2] - center[2]) ** 2
-    )
-    hu[squared <= radius**2] = value
+def _add_beam_hardening(
+    hu: Array, inside: Array, depth: Array, affine: sitk.AffineTransform, random: np.random.Generator
+) -> None:
+    """Brightness that rises toward bone, and dark and bright bands between the petrous bones at the base."""
+    hu += inside * random.uniform(0.0, 10.0) * np.exp(np.minimum(depth, 0.0) / random.uniform(3.0, 6.0))
+    _, y, z = _head_positions()
+    base = np.array(affine.TransformPoint((0.0, 22.0, -38.0)))
+    below = np.exp(-(((z - base[2]) / 9.0) ** 2))
+    ripple = np.cos((y - base[1]) / random.uniform(3.0, 6.0)) * np.exp(-(((y - base[1]) / 22.0) ** 2))
+    hu -= inside * (random.uniform(3.0, 14.0) * below * ripple)
 
 
-def _add_holder(hu: Array, grid: Grid, random: np.random.Generator) -> None:
+def _add_holder(hu: Array, random: np.random.Generator) -> None:
     """A head holder: a thin curved shell behind the head, in two thirds of the scans."""
     if random.random() < 1 / 3:
         return
     behind = np.flatnonzero((hu > -500).any(axis=(0, 2)))[-1]
-    radius, middle = random.uniform(100, 130), grid.size[0] / 2
-    y, x = np.ogrid[: grid.size[1], : grid.size[0]]
+    radius, middle = random.uniform(100, 130), _HEAD.size[0] / 2
+    y, x = np.ogrid[: _HEAD.size[1], : _HEAD.size[0]]
     distance = np.hypot(x - middle, y - (behind + random.uniform(3, 7) - radius))
     shell = (np.abs(distance - radius) < 1.5) & (y > behind - 40)
     hu[:, shell] = np.maximum(hu[:, shell], random.uniform(-100, 150))
@@ -235,6 +220,7 @@ def anatomy_from_scan(scan: HeadCT) -> Anatomy:
         scan.image,
         inside,
         image_on(scan.grid, parenchyma.astype(np.float32)),
+        None,
         float(affine.TransformPoint((0.0, 20.0, 10.0))[0]),
         from_scan=True,
         template_to_head=affine,

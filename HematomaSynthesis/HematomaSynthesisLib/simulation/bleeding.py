@@ -1,4 +1,4 @@
-"""The baseline hematoma: where it lies, its shape, its texture, and where it is still bleeding."""
+"""The baseline hematoma: where it lies, its shape, its texture, and the signs of where it is still bleeding."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from HematomaExpansionLib.grid import Array, Grid, image_on, resample
 from scipy.ndimage import gaussian_filter, label
 
 from .anatomy import Anatomy, crop
+from .template import STRAIGHT
 
 # Site -> share of patients, and centers in ICBM152 space (LPS mm) with their scatter; one side of two.
 SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = {
@@ -18,14 +19,25 @@ SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = 
     "cerebellar": (0.12, ((22.0, 62.0, -34.0),), 4.0),
 }
 _GRID_MM = 1.0
+_EDEMA_HU = 25.0
 
 
 @dataclass(frozen=True)
 class BleedingParameters:
-    """What is drawn for one bleed before any image is made; volumes in mL, lengths in mm.
+    """What is drawn for one bleed before any image is made; volumes in mL, lengths in mm, densities in HU.
 
-    ``pocket_mm`` is the radius of the hypodense pocket at the bleeding edge (0: none), ``decoy_mm`` that of
-    a pocket elsewhere which means nothing.
+    Attributes:
+        irregularity: how much the margin wavers, in parts of the radius.
+        lobes: how many rounded parts sit on the main one.
+        swirl_mm: radius of the ragged hypodense region that reaches the bleeding edge; 0 without one.
+        pocket_mm: radius of an enclosed hypodense pocket near the bleeding edge; 0 without one.
+        black_hole_mm: radius of an enclosed, round, much darker pocket; 0 without one.
+        decoy_mm: radius of a hypodense pocket anywhere, which means nothing; 0 without one.
+        blend_share: share of the bleed, on the bleeding side, that is less dense with a sharp border.
+        fluid_share: share of the bleed above a horizontal border that is less dense.
+        part_drop_hu: how much less dense those two are.
+        satellites: how many small separate bleeds lie near by, most of them on the bleeding side.
+        scatter: how far the signs stray from the bleeding direction (radians, roughly).
     """
 
     site: str
@@ -34,10 +46,22 @@ class BleedingParameters:
     lobes: int
     hu: float
     texture_hu: float
+    hypodense_hu: float
+    swirl_mm: float
     pocket_mm: float
-    pocket_hu: float
+    black_hole_mm: float
     decoy_mm: float
+    blend_share: float
+    fluid_share: float
+    part_drop_hu: float
+    satellites: int
+    scatter: float
     edema_mm: float
+
+    @property
+    def radius_mm(self) -> float:
+        """Radius of the ball of this volume."""
+        return float((3 * 1000 * self.volume_ml / (4 * np.pi)) ** (1 / 3))
 
 
 @dataclass(frozen=True)
@@ -60,12 +84,15 @@ class Hematoma:
 def make_hematoma(anatomy: Anatomy, parameters: BleedingParameters, random: np.random.Generator) -> Hematoma:
     """A bleed of the wanted volume within gray and white matter."""
     seed = _seed_point(anatomy, parameters.site, random)
-    grid = _grid_around(seed, parameters.volume_ml)
+    grid = _grid_around(seed, parameters.radius_mm)
     inside, tissue = crop(anatomy, grid)
     allowed = (inside > 0.9) & (gaussian_filter(tissue, 1.0) > 0.4)
     direction = _bleeding_direction(seed, grid, inside, random)
-    level = _level(grid, seed, allowed, direction, parameters, random)
     points = _positions(grid)
+    if parameters.site != "cerebellar":  # the falx keeps a bleed in its hemisphere
+        side = np.sign(seed[0] - anatomy.midline_mm) or 1.0
+        allowed &= side * (points[..., 0] - anatomy.midline_mm) > -1.0
+    level = _level(points, seed, allowed, direction, parameters, random)
     center = points[level > 0].mean(axis=0)
     hu = _blood_hu(level, points, center, direction, parameters, random)
     return Hematoma(image_on(grid, level), image_on(grid, hu), center, direction)
@@ -79,7 +106,7 @@ def _seed_point(anatomy: Anatomy, site: str, random: np.random.Generator) -> Arr
         template = np.array(centers[random.integers(len(centers))]) + random.normal(0, scatter, size=3)
         template[0] *= random.choice([-1.0, 1.0])
         point = np.array(anatomy.template_to_head.TransformPoint(template.tolist()))
-        cube = Grid((9, 9, 9), (2.0, 2.0, 2.0), tuple((point - 8.0).tolist()), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+        cube = Grid((9, 9, 9), (2.0, 2.0, 2.0), tuple((point - 8.0).tolist()), STRAIGHT)
         inside, share = crop(anatomy, cube)
         amount = float((inside * share).mean())
         if amount > most:
@@ -89,16 +116,12 @@ def _seed_point(anatomy: Anatomy, site: str, random: np.random.Generator) -> Arr
     return best
 
 
-def _grid_around(point: Array, volume_ml: float) -> Grid:
-    radius = (3 * 1000 * volume_ml / (4 * np.pi)) ** (1 / 3)
+def _grid_around(point: Array, radius: float) -> Grid:
     half = int(np.ceil(2.2 * radius + 12))
     origin = np.round(point) - half * _GRID_MM
     size = 2 * half + 1
     return Grid(
-        (size, size, size),
-        (_GRID_MM,) * 3,
-        (float(origin[0]), float(origin[1]), float(origin[2])),
-        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        (size, size, size), (_GRID_MM,) * 3, (float(origin[0]), float(origin[1]), float(origin[2])), STRAIGHT
     )
 
 
@@ -120,13 +143,19 @@ def _bleeding_direction(seed: Array, grid: Grid, inside: Array, random: np.rando
     return candidates[int(room.argmax())]
 
 
+def _astray(direction: Array, scatter: float, random: np.random.Generator) -> Array:
+    """A unit vector near ``direction``."""
+    strayed = direction + scatter * random.normal(size=3)
+    return strayed / np.linalg.norm(strayed)
+
+
 def _smooth_noise(shape: tuple[int, ...], width: float, random: np.random.Generator) -> Array:
     noise = gaussian_filter(random.normal(size=shape), width)
     return noise / noise.std()
 
 
 def _level(
-    grid: Grid,
+    points: Array,
     seed: Array,
     allowed: Array,
     direction: Array,
@@ -134,8 +163,8 @@ def _level(
     random: np.random.Generator,
 ) -> Array:
     """Signed distance in mm, positive inside, of a shape with exactly the wanted volume."""
-    radius = (3 * 1000 * parameters.volume_ml / (4 * np.pi)) ** (1 / 3)
-    offset = _positions(grid) - seed
+    radius = parameters.radius_mm
+    offset = points - seed
     axes = radius * np.exp(random.normal(0, 0.22, size=3))
     axes[2] *= 0.9
     turn = sitk.Euler3DTransform((0, 0, 0), *random.uniform(-0.4, 0.4, size=2), random.uniform(-np.pi, np.pi))
@@ -146,19 +175,24 @@ def _level(
         center = 0.8 * radius * aside / np.linalg.norm(aside)
         lobe = random.uniform(0.45, 0.65) * radius
         shape = np.maximum(shape, (lobe - np.linalg.norm(offset - center, axis=-1)) / radius)
-    if parameters.pocket_mm > 0:  # the edge bulges where it bleeds
+    if parameters.swirl_mm > 0:  # the edge bulges where it bleeds
         bulge = offset - 0.85 * radius * direction
         shape += 0.35 * np.exp(-((np.linalg.norm(bulge, axis=-1) / (0.45 * radius)) ** 2))
-    shape += parameters.irregularity * _smooth_noise(grid.shape, max(3.0, 0.3 * radius), random)
-    binary = _connected_top(np.where(allowed, shape, -np.inf), round(1000 * parameters.volume_ml / _GRID_MM**3))
-    distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(
-            image_on(grid, binary.astype(np.uint8)), insideIsPositive=True, squaredDistance=False
-        )
-    )
-    smooth = gaussian_filter(distance, 0.8)
+    shape += parameters.irregularity * _smooth_noise(shape.shape, max(3.0, 0.3 * radius), random)
     wanted = round(1000 * parameters.volume_ml / _GRID_MM**3)
-    return (smooth - np.partition(smooth.ravel(), -wanted)[-wanted]).astype(np.float32)
+    main = _distance_inside(_connected_top(np.where(allowed, shape, -np.inf), wanted))
+    satellites = _satellites(main, points, seed, allowed, direction, parameters, random)
+    rest = wanted - int(np.count_nonzero(satellites > 0))
+    smooth = gaussian_filter(main, 0.8)
+    smooth -= np.partition(smooth.ravel(), -rest)[-rest]
+    return np.maximum(smooth, satellites).astype(np.float32)
+
+
+def _distance_inside(mask: Array) -> Array:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    return sitk.GetArrayFromImage(
+        sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
+    )
 
 
 def _connected_top(shape: Array, voxels: int) -> Array:
@@ -168,13 +202,46 @@ def _connected_top(shape: Array, voxels: int) -> Array:
     for _ in range(6):
         count = min(count, int(np.isfinite(shape).sum()))
         top = shape >= np.partition(shape.ravel(), -count)[-count]
-        labels, number = label(top)
-        sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-        largest = labels == 1 + int(sizes.argmax())
-        if sizes.max() >= 0.97 * voxels:
+        largest = largest_part(top)
+        if largest.sum() >= 0.97 * voxels:
             break
-        count += voxels - int(sizes.max())
+        count += voxels - int(largest.sum())
     return largest
+
+
+def largest_part(mask: Array) -> Array:
+    """The largest connected part of a mask that is not empty."""
+    labels, number = label(mask)
+    return labels == 1 + int(np.bincount(labels.ravel(), minlength=number + 1)[1:].argmax())
+
+
+def _satellites(
+    main: Array,
+    points: Array,
+    seed: Array,
+    allowed: Array,
+    direction: Array,
+    parameters: BleedingParameters,
+    random: np.random.Generator,
+) -> Array:
+    """Signed distance to small bleeds of at most 10 mm across, 2 to 9 mm off the main one, within tissue."""
+    level = np.full(main.shape, -60.0)
+    surface = points[(main > 0) & (main <= 1.5)]
+    away = (surface - seed) / np.linalg.norm(surface - seed, axis=1, keepdims=True)
+    low, high = points[0, 0, 0], points[-1, -1, -1]
+    for _ in range(parameters.satellites):
+        for _ in range(12):
+            side = _astray(direction, 2 * parameters.scatter, random)
+            start = int((away @ side).argmax())
+            radius = random.uniform(2.0, min(4.8, 0.45 * parameters.radius_mm))
+            center = surface[start] + (radius + random.uniform(2.0, 9.0)) * _astray(away[start], 0.3, random)
+            if np.any(center < low + 6) or np.any(center > high - 6):
+                continue
+            ball = radius - np.linalg.norm(points - center, axis=-1)
+            if allowed[ball > 0].mean() > 0.95 and (main[ball > 0] < -1.5).all():
+                level = np.maximum(level, np.where(allowed, ball, -1.0))
+                break
+    return level
 
 
 def _blood_hu(
@@ -185,26 +252,52 @@ def _blood_hu(
     parameters: BleedingParameters,
     random: np.random.Generator,
 ) -> Array:
-    """Density of the blood: clot with a smooth texture, and pockets of fresh, less dense blood."""
+    """Density of the blood: clot with a smooth texture, and in its main part the signs."""
     hu = parameters.hu + parameters.texture_hu * _smooth_noise(level.shape, 2.5, random)
-    if parameters.pocket_mm > 0:
-        surface = points[(level > 0) & (level < 1.5)]
-        aligned = (surface - center) @ direction / np.linalg.norm(surface - center, axis=1)
-        edge = surface[int(aligned.argmax())] - 0.6 * parameters.pocket_mm * direction
-        hu = _pocket(hu, points, edge, parameters.pocket_mm, parameters.pocket_hu, random)
+    low = parameters.hypodense_hu
+    satellites = (level > 0) & ~largest_part(level > 0)
+    blood = (level > 0) & ~satellites
+    surface = points[blood & (level < 1.5)]
+    if parameters.fluid_share > 0:  # patients lie on their back: the clot settles posteriorly
+        border = np.quantile(points[blood][:, 1], parameters.fluid_share)
+        hu = hu - parameters.part_drop_hu * (points[..., 1] < border)
+    if parameters.blend_share > 0:
+        along = (points - center) @ _astray(direction, parameters.scatter, random)
+        part = (along > np.quantile(along[blood], 1 - parameters.blend_share)) & ~satellites
+        hu = hu - parameters.part_drop_hu * part
+
+    def edge(depth: float) -> Array:
+        """A point that deep below the surface, near the bleeding edge."""
+        side = _astray(direction, parameters.scatter, random)
+        aligned = (surface - center) @ side / np.linalg.norm(surface - center, axis=1)
+        return surface[int(aligned.argmax())] - depth * side
+
+    for radius, depth, value, ragged in (
+        (parameters.swirl_mm, 0.5 * parameters.swirl_mm, low, 0.3),
+        (parameters.pocket_mm, parameters.pocket_mm + 2.5, low, 0.15),
+        (parameters.black_hole_mm, parameters.black_hole_mm + 3.0, parameters.hu - 32.0, 0.0),
+    ):
+        if radius > 0:
+            hu = _pocket(hu, points, edge(depth), radius, value, ragged, random)
     if parameters.decoy_mm > 0:
         deep = points[level > 0.5 * level.max()]
         spot = deep[random.integers(len(deep))]
-        hu = _pocket(hu, points, spot, parameters.decoy_mm, parameters.pocket_hu, random)
+        hu = _pocket(hu, points, spot, parameters.decoy_mm, low, 0.2, random)
     return hu.astype(np.float32)
 
 
 def _pocket(
-    hu: Array, points: Array, center: Array, radius: float, pocket_hu: float, random: np.random.Generator
+    hu: Array,
+    points: Array,
+    center: Array,
+    radius: float,
+    pocket_hu: float,
+    ragged: float,
+    random: np.random.Generator,
 ) -> Array:
-    ragged = 0.25 * _smooth_noise(hu.shape, 2.0, random)
-    share = 1 / (1 + np.exp(6 * (np.linalg.norm(points - center, axis=-1) / radius - 1 + ragged)))
-    return hu * (1 - share) + pocket_hu * share
+    wavering = ragged * _smooth_noise(hu.shape, 2.0, random)
+    share = 1 / (1 + np.exp(8 * (np.linalg.norm(points - center, axis=-1) / radius - 1 + wavering)))
+    return hu * (1 - share) + np.minimum(hu, pocket_hu) * share
 
 
 def paint(ct: sitk.Image, hematoma: Hematoma, edema_mm: float, *, keep_noise: bool) -> sitk.Image:
@@ -216,7 +309,7 @@ def paint(ct: sitk.Image, hematoma: Hematoma, edema_mm: float, *, keep_noise: bo
     level = sitk.GetArrayFromImage(resample(hematoma.level, grid, outside=-1000.0))
     near = level > -(edema_mm + 12)
     blood_share = np.clip(level + 0.5, 0, 1)
-    edema_share = 0.75 * np.clip(1 + level / max(edema_mm, 0.5), 0, 1) * (edema_mm > 0)
+    edema_share = 0.9 * np.clip(1 + level / max(edema_mm, 0.5), 0, 1) * (edema_mm > 0)
     hu = sitk.GetArrayFromImage(ct).astype(np.float32)
     tissue = hu
     if keep_noise:
@@ -224,6 +317,16 @@ def paint(ct: sitk.Image, hematoma: Hematoma, edema_mm: float, *, keep_noise: bo
     grain = hu - tissue
     blood = sitk.GetArrayFromImage(resample(hematoma.hu, grid))
     parenchyma = (tissue > 15) & (tissue < 60)
-    base = np.where(parenchyma, tissue * (1 - edema_share) + 23.0 * edema_share, tissue)
+    base = np.where(parenchyma, tissue * (1 - edema_share) + _EDEMA_HU * edema_share, tissue)
     painted = base * (1 - blood_share) + blood * blood_share + grain
     return image_on(grid, np.where(near, painted, hu).astype(np.float32))
+
+
+def paint_ventricles(ct: sitk.Image, ventricles: sitk.Image, filled: float, hu: float) -> sitk.Image:
+    """``ct`` (HU) with blood in the dependent part of the ventricles: that share of their volume, posteriorly."""
+    share = sitk.GetArrayFromImage(ventricles)
+    y = np.broadcast_to(np.arange(share.shape[1])[None, :, None], share.shape)
+    inside = share > 0.5
+    blood = share * (y > np.quantile(y[inside], 1 - filled)) if inside.any() else 0 * share
+    values = sitk.GetArrayFromImage(ct)
+    return image_on(Grid.of(ct), (values * (1 - blood) + hu * blood).astype(np.float32))

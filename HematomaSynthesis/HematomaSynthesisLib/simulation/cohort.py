@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from .anatomy import Anatomy, anatomy_from_scan
-from .patient import SimulatedPatient, SimulationOptions, simulate_patient
+from .causal_model import SimulationOptions
+from .patient import SimulatedPatient, simulate_patient
 
 if TYPE_CHECKING:
     from HematomaExpansionLib.head_ct import HeadCT

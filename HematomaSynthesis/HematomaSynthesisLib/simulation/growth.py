@@ -1,9 +1,9 @@
 """Growth of a simulated hematoma: a flow that pushes tissue aside, most where it is still bleeding.
 
-The flow is a stationary velocity, outward from the hematoma's surface, stronger toward the bleeding edge,
-fading with distance into the brain, stopped by bone and nearly so by the falx. Its integral cannot fold:
-tissue is displaced, never overwritten. Its strength is found by bisection so that the follow-up has the
-wanted volume.
+The flow is a stationary velocity, outward from the hematoma's surface, stronger toward the bleeding edge and
+uneven beyond that, fading with distance into the brain and faster through CSF, which gives way; stopped by
+bone and nearly so by the falx. Its integral cannot fold: tissue is displaced, never overwritten. Its strength
+is found by bisection so that the follow-up has the wanted volume.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.grid import Array, Grid, average_onto, image_on, resample
+from HematomaExpansionLib.grid import Array, Grid, image_on, resample
 from HematomaExpansionLib.growth import (
     confined_displacement,
     confinement_of,
@@ -24,23 +24,36 @@ from HematomaExpansionLib.growth import (
 )
 from scipy.ndimage import gaussian_filter
 
-from .anatomy import Anatomy
-from .bleeding import Hematoma
+from .anatomy import Anatomy, crop
+from .bleeding import Hematoma, largest_part
+from .template import STRAIGHT
 
 _SPACING_MM = (1.5, 1.5, 1.5)
+_FINER = 2
 _STEPS = 7
 _MASS_EFFECT_MM = 14.0
 """Distance from the hematoma over which the displacement of tissue falls to 1/e."""
-_STRONGEST = 12.0
+_CSF_MASS_EFFECT_MM = 3.0
+"""The same where it crosses CSF."""
+_STRONG, _STRONGEST = 14.0, 110.0
+"""Velocity in voxels at the bleeding edge: enough for most, and more than any patient needs."""
 
 
 @dataclass(frozen=True)
 class GrowthParameters:
-    """How a hematoma grows: volume in mL (negative: shrinks), and how much the bleeding edge dominates."""
+    """How a hematoma grows.
+
+    Attributes:
+        growth_ml: added volume in mL; negative if it shrinks.
+        base: flow away from the bleeding edge, in parts of that at the edge.
+        concentration: how narrow the bleeding edge is (of a von Mises-Fisher distribution).
+        unevenness: logarithmic SD of the flow along the surface, which nothing in the baseline shows.
+    """
 
     growth_ml: float
     base: float
     concentration: float
+    unevenness: float
 
 
 @dataclass(frozen=True)
@@ -51,24 +64,41 @@ class SimulatedGrowth:
     smallest_jacobian: float
 
 
-def grow(anatomy: Anatomy, hematoma: Hematoma, parameters: GrowthParameters) -> SimulatedGrowth:
+def grow(
+    anatomy: Anatomy, hematoma: Hematoma, parameters: GrowthParameters, random: np.random.Generator
+) -> SimulatedGrowth:
     """The displacement that gives the hematoma its follow-up volume."""
     mask = image_on(Grid.of(hematoma.level), (sitk.GetArrayFromImage(hematoma.level) > 0).astype(np.uint8))
     region = growth_region(mask, _SPACING_MM, (48, 48, 48))
     level = sitk.GetArrayFromImage(resample(hematoma.level, region, outside=-60.0))
-    inside = average_onto(anatomy.inside_skull, region)
-    velocity = torch.from_numpy(_velocity(level, hematoma, parameters, region))[None]
-    confinement = torch.from_numpy(confinement_of(inside) * _falx(region, anatomy.midline_mm))[None, None]
-    blood = torch.from_numpy(level)[None, None]
-    wanted = _volume(blood, region) + parameters.growth_ml
+    inside, tissue = crop(anatomy, region)
+    main = _main_part(level)
+    velocity = torch.from_numpy(
+        _velocity(main, _mass_effect(main, inside - tissue), hematoma, parameters, region, random)
+    )[None]
+    confinement = torch.from_numpy(confinement_of(inside, _SPACING_MM) * _falx(region, anatomy.midline_mm))[
+        None, None
+    ]
+    fine = _refined(region)
+    blood = torch.from_numpy(sitk.GetArrayFromImage(resample(hematoma.level, fine, outside=-60.0)))[None, None]
+    wanted = _volume(blood, fine) + parameters.growth_ml
 
     def at(strength: float) -> torch.Tensor:
         return confined_displacement(strength * velocity, confinement.float(), _STEPS)
 
-    low, high = (0.0, _STRONGEST) if parameters.growth_ml > 0 else (-_STRONGEST, 0.0)
+    def grown_to(strength: float) -> float:
+        # Satellites are too small for the flow's grid, so the blood is measured on a finer one.
+        displacement = _FINER * torch.nn.functional.interpolate(
+            at(strength), scale_factor=_FINER, mode="trilinear", align_corners=False
+        )
+        return _volume(warp(blood, displacement), fine)
+
+    low, high = (0.0, _STRONG) if parameters.growth_ml > 0 else (-_STRONG, 0.0)
+    while high < _STRONGEST and grown_to(high) < wanted:
+        low, high = high, 2 * high
     for _ in range(12):
         strength = (low + high) / 2
-        if _volume(warp(blood, at(strength)), region) < wanted:
+        if grown_to(strength) < wanted:
             low = strength
         else:
             high = strength
@@ -76,18 +106,55 @@ def grow(anatomy: Anatomy, hematoma: Hematoma, parameters: GrowthParameters) -> 
     return SimulatedGrowth(displacement, smallest_jacobian(displacement))
 
 
-def _velocity(level: Array, hematoma: Hematoma, parameters: GrowthParameters, region: Grid) -> Array:
+def _refined(region: Grid) -> Grid:
+    """The same region in voxels ``_FINER`` times as fine."""
+    size = (_FINER * region.size[0], _FINER * region.size[1], _FINER * region.size[2])
+    spacing = tuple(s / _FINER for s in region.spacing)
+    first = region.point([0.5 / _FINER - 0.5] * 3)
+    return Grid(size, (spacing[0], spacing[1], spacing[2]), (first[0], first[1], first[2]), region.direction)
+
+
+def _main_part(level: Array) -> Array:
+    """Signed distance in mm to the largest part alone: satellites do not grow, they are pushed."""
+    main = image_on(
+        Grid(level.shape[::-1], _SPACING_MM, (0.0, 0.0, 0.0), STRAIGHT), largest_part(level > 0).astype(np.uint8)
+    )
+    return sitk.GetArrayFromImage(
+        sitk.SignedMaurerDistanceMap(main, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
+    )
+
+
+def _mass_effect(level: Array, csf: Array) -> Array:
+    """Factor by which displacement has faded on its way from the hematoma's surface; 1 within it."""
+    fading_per_mm = np.where(level > 0, 1e-3, 1 / _MASS_EFFECT_MM + np.clip(csf, 0, 1) / _CSF_MASS_EFFECT_MM)
+    speed = sitk.GetImageFromArray((1 / fading_per_mm).astype(np.float32))
+    speed.SetSpacing(_SPACING_MM)
+    marching = sitk.FastMarchingImageFilter()
+    marching.SetTrialPoints(np.argwhere(level > 0)[:, ::-1].tolist())
+    marching.SetStoppingValue(6.0)
+    return np.exp(-np.minimum(sitk.GetArrayFromImage(marching.Execute(speed)), 6.0))
+
+
+def _velocity(
+    level: Array,
+    mass_effect: Array,
+    hematoma: Hematoma,
+    parameters: GrowthParameters,
+    region: Grid,
+    random: np.random.Generator,
+) -> Array:
     """Pull-back velocity (3, z, y, x) in voxels, components z, y, x: inward, so that blood moves outward."""
-    smooth = gaussian_filter(level, 2.0)
+    smooth = gaussian_filter(level, 3.5)
     outward = -np.stack(np.gradient(smooth))
-    outward /= np.maximum(np.linalg.norm(outward, axis=0), 0.3)
+    outward /= np.maximum(np.linalg.norm(outward, axis=0), 0.6)
     axes = [np.arange(n) * s + o for n, s, o in zip(region.size, region.spacing, region.origin, strict=True)]
     z, y, x = np.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
     offset = np.stack([x, y, z]) - hematoma.center[:, None, None, None]
     cosine = np.tensordot(hematoma.bleeding_direction, offset, 1) / np.maximum(np.linalg.norm(offset, axis=0), 1.0)
     weight = parameters.base + (1 - parameters.base) * np.exp(parameters.concentration * (cosine - 1))
-    fade = np.exp(-np.maximum(-level, 0) / _MASS_EFFECT_MM) * np.clip(1 - level / 20.0, 0.2, 1)
-    velocity = -outward * weight * fade
+    uneven = gaussian_filter(random.normal(size=level.shape), 5.0)
+    weight = weight * np.exp(parameters.unevenness * uneven / uneven.std())
+    velocity = -outward * weight * mass_effect * np.clip(1 - level / level.max(), 0, 1)
     return np.stack([gaussian_filter(component, 1.5) for component in velocity]).astype(np.float32)
 
 
@@ -100,5 +167,4 @@ def _falx(region: Grid, midline_mm: float) -> Array:
 
 def _volume(level: torch.Tensor, grid: Grid) -> float:
     """Volume in mL of the positive part of a signed distance, counting voxels on the surface in part."""
-    width = 2 * grid.spacing[0]
-    return float((level / width + 0.5).clamp(0, 1).sum()) * grid.voxel_volume_ml
+    return float((level / grid.spacing[0] + 0.5).clamp(0, 1).sum()) * grid.voxel_volume_ml

@@ -1,0 +1,111 @@
+"""A comparison on disk: measures, the registered follow-up, and the picture of what was right and wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .comparison import Comparison
+from .grid import Grid
+from .prediction_folder import as_int16, check_output_folder, whole_or_nothing
+from .report import (
+    BASELINE_COLOR,
+    FOLLOWUP_COLOR,
+    RESEARCH_USE,
+    axial_array,
+    draw_agreement,
+    draw_outline,
+    draw_slice,
+    head_box,
+    new_figure,
+)
+
+COMPARISON_FILE = "comparison.json"
+
+_MOST_SLICES = 6
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write all files of a comparison; the folder appears whole or not at all, and replaces an earlier one.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+        MissingLibraryError: matplotlib is not installed.
+    """
+    check_output_folder(folder, COMPARISON_FILE)
+    images = {
+        "baseline-mask.nii.gz": comparison.baseline_mask,
+        "followup-ct.nii.gz": as_int16(comparison.followup_ct),
+        "followup-mask.nii.gz": comparison.followup_mask,
+    }
+    with whole_or_nothing(folder) as scratch:
+        for name, image in images.items():
+            sitk.WriteImage(image, scratch / name, useCompression=True, compressionLevel=1)
+        sitk.WriteTransform(comparison.registration.transform, scratch / "baseline-to-followup.tfm")
+        (scratch / COMPARISON_FILE).write_text(json.dumps(comparison.result, indent=2) + "\n", encoding="utf-8")
+        draw_comparison(comparison, scratch / "comparison.png")
+
+
+def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
+    """The result as the rows of a table, (label, value)."""
+    result = comparison.result
+    growth, prediction = result["growth"], result["prediction"]
+    rows = [
+        ("Baseline", f"{result['baseline']['volume_ml']:.1f} mL"),
+        ("Follow-up", f"{result['followup']['volume_ml']:.1f} mL"),
+    ]
+    if growth is not None:
+        expansion = f"expansion: {'YES' if growth['expansion'] else 'no'} ({growth['definition']})"
+        rows.append(
+            ("Growth", f"{growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %), {expansion}")
+        )
+    if prediction is not None:
+        overlap = prediction["growth_dice"]
+        rows += [
+            ("Predicted", f"{prediction['volume_ml']:.1f} mL (error {prediction['error_ml']:+.1f} mL)"),
+            ("Growth Dice", "nothing grew" if overlap is None else f"{overlap:.3f}"),
+            (
+                "Lesion Dice",
+                f"{prediction['lesion_dice']:.3f} ({prediction['lesion_dice_without_growth']:.3f} by a copy of "
+                "the baseline)",
+            ),
+        ]
+    return rows
+
+
+def draw_comparison(comparison: Comparison, path: Path) -> None:
+    """Per slice the baseline, and beside it the registered follow-up with true positive (red), false positive
+    (green) and false negative (blue) of the predicted hematoma; without a prediction, with both outlines."""
+    before, after = axial_array(comparison.baseline_ct), axial_array(comparison.followup_ct)
+    first, second = axial_array(comparison.baseline_mask) > 0, axial_array(comparison.followup_mask) > 0
+    guess = None if comparison.predicted_mask is None else axial_array(comparison.predicted_mask) > 0
+    either = first | second if guess is None else first | second | guess
+    shown = np.flatnonzero(either.any(axis=(1, 2))) if either.any() else np.arange(len(before))
+    if len(shown) > _MOST_SLICES:
+        shown = shown[np.round(np.linspace(0, len(shown) - 1, _MOST_SLICES)).astype(int)]
+    view = head_box(before[shown])
+    spacing = Grid.of(sitk.DICOMOrient(comparison.baseline_ct, "LPS")).spacing
+    figure = new_figure(2.9 * len(shown) + 0.2, 7.4, "black")
+    cells = figure.subplots(2, len(shown), squeeze=False)
+    for column, k in enumerate(shown):
+        upper, lower = cells[:, column]
+        draw_slice(upper, before[k][view], spacing[1] / spacing[0])
+        draw_outline(upper, first[k][view], BASELINE_COLOR, 1.5)
+        draw_slice(lower, after[k][view], spacing[1] / spacing[0])
+        if guess is None:
+            draw_outline(lower, first[k][view], BASELINE_COLOR, 1.5)
+            draw_outline(lower, second[k][view], FOLLOWUP_COLOR, 1.2)
+            continue
+        draw_agreement(lower, guess[k][view], second[k][view], spacing[1] / spacing[0])
+    figure.suptitle(
+        "   ".join(f"{label} {value}" for label, value in comparison_rows(comparison)[:2]), color="white"
+    )
+    legend = "top: baseline and its hematoma; bottom: real follow-up"
+    if guess is not None:
+        legend += ", prediction right (red), too much (green), missed (blue)"
+    figure.text(0.01, 0.012, f"{legend}. {RESEARCH_USE}", color="#bbbbbb", fontsize=9)
+    figure.subplots_adjust(0.005, 0.04, 0.995, 0.94, 0.02, 0.02)
+    figure.savefig(path, dpi=100)

@@ -1,0 +1,68 @@
+"""The growth paper's study on any cohort: three ways to train, cross-validated by patient (Abramova 2024, 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sklearn.model_selection import KFold
+
+from ..errors import InputError
+from ..model_package import DESCRIPTION_FILE, ModelPackage, open_package
+from .cohort import case_folders, with_variants
+from .evaluation import GrowthEvaluation, GrowthRow, Masks, evaluate_growth_case
+from .growth_training import GrowthPreset, train_growth
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: with mirrored and turned patches, and with the cases' synthetic variants, or without."""
+
+    name: str
+    augmented: bool
+    variants: bool
+
+
+ARMS = (Arm("original", False, False), Arm("augmentation", True, False), Arm("synthesis", False, True))
+
+
+def run_study(
+    cohort: Path,
+    output: Path,
+    preset: GrowthPreset,
+    folds: int,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+) -> list[GrowthRow]:
+    """Train each arm on all folds but one and evaluate it on that one; rows by arm, then those of the rivals.
+
+    ``folds`` 0 leaves one case out at a time. Packages lie in ``output/folds/<fold>/<arm>``; those that are there
+    already are not trained again. The arm with synthetic variants needs some in the cohort.
+
+    Raises:
+        InputError: there are fewer cases than the folds need.
+    """
+    cases = case_folders(cohort)
+    count = folds or len(cases)
+    if not 2 <= count <= len(cases) or len(cases) < 4:
+        raise InputError(f"{len(cases)} cases cannot be divided into {count} folds: at least 4 cases, 2 folds.")
+    arms = [arm for arm in ARMS if not arm.variants or len(with_variants(cases)) > len(cases)]
+    rows: dict[str, list[GrowthRow]] = {}
+    for number, (kept, left_out) in enumerate(KFold(count, shuffle=True, random_state=0).split(cases), start=1):
+        packages = [
+            _package(output / "folds" / str(number) / arm.name, [cases[k] for k in kept], preset, arm)
+            for arm in arms
+        ]
+        evaluation = GrowthEvaluation(tuple(packages), masks, segmenter, device)
+        for case in left_out:
+            for row in evaluate_growth_case(evaluation, cases[case]):
+                rows.setdefault(row.method, []).append(row)
+    return [row for method in rows.values() for row in method]
+
+
+def _package(folder: Path, cases: Sequence[Path], preset: GrowthPreset, arm: Arm) -> ModelPackage:
+    if (folder / DESCRIPTION_FILE).is_file():
+        return open_package(folder)
+    return train_growth(cases, folder, replace(preset, augmented=arm.augmented), use_variants=arm.variants)

@@ -1,0 +1,54 @@
+"""A deformation that carries one mask onto another: Greedy, or SimpleITK where Greedy is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import SimpleITK as sitk
+from HematomaExpansionLib.grid import Array, Grid, image_on, signed_distance
+
+# Signed distances are clipped here: farther away nothing needs to move.
+_REACH_MM = 4.0
+
+
+def greedy_is_installed() -> bool:
+    """Whether ``picsl_greedy`` can be used."""
+    return importlib.util.find_spec("picsl_greedy") is not None
+
+
+def register_masks(source: Array, target: Array, grid: Grid) -> sitk.Image:
+    """Displacement (vector image in mm, LPS, on ``grid``) with ``target(x) = source(x + u(x))``, nearly.
+
+    ``source`` and ``target`` are masks (z, y, x) on ``grid``. Not the masks but their signed distances are
+    compared: every layer around the surface then moves alike, and nothing is torn.
+    """
+    fixed, moving = (_distance(mask, grid) for mask in (target, source))
+    register = _greedy if greedy_is_installed() else _demons
+    return image_on(grid, sitk.GetArrayFromImage(register(fixed, moving)).astype(np.float32))
+
+
+def _distance(mask: Array, grid: Grid) -> sitk.Image:
+    """Signed distance in mm to the mask's surface, clipped."""
+    distance = signed_distance(image_on(grid, mask.astype(np.uint8)))
+    return sitk.Clamp(distance, sitk.sitkFloat32, -_REACH_MM, _REACH_MM)
+
+
+def _greedy(fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
+    from picsl_greedy import Greedy3D
+
+    greedy = Greedy3D()
+    greedy.execute(
+        "-d 3 -threads 1 -m SSD -i target source -o warp -n 100x60x40 -s 3.0vox 1.0vox -V 0",
+        target=fixed,
+        source=moving,
+        warp=None,
+    )
+    return greedy["warp"]
+
+
+def _demons(fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
+    demons = sitk.DiffeomorphicDemonsRegistrationFilter()
+    demons.SetNumberOfIterations(120)
+    demons.SetStandardDeviations(1.5)
+    return demons.Execute(fixed, moving)

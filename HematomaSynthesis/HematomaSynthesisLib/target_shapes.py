@@ -1,0 +1,136 @@
+"""What a synthetic variant's hematoma should look like: the mask eroded, dilated, or smoothly changed.
+
+Erosion is the growth paper's way (Abramova 2024, section 2.1.2): a random 3×3×3 structuring element, one or two
+iterations, five variants of which no element is used more than twice. Masks here are arrays (z, y, x) of booleans
+on a working grid whose voxels are about as long in every direction in which they may shrink.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import combinations
+
+import numpy as np
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.grid import Array
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, gaussian_filter, label
+
+_AXES = {"x": 2, "y": 1, "z": 0}
+_DRAWS = 40
+_SMALLEST_VOXELS = 30
+
+
+class Family(Enum):
+    """How a variant's shape comes about; the values are the names used on the command line."""
+
+    EROSION = "erosion"
+    DILATION = "dilation"
+    SHAPE = "shape"
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """``iterations`` 0 draws one or two. ``largest_change``: of the volume, in parts of it."""
+
+    family: Family = Family.EROSION
+    iterations: int = 0
+    in_plane: bool = False
+    largest_change: float = 0.4
+
+
+@dataclass(frozen=True)
+class Target:
+    """``mask`` (z, y, x) and what made it: a structuring element's name and how often it was applied."""
+
+    mask: Array
+    element: str
+    iterations: int
+
+
+def structuring_elements(*, in_plane: bool) -> dict[str, Array]:
+    """The family of 3×3×3 elements by name, (z, y, x): the center with every set of its face neighbors, with those
+    that share an edge, and with all."""
+    faces = [f"{sign}{axis}" for axis in ("xy" if in_plane else "xyz") for sign in "-+"]
+    elements = {}
+    for count in range(1, len(faces) + 1):
+        for chosen in combinations(faces, count):
+            element = np.zeros((3, 3, 3), bool)
+            element[1, 1, 1] = True
+            for face in chosen:
+                index = [1, 1, 1]
+                index[_AXES[face[1]]] = 0 if face[0] == "-" else 2
+                element[tuple(index)] = True
+            elements[" ".join(chosen)] = element
+    away = np.abs(np.indices((3, 3, 3)) - 1)
+    within = away[0] == 0 if in_plane else np.ones((3, 3, 3), bool)
+    if not in_plane:
+        elements["edges"] = away.sum(axis=0) <= 2
+    elements["all"] = within
+    return elements
+
+
+def draw_targets(mask: Array, count: int, options: TargetOptions, random: np.random.Generator) -> Iterator[Target]:
+    """Yield ``count`` targets unlike one another, none of whose volumes is changed by more than the limit.
+
+    An element that would change too much is drawn again; none serves more than twice.
+
+    Raises:
+        InputError: the mask is so small that every element takes too much of it.
+    """
+    if np.count_nonzero(mask) < _SMALLEST_VOXELS:
+        raise InputError("The hematoma is too small to be changed: choose one of more voxels.")
+    elements = structuring_elements(in_plane=options.in_plane)
+    used: Counter[str] = Counter()
+    made: list[Array] = []
+    for _ in range(count):
+        target = _draw(mask, elements, used, made, options, random)
+        used[target.element] += 1
+        made.append(target.mask)
+        yield target
+
+
+def _draw(
+    mask: Array,
+    elements: dict[str, Array],
+    used: Counter[str],
+    made: list[Array],
+    options: TargetOptions,
+    random: np.random.Generator,
+) -> Target:
+    names, volume = list(elements), np.count_nonzero(mask)
+    for attempt in range(_DRAWS):
+        name = names[random.integers(len(names))]
+        # Two iterations may be too many for a small hematoma: then one is tried more and more often.
+        twice = random.random() < 0.5 * (1 - attempt / _DRAWS)
+        iterations = options.iterations or (2 if twice else 1)
+        if options.family is not Family.SHAPE and used[name] >= 2:
+            continue
+        changed = _changed(mask, elements[name], iterations, options, random)
+        change = abs(np.count_nonzero(changed) / volume - 1)
+        if change <= options.largest_change and not any(np.array_equal(changed, other) for other in [mask, *made]):
+            return Target(changed, "smooth noise" if options.family is Family.SHAPE else name, iterations)
+    raise InputError(
+        f"Every change takes more than {options.largest_change:.0%} of this small hematoma: choose a larger one, "
+        "or allow a larger change."
+    )
+
+
+def _changed(
+    mask: Array, element: Array, iterations: int, options: TargetOptions, random: np.random.Generator
+) -> Array:
+    if options.family is Family.EROSION:
+        return _largest(binary_erosion(mask, element, iterations))
+    if options.family is Family.DILATION:
+        return binary_dilation(mask, element, iterations)
+    inside, outside = distance_transform_edt(mask), distance_transform_edt(~mask)
+    noise = gaussian_filter(random.normal(size=mask.shape), (0.0 if options.in_plane else 4.0, 4.0, 4.0))
+    return _largest(inside - outside + iterations * noise / noise.std() > 0)
+
+
+def _largest(mask: Array) -> Array:
+    """The largest part: what an erosion cuts off is too small to be followed."""
+    labels, count = label(mask)
+    return mask if count < 2 else labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())

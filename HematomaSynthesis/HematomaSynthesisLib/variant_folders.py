@@ -1,0 +1,109 @@
+"""Variants on disk, in the layout that training reads: ``<case>/variants/<k>/``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import SimpleITK as sitk
+from HematomaExpansionLib.errors import HematomaError
+from HematomaExpansionLib.head_ct import read_head_ct, read_mask
+from HematomaExpansionLib.prediction_folder import as_int16, whole_or_nothing
+from HematomaExpansionLib.training.cohort import case_folders
+
+from .target_shapes import TargetOptions
+from .variants import Variant, make_variants
+
+
+@dataclass(frozen=True)
+class SynthesizedCase:
+    """What became of a case: how many variants it has now, or why it has none."""
+
+    case: str
+    variants: int
+    reason: str = ""
+
+
+def synthesize_case(case: Path, count: int, options: TargetOptions, seed: int) -> SynthesizedCase:
+    """Give a case its variants; all of them appear at once. A case that has as many already is left as it is.
+
+    Raises:
+        HematomaError: a sentence for the user.
+    """
+    folder = case / "variants"
+    if len(list(folder.glob("*/variant.json"))) == count:
+        return SynthesizedCase(case.name, count)
+    scan = read_head_ct(case / "baseline.nii.gz")
+    mask = read_mask(case / "baseline-mask.nii.gz", scan)
+    with whole_or_nothing(folder) as scratch:
+        for number, variant in enumerate(make_variants(scan.image, mask, count, options, seed), start=1):
+            write_variant(variant, scratch / str(number))
+    return SynthesizedCase(case.name, count)
+
+
+def write_variant(variant: Variant, folder: Path) -> None:
+    """The files of one variant: CT and mask on the scan's grid, the displacement around the hematoma."""
+    folder.mkdir(parents=True)
+    images = {
+        "baseline": as_int16(variant.ct),
+        "baseline-mask": variant.mask,
+        "displacement": variant.displacement,
+    }
+    for name, image in images.items():
+        sitk.WriteImage(image, folder / f"{name}.nii.gz", useCompression=True, compressionLevel=1)
+    text = json.dumps(variant.description, indent=2)
+    (folder / "variant.json").write_text(text + "\n", encoding="utf-8")
+
+
+def synthesize_cohort(
+    cohort: Path, count: int, options: TargetOptions, seed: int, jobs: int = 0
+) -> Iterator[SynthesizedCase]:
+    """Give every case of a cohort its variants, on all cores (or ``jobs``); yields as cases are done.
+
+    A case that cannot be changed is a line with its reason, and the others go on.
+    """
+    cases = case_folders(cohort)
+    workers = max(1, min(jobs or os.cpu_count() or 1, len(cases)))
+    synthesize = partial(_reported, count, options, seed)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for done in as_completed([pool.submit(synthesize, number, case) for number, case in enumerate(cases)]):
+            yield done.result()
+
+
+def _one_thread() -> None:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _reported(count: int, options: TargetOptions, seed: int, number: int, case: Path) -> SynthesizedCase:
+    try:
+        # Cases differ in their seeds: the same elements in the same order would bias what is learned.
+        return synthesize_case(case, count, options, seed * 100_003 + number)
+    except HematomaError as error:
+        return SynthesizedCase(case.name, 0, str(error))
+
+
+def make_case(files: Sequence[tuple[str, Path]], folder: Path) -> None:
+    """A case folder of the user's own files: names in the layout, and the file for each.
+
+    Scans are brought to their true geometry as everywhere; the follow-up is not registered to the baseline.
+
+    Raises:
+        HematomaError: a sentence for the user.
+    """
+    given = dict(files)
+    with whole_or_nothing(folder) as scratch:
+        for name in ("baseline", "followup"):
+            if name in given:
+                scan = read_head_ct(given[name])
+                sitk.WriteImage(as_int16(scan.image), scratch / f"{name}.nii.gz", useCompression=True)
+                if f"{name}-mask" in given:
+                    mask = read_mask(given[f"{name}-mask"], scan)
+                    sitk.WriteImage(mask, scratch / f"{name}-mask.nii.gz", useCompression=True)
+        description = {"research_use_only": True, "registered": False, "source": "patients"}
+        (scratch / "case.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,145 @@
+"""Synthetic variants of a baseline: the hematoma a little smaller or of another shape (Abramova 2024, 2.1.2).
+
+The mask is changed (see ``target_shapes``), the original registered to the change, and the CT warped with the
+field. All of this happens on a crop around the hematoma; beyond 15 mm from it the scan stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.grid import Array, Grid, bounding_box, image_on, resample, shape_on, signed_distance
+from HematomaExpansionLib.growth import smallest_jacobian
+from HematomaExpansionLib.measures import dice, volume_ml
+
+from .mask_registration import greedy_is_installed, register_masks
+from .target_shapes import Target, TargetOptions, draw_targets
+
+UNTOUCHED_MM = 15.0
+"""Farther than this from the hematoma nothing changes."""
+
+_WORKING_MM = 1.0
+_FADE_FROM_MM = 9.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A synthetic baseline on the scan's own grid: CT in HU, mask 0 or 1.
+
+    ``displacement`` (mm, LPS, pull-back) lies on a grid around the hematoma, ``target`` is the wanted mask on it.
+    ``description`` is what ``variant.json`` holds.
+    """
+
+    ct: sitk.Image
+    mask: sitk.Image
+    displacement: sitk.Image
+    target: sitk.Image
+    description: dict[str, Any]
+
+
+def working_grid(mask: sitk.Image, *, in_plane: bool) -> Grid:
+    """Grid around a hematoma for its change: voxels of 1 mm, but in plane only the scan's own slices.
+
+    Raises:
+        InputError: the mask is empty.
+    """
+    array = sitk.GetArrayViewFromImage(mask) > 0
+    if not array.any():
+        raise InputError("The mask is empty: mark the hematoma first.")
+    grid = Grid.of(mask)
+    first, size = bounding_box(array)
+    margin = np.ceil((UNTOUCHED_MM + 2) / np.array(grid.spacing)).astype(int)
+    crop = grid.cropped((first - margin).tolist(), (size + 2 * margin).tolist())
+    return crop.with_spacing((_WORKING_MM, _WORKING_MM, grid.spacing[2] if in_plane else _WORKING_MM))
+
+
+def make_variants(
+    ct: sitk.Image, mask: sitk.Image, count: int, options: TargetOptions, seed: int
+) -> Iterator[Variant]:
+    """Yield variants of a scan (HU) and its hematoma (0/1), both on one orthogonal grid; same seed, same variants.
+
+    Raises:
+        InputError: the mask is empty, or too small to be changed.
+    """
+    grid = working_grid(mask, in_plane=options.in_plane)
+    original = shape_on(mask, grid)
+    random = np.random.default_rng(seed)
+    for target in draw_targets(original, count, options, random):
+        yield _variant(ct, mask, grid, original, target, options, seed)
+
+
+def _variant(
+    ct: sitk.Image,
+    mask: sitk.Image,
+    grid: Grid,
+    original: Array,
+    target: Target,
+    options: TargetOptions,
+    seed: int,
+) -> Variant:
+    displacement = _faded(register_masks(original, target.mask, grid), original, grid, in_plane=options.in_plane)
+    transform = sitk.DisplacementFieldTransform(sitk.Cast(displacement, sitk.sitkVectorFloat64))
+    level = signed_distance(image_on(grid, original.astype(np.uint8)))
+    reached = sitk.GetArrayFromImage(sitk.Resample(level, level, transform, sitk.sitkLinear, -60.0)) > 0
+    new_ct, new_mask = _moved(ct, displacement), _moved_mask(mask, displacement)
+    shift = np.abs(sitk.GetArrayFromImage(level))[_surface(target.mask)]
+    lengths = np.linalg.norm(sitk.GetArrayViewFromImage(displacement), axis=-1)
+    description = {
+        "research_use_only": True,
+        "source": "synthetic variant of the case's baseline",
+        "family": options.family.value,
+        "element": target.element,
+        "iterations": target.iterations,
+        "in_plane": options.in_plane,
+        "seed": seed,
+        "registration": "greedy" if greedy_is_installed() else "diffeomorphic demons",
+        "dice_to_target": dice(reached, target.mask),
+        "smallest_jacobian": smallest_jacobian(displacement),
+        "largest_displacement_mm": float(lengths.max()),
+        "mean_surface_shift_mm": float(shift.mean()),
+        "original_ml": volume_ml(mask),
+        "volume_ml": volume_ml(new_mask),
+    }
+    return Variant(new_ct, new_mask, displacement, image_on(grid, target.mask.astype(np.uint8)), description)
+
+
+def _surface(mask: Array) -> Array:
+    """Voxels of the mask that touch its outside."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    return sitk.GetArrayFromImage(sitk.BinaryContour(image)) > 0
+
+
+def _faded(displacement: sitk.Image, original: Array, grid: Grid, *, in_plane: bool) -> sitk.Image:
+    """The field brought to nothing between 9 and 15 mm from the hematoma; without its part across slices."""
+    distance = -sitk.GetArrayFromImage(signed_distance(image_on(grid, original.astype(np.uint8))))
+    share = np.clip((UNTOUCHED_MM - 1 - distance) / (UNTOUCHED_MM - 1 - _FADE_FROM_MM), 0.0, 1.0)
+    field = sitk.GetArrayFromImage(displacement) * (share**2 * (3 - 2 * share))[..., None]
+    if in_plane:
+        normal = np.array(grid.direction).reshape(3, 3)[:, 2]
+        field = field - (field @ normal)[..., None] * normal
+    return image_on(grid, field.astype(np.float32))
+
+
+def _moved(ct: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """``ct(x + u(x))``, linear; where nothing moves, the very values of the scan."""
+    field = resample(displacement, Grid.of(ct))
+    transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
+    values = sitk.GetArrayFromImage(ct)
+    moved = sitk.GetArrayFromImage(sitk.Resample(sitk.Cast(ct, sitk.sitkFloat32), ct, transform, sitk.sitkLinear))
+    still = np.linalg.norm(sitk.GetArrayViewFromImage(field), axis=-1) < 1e-3
+    if np.issubdtype(values.dtype, np.integer):
+        moved = np.round(moved)
+    return image_on(Grid.of(ct), np.where(still, values, moved.astype(values.dtype)))
+
+
+def _moved_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """The mask carried along: its signed distance is interpolated, since thick slices hold little else."""
+    level = signed_distance(mask)
+    field = resample(displacement, Grid.of(mask))
+    transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
+    return sitk.Cast(sitk.Resample(level, level, transform, sitk.sitkLinear, -60.0) > 0, sitk.sitkUInt8)

@@ -1,0 +1,191 @@
+"""Synthetic variants: the paper's recipe reaches its targets, changes nothing else, and is the same for a seed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.grid import Grid, image_on, signed_distance
+from HematomaExpansionLib.measures import dice, volume_ml
+from HematomaExpansionLib.training.cohort import read_case
+from HematomaSynthesisLib import mask_registration
+from HematomaSynthesisLib.target_shapes import Family, TargetOptions, draw_targets, structuring_elements
+from HematomaSynthesisLib.variants import UNTOUCHED_MM, Variant, make_variants
+
+STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
+OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.1, 0.2).GetMatrix()
+
+
+def scan_with_bleed(
+    spacing: tuple[float, float, float], direction: tuple[float, ...]
+) -> tuple[sitk.Image, sitk.Image]:
+    """A noisy scan of 110 mm with an irregular bleed of some 14 mL."""
+    size = tuple(round(110 / step) for step in spacing)
+    grid = Grid((1, 1, 1), (1.0, 1.0, 1.0), (3.0, -20.0, 7.0), direction).centered_at(
+        np.array([5.0, -8.0, 11.0]), size, spacing
+    )
+    points = sitk.GetArrayFromImage(
+        sitk.PhysicalPointSource(
+            sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
+        )
+    )
+    offset = points - grid.center
+    balls = [((0, 0, 0), 13.0), ((9, 4, 3), 9.0), ((-6, -8, -5), 8.0)]
+    inside = np.any([np.linalg.norm(offset - center, axis=-1) < radius for center, radius in balls], axis=0)
+    noise = np.random.default_rng(1).normal(0, 4, inside.shape)
+    hu = np.round(np.where(inside, 62.0, 34.0) + noise).astype(np.int16)
+    return image_on(grid, hu), image_on(grid, inside.astype(np.uint8))
+
+
+def array(image: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayFromImage(image)
+
+
+@pytest.fixture(scope="module", params=[STRAIGHT, OBLIQUE], ids=["straight", "oblique"])
+def isotropic(request: pytest.FixtureRequest) -> tuple[sitk.Image, sitk.Image, list[Variant]]:
+    ct, mask = scan_with_bleed((1.0, 1.0, 1.0), request.param)
+    return ct, mask, list(make_variants(ct, mask, 5, TargetOptions(), seed=4))
+
+
+def test_the_papers_recipe_reaches_its_targets(isotropic: tuple[sitk.Image, sitk.Image, list[Variant]]) -> None:
+    ct, mask, variants = isotropic
+    assert len(variants) == 5
+    for variant in variants:
+        description = variant.description
+        assert description["dice_to_target"] >= 0.95
+        assert description["smallest_jacobian"] > 0
+        assert 0.6 <= description["volume_ml"] / description["original_ml"] <= 0.99
+        assert description["volume_ml"] == pytest.approx(volume_ml(variant.mask))
+        assert 0 < description["mean_surface_shift_mm"] < 4
+        assert Grid.of(variant.ct).is_same(Grid.of(ct))
+        assert Grid.of(variant.mask).is_same(Grid.of(mask))
+        # An eroded bleed lies in the original, and what left it now looks like brain.
+        assert (array(mask)[array(variant.mask) > 0] > 0).mean() > 0.97
+        assert array(variant.ct)[array(variant.mask) > 0].mean() == pytest.approx(62.0, abs=2.5)
+    for first, second in combinations(variants, 2):
+        assert dice(array(first.mask) > 0, array(second.mask) > 0) < 0.99
+
+
+def test_nothing_far_from_the_hematoma_changes(isotropic: tuple[sitk.Image, sitk.Image, list[Variant]]) -> None:
+    ct, mask, variants = isotropic
+    far = array(signed_distance(mask)) < -UNTOUCHED_MM
+    for variant in variants:
+        np.testing.assert_array_equal(array(variant.ct)[far], array(ct)[far])
+        assert (array(variant.ct) != array(ct)).sum() > 1000
+
+
+def test_thick_slices_are_changed_in_plane() -> None:
+    ct, mask = scan_with_bleed((0.9, 0.9, 5.0), STRAIGHT)
+    for variant in make_variants(ct, mask, 3, TargetOptions(in_plane=True), seed=4):
+        assert variant.description["dice_to_target"] >= 0.92
+        assert variant.description["smallest_jacobian"] > 0
+        assert np.abs(array(variant.displacement)[..., 2]).max() < 1e-5, "blood moved from slice to slice"
+        assert 0.6 <= variant.description["volume_ml"] / volume_ml(mask) <= 0.995
+
+
+def test_the_same_seed_gives_the_same_variants() -> None:
+    ct, mask = scan_with_bleed((1.5, 1.5, 3.0), STRAIGHT)
+
+    def made(seed: int) -> Variant:
+        return next(iter(make_variants(ct, mask, 1, TargetOptions(), seed)))
+
+    first, again, other = made(1), made(1), made(2)
+    np.testing.assert_array_equal(array(first.ct), array(again.ct))
+    assert first.description == again.description
+    assert not np.array_equal(array(first.mask), array(other.mask))
+
+
+@pytest.mark.parametrize(("family", "grows"), [(Family.DILATION, True), (Family.SHAPE, None)])
+def test_other_families(family: Family, grows: bool | None) -> None:
+    ct, mask = scan_with_bleed((1.5, 1.5, 1.5), STRAIGHT)
+    variant = next(iter(make_variants(ct, mask, 1, TargetOptions(family), seed=3)))
+    assert variant.description["dice_to_target"] > 0.95
+    assert variant.description["smallest_jacobian"] > 0
+    if grows:
+        assert volume_ml(variant.mask) > volume_ml(mask)
+
+
+def test_without_greedy_simpleitk_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_registration, "greedy_is_installed", lambda: False)
+    ct, mask = scan_with_bleed((1.5, 1.5, 1.5), STRAIGHT)
+    variant = next(iter(make_variants(ct, mask, 1, TargetOptions(), seed=3)))
+    assert variant.description["dice_to_target"] > 0.9
+    assert variant.description["smallest_jacobian"] > 0
+
+
+def test_no_element_serves_more_than_twice_and_none_takes_too_much() -> None:
+    ball = np.linalg.norm(np.indices((40, 40, 40)) - 20, axis=0) < 9
+    targets = list(draw_targets(ball, 12, TargetOptions(largest_change=0.25), np.random.default_rng(0)))
+    names = [target.element for target in targets]
+    assert max(names.count(name) for name in names) <= 2
+    assert all(1 - target.mask.sum() / ball.sum() <= 0.25 for target in targets)
+    assert all((target.mask <= ball).all() for target in targets)
+
+
+def test_elements_are_what_their_names_say() -> None:
+    elements = structuring_elements(in_plane=False)
+    assert len(elements) == 63 + 2
+    assert all(element[1, 1, 1] for element in elements.values())
+    assert elements["+x"].sum() == 2
+    assert elements["+x"][1, 1, 2]
+    assert elements["all"].sum() == 27
+    assert elements["edges"].sum() == 19
+    flat = structuring_elements(in_plane=True)
+    assert not any(element[0].any() or element[2].any() for element in flat.values())
+
+
+@pytest.mark.parametrize(("radius", "message"), [(0.0, "empty"), (1.2, "too small"), (2.6, "takes more than")])
+def test_a_hematoma_that_cannot_be_eroded_gets_a_sentence(radius: float, message: str) -> None:
+    ct, mask = scan_with_bleed((1.0, 1.0, 1.0), STRAIGHT)
+    center = np.linalg.norm(np.indices(array(mask).shape) - 55, axis=0)
+    small = image_on(Grid.of(mask), (center < radius).astype(np.uint8))
+    options = TargetOptions(largest_change=0.01 if radius > 2 else 0.4)
+    with pytest.raises(InputError, match=message):
+        list(make_variants(ct, small, 1, options, seed=1))
+
+
+def test_a_cohort_gets_its_variants_and_a_bad_case_does_not_stop_it(case_folder: Path, tmp_path: Path) -> None:
+    cohort = tmp_path / "cohort"
+    for name in ("good", "bad"):
+        shutil.copytree(case_folder, cohort / name)
+    empty = sitk.ReadImage(str(cohort / "bad" / "baseline-mask.nii.gz")) * 0
+    sitk.WriteImage(empty, str(cohort / "bad" / "baseline-mask.nii.gz"))
+    synthesize = ["synthesize", "--cohort", str(cohort), "--variants", "2", "--in-plane", "--seed", "3"]
+    assert main([*synthesize, "--jobs", "1"]) == 0
+    assert not (cohort / "bad" / "variants").exists()
+    description = json.loads((cohort / "good" / "variants" / "2" / "variant.json").read_text())
+    variant = read_case(cohort / "good" / "variants" / "2")
+    original = read_case(cohort / "good")
+    assert volume_ml(variant.baseline_mask) == pytest.approx(description["volume_ml"])
+    np.testing.assert_array_equal(array(variant.followup), array(original.followup))
+    assert not np.array_equal(array(variant.baseline), array(original.baseline))
+    written = (cohort / "good" / "variants" / "1" / "baseline.nii.gz").stat().st_mtime_ns
+    assert main([*synthesize, "--jobs", "1"]) == 0
+    assert (cohort / "good" / "variants" / "1" / "baseline.nii.gz").stat().st_mtime_ns == written, "made anew"
+
+
+def test_synthesize_makes_a_case_of_the_users_own_files(case_folder: Path, tmp_path: Path) -> None:
+    files = [
+        f"--{option}={case_folder / name}.nii.gz"
+        for option, name in (
+            ("input", "baseline"),
+            ("mask", "baseline-mask"),
+            ("followup", "followup"),
+            ("followup-mask", "followup-mask"),
+        )
+    ]
+    output = tmp_path / "case"
+    assert main(["synthesize", *files, "-o", str(output), "--variants", "1", "--in-plane"]) == 0
+    assert json.loads((output / "case.json").read_text())["registered"] is False
+    case = read_case(output)  # registers the follow-up
+    assert dice(array(case.followup_mask) > 0, array(read_case(case_folder).followup_mask) > 0) > 0.9
+    assert (output / "variants" / "1" / "baseline.nii.gz").exists()
+    assert main(["synthesize", *files, "-o", str(output)]) == 2, "the output exists"
+    assert main(["synthesize", "--variants", "3"]) == 2
