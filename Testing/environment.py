@@ -18,18 +18,23 @@ _ENVIRONMENT = TESTING / ".environment"
 _SOURCES = ("HematomaExpansion", "HematomaSynthesis")
 
 
-def python_with_requirements() -> Path:
-    """The environment's Python, after installing what ``requirements.txt`` pins if it is not yet there."""
+def python_with(*requirements: str) -> Path:
+    """The environment's Python, after installing what these files in ``Testing`` pin, if it is not yet there."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
-    requirements = TESTING / "requirements.txt"
-    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     python = _ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp = _ENVIRONMENT / "installed"
-    if not (stamp.is_file() and stamp.read_text() == wanted and python.exists()):
-        print(f"Installing the pinned libraries into {_ENVIRONMENT.name} (once, some minutes) …", flush=True)
-        venv.create(_ENVIRONMENT, clear=True, with_pip=True)
-        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+    for name in requirements:
+        file, stamp = TESTING / name, _ENVIRONMENT / f"installed-{name}"
+        wanted = hashlib.sha256(file.read_bytes() + sys.version.encode()).hexdigest()
+        if stamp.is_file() and stamp.read_text() == wanted and python.exists():
+            continue
+        print(
+            f"Installing the libraries pinned in {name} into {_ENVIRONMENT.name} (once, some minutes) …",
+            flush=True,
+        )
+        if name == requirements[0]:
+            venv.create(_ENVIRONMENT, clear=True, with_pip=True)
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(file)]
         if subprocess.run([str(python), *install], check=False).returncode != 0:
             sys.exit("The libraries could not be installed: see pip's message above.")
         stamp.write_text(wanted)
@@ -45,7 +50,7 @@ def variables() -> dict[str, str]:
     }
 
 
-def run(*arguments: str) -> int:
+def run(python: Path, *arguments: str) -> int:
     """Run the environment's Python in the repository; returns the exit status."""
-    command = [str(python_with_requirements()), *arguments]
+    command = [str(python), *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=variables(), check=False).returncode

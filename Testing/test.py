@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from environment import run
+from environment import python_with, run
 
 
 def main(arguments: list[str]) -> int:
@@ -17,9 +17,10 @@ def main(arguments: list[str]) -> int:
         ("-m", "mypy"),
         ("-m", "pytest", *([] if slow else ["-m", "not slow"]), *chosen),
     )
+    python = python_with("requirements.txt", "requirements-slicer.txt")
     for check in checks:
         print("›", " ".join(check[1:]), flush=True)
-        status = run(*check)
+        status = run(python, *check)
         if status != 0:
             return status
     return 0

@@ -62,6 +62,15 @@ def test_cmake_lists_every_file_that_is_to_be_installed(module: str) -> None:
     assert listed == {file.relative_to(folder).as_posix() for file in files}
 
 
+@pytest.mark.parametrize("file", sorted(REPOSITORY.glob("*/Resources/*-requirements.txt")), ids=lambda f: f.stem)
+def test_slicer_installs_the_versions_that_are_tested(file: Path) -> None:
+    pinned = (REPOSITORY / "Testing" / "requirements.txt").read_text().splitlines()
+    wanted = file.read_text().splitlines()
+    lines = [line for line in wanted if line and not line.startswith("#")]
+    assert lines
+    assert set(lines) <= set(pinned)
+
+
 def test_the_requirements_pin_every_library_of_the_project() -> None:
     pinned = (REPOSITORY / "Testing" / "requirements.txt").read_text().lower()
     project = (REPOSITORY / "pyproject.toml").read_text()

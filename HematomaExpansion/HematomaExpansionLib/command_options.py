@@ -59,6 +59,11 @@ def add_definition(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json_progress(parser: argparse.ArgumentParser) -> None:
+    """The option for a program that waits at the other end."""
+    parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
+
+
 def reporting(as_json: bool = False) -> AbstractContextManager[Progress]:
     """Progress for the length of a block: JSON lines for a program, a bar for a person."""
     return nullcontext(JsonProgress()) if as_json else BarProgress()

@@ -19,6 +19,7 @@ from .command_options import (
     Commands,
     add_definition,
     add_device,
+    add_json_progress,
     add_scan,
     add_segmenter,
     find_segmenter,
@@ -83,7 +84,7 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
     add_device(parser)
     add_definition(parser)
-    parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
+    add_json_progress(parser)
     parser.set_defaults(run=_predict)
 
 
@@ -192,6 +193,7 @@ def _add_compare(commands: Commands) -> None:
     add_segmenter(parser)
     add_definition(parser)
     add_device(parser)
+    add_json_progress(parser)
     parser.set_defaults(run=_compare)
 
 
@@ -207,7 +209,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         scan = read_head_ct(path)
         return ScanWithMask(scan, None if mask is None else read_mask(mask, scan))
 
-    with reporting() as progress:
+    with reporting(arguments.json_progress) as progress:
         stages = Stages(progress)
         with stages("read", 0.0):
             baseline = read(arguments.baseline, arguments.baseline_mask)
@@ -227,8 +229,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         progress("write", 0.9)
         write_comparison(comparison, arguments.output)
         progress("done", 1.0)
-    print_table(comparison_rows(comparison))
-    print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
+    if not arguments.json_progress:
+        print_table(comparison_rows(comparison))
+        print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
     return 0
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +16,7 @@ from ..errors import InputError
 from ..grid import resample
 from ..head_ct import mask_on_scan, read_head_ct, read_mask
 from ..registration import register
+from ..workers import case_workers
 
 Sample = TypeVar("Sample")
 
@@ -118,10 +116,5 @@ def prepare_all(prepare: Callable[[Path], Sample], folders: Sequence[Path], titl
     """``prepare`` applied to each case folder, on all cores, with a progress bar, in the given order."""
     from tqdm import tqdm
 
-    workers = min(len(folders), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with case_workers(len(folders)) as pool:
         return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))
-
-
-def _one_thread() -> None:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

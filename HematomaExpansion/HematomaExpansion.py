@@ -1,0 +1,590 @@
+"""The Slicer module: a panel over the engine. Nothing is computed here."""
+
+import importlib
+import logging
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import qt
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+SAMPLE_NAME = "SimulatedHematoma"
+_SAMPLE_FILE = "SampleData/simulated-patient-baseline.nii.gz"
+_REQUIREMENTS = "HematomaExpansion-requirements.txt"
+_FRAME_MS, _FRAME_PERCENT = 60, 4
+
+
+class HematomaExpansion(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Hematoma Expansion")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Quantification")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["HematomaExpansion maintainers"]
+        self.parent.helpText = _(
+            "Predicts the follow-up of an intracerebral hematoma from the first head CT: where it grows, and to "
+            "how many mL. <b>Research use only. Not for diagnosis or treatment.</b> The models that come with it "
+            "were trained on simulated patients alone; see the README of the extension."
+        )
+        self.parent.acknowledgementText = _(
+            "After Abramova et al., Appl. Sci. 2024;14:2708 and Comput. Med. Imaging Graph. 2021;90:101908."
+        )
+        slicer.app.connect("startupCompleted()", _register_sample)
+
+
+def _register_sample() -> None:
+    """Offer the simulated patient that comes with the module in Slicer's Sample Data."""
+    import SampleData
+
+    resources = pathlib.Path(__file__).parent / "Resources"
+    sample = resources / _SAMPLE_FILE
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=_("Hematoma Expansion"),
+        sampleName=SAMPLE_NAME,
+        thumbnailFileName=str(resources / "Icons" / "SimulatedHematoma.png"),
+        uris=sample.as_uri(),
+        fileNames="simulated-hematoma.nii.gz",
+        checksums=f"SHA256:{slicer.util.computeChecksum('SHA256', str(sample))}",
+        nodeNames=SAMPLE_NAME,
+    )
+
+
+@parameterNodeWrapper
+class HematomaExpansionParameterNode:
+    """What the user chose; saved with the scene.
+
+    Attributes:
+        baseline: the first head CT.
+        segmentAutomatically: whether the hematoma is found, or taken from ``hematoma`` and ``hematomaSegment``.
+        onsetHours: hours from onset to scan; 0 means unknown.
+        result: the table of the prediction that is shown.
+        growthShown: from the hematoma now (0) to the prediction (100).
+        growthModel, segmentationModel: names of model packages; empty for the shipped ones.
+    """
+
+    baseline: vtkMRMLScalarVolumeNode
+    segmentAutomatically: bool = True
+    hematoma: vtkMRMLSegmentationNode
+    hematomaSegment: str = ""
+    onsetHours: Annotated[float, WithinRange(0, 336)] = 0.0
+    result: vtkMRMLTableNode
+    growthShown: Annotated[float, WithinRange(0, 100)] = 100.0
+    outline: bool = True
+    fill: bool = True
+    surface: bool = True
+    deformation: bool = False
+    opacity: Annotated[float, WithinRange(0, 1)] = 1.0
+    followup: vtkMRMLScalarVolumeNode
+    segmentFollowup: bool = True
+    followupHematoma: vtkMRMLSegmentationNode
+    followupSegment: str = ""
+    exportFolder: pathlib.Path = pathlib.Path.home()
+    growthModel: str = ""
+    segmentationModel: str = ""
+    device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
+    expansionDefinition: Annotated[str, Choice(["6ml", "12.5ml", "revised"])] = "6ml"
+    replacePrevious: bool = True
+
+
+class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: Any = None
+        self._parameters: Any = None
+        self._gui_tag: Any = None
+        self._command: Any = None
+        self._missing = ""
+        self._updating = False
+        self._play_timer: Any = None
+
+    # --- life of the panel ------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/HematomaExpansion.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        from HematomaSlicerLib.prediction_nodes import RESULT_ATTRIBUTE
+
+        self.ui.resultSelector.addAttribute("vtkMRMLTableNode", RESULT_ATTRIBUTE)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = HematomaExpansionLogic()
+
+        self._play_timer = qt.QTimer()
+        self._play_timer.setInterval(_FRAME_MS)
+        self._play_timer.connect("timeout()", self._next_frame)
+
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
+        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
+        self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
+
+        self.ui.predictButton.connect("clicked(bool)", self.onPredict)
+        self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
+        self.ui.compareButton.connect("clicked(bool)", self.onCompare)
+        self.ui.playButton.connect("toggled(bool)", self.onPlay)
+        self.ui.exportButton.connect("clicked(bool)", self.onExport)
+        self.ui.exportDicomButton.connect("clicked(bool)", self.onExportDicom)
+        self.ui.modelCardButton.connect("clicked(bool)", self.onModelCard)
+        self.ui.installModelButton.connect("clicked(bool)", self.onInstallModel)
+        for selector in (self.ui.hematomaSelector, self.ui.followupHematomaSelector):
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._read_segments)
+            selector.connect("currentSegmentChanged(QString)", self._read_segments)
+        for box in (self.ui.growthModelComboBox, self.ui.segmentationModelComboBox):
+            box.connect("currentIndexChanged(int)", self._read_models)
+        self._list_models()
+        self._show_running(False)
+        self._open_parameters()
+
+    def cleanup(self) -> None:
+        self._play_timer.stop()
+        if self._command is not None:
+            self._command.cancel()
+            self._command.wait(5.0)
+        self._set_parameters(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self._open_parameters()
+
+    def exit(self) -> None:
+        self.ui.playButton.checked = False
+        self._set_parameters(None)
+
+    def onReload(self) -> None:
+        for name in sorted(name for name in sys.modules if name.startswith("HematomaSlicerLib.")):
+            importlib.reload(sys.modules[name])
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
+        self.onCancel()
+        self._set_parameters(None)
+
+    def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
+        if self.parent.isEntered:
+            self._open_parameters()
+
+    def _open_parameters(self) -> None:
+        self._set_parameters(self.logic.getParameterNode())
+        shown = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+        if self._parameters.baseline is None and shown is not None and shown.GetBackgroundVolumeID():
+            node = slicer.mrmlScene.GetNodeByID(shown.GetBackgroundVolumeID())
+            if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode":
+                self._parameters.baseline = node
+
+    def _set_parameters(self, parameters: Any) -> None:
+        if self._parameters is not None:
+            self._parameters.disconnectGui(self._gui_tag)
+            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
+        self._parameters = parameters
+        if parameters is not None:
+            self._gui_tag = parameters.connectGui(self.ui)
+            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
+            self._show_segments()
+            self._show_models()
+            self._on_parameters()
+
+    # --- parameters to panel ----------------------------------------------------------------------------
+
+    def _on_parameters(self, _caller: Any = None, _event: Any = None) -> None:
+        if self._parameters is None or self._updating:
+            return
+        from HematomaSlicerLib.result_card import card, comparison_text, notice
+
+        parameters, run = self._parameters, self.logic.run(self._parameters)
+        result = None if run is None else run.result
+        self.ui.noticeLabel.text = notice(result)
+        self.ui.cardLabel.text = _("There is no prediction yet.") if result is None else card(result)
+        comparison = None if run is None else run.comparison
+        self.ui.comparisonLabel.text = "" if comparison is None else comparison_text(comparison)
+        self.ui.hematomaSelector.enabled = not parameters.segmentAutomatically
+        self.ui.followupHematomaSelector.enabled = not parameters.segmentFollowup
+        self.ui.displayWidget.enabled = run is not None and run.field is not None
+        self.ui.exportButton.enabled = run is not None
+        self.ui.exportDicomButton.enabled = run is not None and run.segmentation is not None
+        if self._command is None:
+            missing = self.logic.whatIsMissing(parameters)
+            self.ui.predictButton.enabled = not missing
+            self.ui.predictButton.toolTip = missing
+            if missing or self._missing:
+                self._tell(missing)
+            self._missing = missing
+            self.ui.compareButton.enabled = run is not None and parameters.followup is not None
+        self.logic.show(parameters)
+
+    def _show_segments(self) -> None:
+        parameters, self._updating = self._parameters, True
+        for selector, node, segment_id in (
+            (self.ui.hematomaSelector, parameters.hematoma, parameters.hematomaSegment),
+            (self.ui.followupHematomaSelector, parameters.followupHematoma, parameters.followupSegment),
+        ):
+            selector.setCurrentNode(node)
+            selector.setCurrentSegmentID(segment_id)
+        self._updating = False
+
+    def _read_segments(self, *_arguments: Any) -> None:
+        if self._parameters is None or self._updating:
+            return
+        parameters = self._parameters
+        parameters.hematoma = self.ui.hematomaSelector.currentNode()
+        parameters.hematomaSegment = self.ui.hematomaSelector.currentSegmentID() or ""
+        parameters.followupHematoma = self.ui.followupHematomaSelector.currentNode()
+        parameters.followupSegment = self.ui.followupHematomaSelector.currentSegmentID() or ""
+        self._on_parameters()
+
+    # --- models -----------------------------------------------------------------------------------------
+
+    def _list_models(self) -> None:
+        self._updating = True
+        names = self.logic.modelNames()
+        self.ui.growthModelComboBox.clear()
+        self.ui.growthModelComboBox.addItems(names["growth"])
+        self.ui.segmentationModelComboBox.clear()
+        self.ui.segmentationModelComboBox.addItems([*names["segmentation"], "threshold"])
+        self._updating = False
+
+    def _show_models(self) -> None:
+        self._updating = True
+        for box, name in (
+            (self.ui.growthModelComboBox, self._parameters.growthModel or "growth-compact"),
+            (self.ui.segmentationModelComboBox, self._parameters.segmentationModel or "segmentation-compact"),
+        ):
+            box.setCurrentIndex(max(0, box.findText(name)))
+        self._updating = False
+
+    def _read_models(self, _index: int) -> None:
+        if self._parameters is None or self._updating:
+            return
+        self._parameters.growthModel = self.ui.growthModelComboBox.currentText
+        self._parameters.segmentationModel = self.ui.segmentationModelComboBox.currentText
+
+    def onModelCard(self, _checked: bool = False) -> None:
+        """Show what the chosen growth model says about itself."""
+        name = self.ui.growthModelComboBox.currentText
+        slicer.util.infoDisplay(
+            _("Model card of {name}").format(name=name), detailedText=self.logic.modelCard(name)
+        )
+
+    def onInstallModel(self, _checked: bool = False) -> None:
+        """Install a model package from a folder that the user chooses."""
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder with model.json"))
+        if folder:
+            with self._sentences():
+                self.logic.ensureInstalled()
+                self._tell(_("Installed {name}.").format(name=self.logic.installModel(folder)))
+                self._list_models()
+                self._show_models()
+
+    # --- predict and compare ----------------------------------------------------------------------------
+
+    def onPredict(self, _checked: bool = False) -> None:
+        """Start a prediction; the panel stays alive."""
+        with self._sentences():
+            self.logic.ensureInstalled()
+            self._run(self.logic.startPrediction, self._on_predicted)
+
+    def onCompare(self, _checked: bool = False) -> None:
+        """Register the real follow-up and measure the prediction against it."""
+        with self._sentences():
+            self.logic.ensureInstalled()
+            self._run(self.logic.startComparison, self._on_compared)
+
+    def _run(self, start: Any, ended: Any) -> None:
+        command = start(self._parameters, self._show_progress, ended)
+        if not command.is_over:  # it may have failed at once
+            self._command = command
+            self._show_running(True)
+
+    def isRunning(self) -> bool:
+        """Whether a prediction or comparison is under way."""
+        return self._command is not None
+
+    def onCancel(self, _checked: bool = False) -> None:
+        """Stop what is running; the scene stays as it was."""
+        if self._command is not None:
+            self.ui.cancelButton.enabled = False
+            self._command.cancel()
+
+    def _on_predicted(self, outcome: Any, run: Any) -> None:
+        self._on_ended(outcome, _("Done."))
+        if run is not None:
+            parameters = self.logic.getParameterNode()  # the panel may have been left while the prediction ran
+            parameters.growthShown = 100.0
+            parameters.result = run.table
+            self.logic.show(parameters)
+            self.logic.lookAt(parameters)
+
+    def _on_compared(self, outcome: Any) -> None:
+        self._on_ended(outcome, _("Compared."))
+
+    def _on_ended(self, outcome: Any, done: str) -> None:
+        self._command = None
+        self._show_running(False)
+        self._on_parameters()
+        if outcome.finished:
+            self._tell(done)
+        elif outcome.canceled:
+            self._tell(_("Canceled."))
+        else:
+            logging.error(outcome.log)
+            self._tell(outcome.sentence)
+
+    def _show_progress(self, stage: str, fraction: float) -> None:
+        self.ui.progressBar.value = round(100 * fraction)
+        self._tell(_("Working: {stage} …").format(stage=stage))
+
+    def _show_running(self, running: bool) -> None:
+        self.ui.predictButton.visible = not running
+        self.ui.compareButton.enabled = False
+        self.ui.progressBar.visible = running
+        self.ui.progressBar.value = 0
+        self.ui.cancelButton.visible = running
+        self.ui.cancelButton.enabled = running
+        if running:
+            self._tell(_("Starting …"))
+
+    def _tell(self, sentence: str) -> None:
+        self.ui.statusLabel.text = sentence
+
+    def _sentences(self) -> Any:
+        from HematomaSlicerLib.sentences import told_to
+
+        return told_to(self._tell)
+
+    # --- look and export --------------------------------------------------------------------------------
+
+    def onPlay(self, playing: bool) -> None:
+        """Let the hematoma grow and begin again, until the button is released."""
+        if playing:
+            self._play_timer.start()
+        else:
+            self._play_timer.stop()
+
+    def _next_frame(self) -> None:
+        if self._parameters is None or self._parameters.result is None:
+            self.ui.playButton.checked = False
+            return
+        shown = self._parameters.growthShown
+        self._parameters.growthShown = 0.0 if shown >= 100 else min(100.0, shown + _FRAME_PERCENT)
+
+    def onExport(self, _checked: bool = False) -> None:
+        """Write report, table and images of the prediction that is shown."""
+        with self._sentences():
+            self.logic.ensureInstalled()
+            folder = self.logic.export(self._parameters)
+            self._tell(_("Written to {folder}").format(folder=folder))
+
+    def onExportDicom(self, _checked: bool = False) -> None:
+        """Open Slicer's own DICOM export; with the extension for it, the segmentation becomes a DICOM SEG."""
+        if not hasattr(slicer, "qSlicerDICOMExportDialog"):
+            self._tell(_("This Slicer has no DICOM export: use the DICOM module."))
+            return
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        dialog = slicer.qSlicerDICOMExportDialog(None)
+        dialog.setMRMLScene(slicer.mrmlScene)
+        dialog.execDialog(hierarchy.GetItemByDataNode(self.logic.run(self._parameters).segmentation))
+
+
+class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
+    """What the panel can do, for scripts too."""
+
+    def getParameterNode(self) -> Any:
+        return HematomaExpansionParameterNode(super().getParameterNode())
+
+    def whatIsMissing(self, parameters: Any) -> str:
+        """A sentence on what has to be chosen or installed before a prediction; empty if nothing."""
+        if parameters.baseline is None:
+            return _("Load a head CT and choose it above.")
+        if not parameters.segmentAutomatically and not (parameters.hematoma and parameters.hematomaSegment):
+            return _("Choose the segment that marks the hematoma, or let it be found automatically.")
+        from HematomaSlicerLib.dependencies import cannot_be_installed
+
+        return cannot_be_installed()
+
+    def ensureInstalled(self) -> None:
+        """Install what the engine needs, after asking; raises ``DependencyError`` with a sentence."""
+        from HematomaSlicerLib.dependencies import ensure_installed
+
+        ensure_installed(pathlib.Path(__file__).parent / "Resources" / _REQUIREMENTS, _("Hematoma Expansion"))
+
+    def run(self, parameters: Any) -> Any:
+        """The prediction that is shown, a ``PredictionRun``; None if there is none."""
+        from HematomaSlicerLib.prediction_nodes import PredictionRun, is_run
+
+        return PredictionRun(parameters.result) if is_run(parameters.result) else None
+
+    def startPrediction(self, parameters: Any, progress: Any, ended: Any) -> Any:
+        """See ``prediction_jobs.start_prediction``."""
+        from HematomaSlicerLib.prediction_jobs import PredictionRequest, Segment, start_prediction
+
+        chosen = None if parameters.segmentAutomatically else (parameters.hematoma, parameters.hematomaSegment)
+        request = PredictionRequest(
+            baseline=parameters.baseline,
+            hematoma=None if chosen is None else Segment(*chosen),
+            onset_hours=parameters.onsetHours or None,
+            growth_model=parameters.growthModel,
+            segmentation_model=parameters.segmentationModel,
+            device=parameters.device,
+            expansion_definition=parameters.expansionDefinition,
+            replace_previous=parameters.replacePrevious,
+        )
+        return start_prediction(request, progress, ended)
+
+    def startComparison(self, parameters: Any, progress: Any, ended: Any) -> Any:
+        """See ``prediction_jobs.start_comparison``."""
+        from HematomaSlicerLib.prediction_jobs import Segment, start_comparison
+
+        chosen = None
+        if not parameters.segmentFollowup and parameters.followupHematoma is not None:
+            chosen = Segment(parameters.followupHematoma, parameters.followupSegment)
+        return start_comparison(self.run(parameters), parameters.followup, chosen, progress, ended)
+
+    def show(self, parameters: Any) -> None:
+        """Bring the scene to what is chosen: growth, outlines, areas, surface, arrows."""
+        run = self.run(parameters)
+        if run is not None:
+            from HematomaSlicerLib.prediction_display import Look, apply_look, show_growth
+
+            show_growth(run, parameters.growthShown / 100)
+            apply_look(
+                run,
+                Look(
+                    parameters.outline,
+                    parameters.fill,
+                    parameters.surface,
+                    parameters.deformation,
+                    parameters.opacity,
+                ),
+            )
+
+    def lookAt(self, parameters: Any) -> None:
+        """Turn the views to the hematoma of the prediction that is shown."""
+        run = self.run(parameters)
+        if run is not None:
+            from HematomaSlicerLib.prediction_display import look_at
+
+            look_at(run)
+            if slicer.app.layoutManager() is not None:
+                slicer.util.resetThreeDViews()
+
+    def export(self, parameters: Any) -> pathlib.Path:
+        """Write the files of the prediction that is shown into a new folder; returns it."""
+        from HematomaSlicerLib.prediction_export import export_run
+
+        return export_run(self.run(parameters), pathlib.Path(parameters.exportFolder))
+
+    def modelNames(self) -> dict[str, list[str]]:
+        """Names of the model packages at hand, by task; the shipped ones first."""
+        from HematomaExpansionLib.model_package import ModelPackage, available_packages
+
+        names: dict[str, list[str]] = {"growth": [], "segmentation": []}
+        for package in available_packages():
+            if isinstance(package, ModelPackage):
+                names[package.description.task].append(package.description.name)
+        return {task: list(dict.fromkeys(sorted(found))) for task, found in names.items()}
+
+    def modelCard(self, name: str) -> str:
+        """Everything a model says about itself."""
+        from HematomaExpansionLib.model_package import DESCRIPTION_FILE, locate_package
+
+        return (locate_package(name).folder / DESCRIPTION_FILE).read_text(encoding="utf-8")
+
+    def installModel(self, folder: str) -> str:
+        """Install the model package in a folder; returns its name."""
+        from HematomaExpansionLib.model_package import install_package
+
+        return install_package(pathlib.Path(folder)).description.name
+
+
+class HematomaExpansionTest(ScriptedLoadableModuleTest):
+    """Slicer's own self-test: the panel, clicked from the sample to the saved scene."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        for test in (self.test_prediction, self.test_cancel, self.test_saved_scene):
+            self.setUp()
+            test()
+
+    def test_prediction(self) -> None:
+        """From the sample to the values in the card."""
+        panel = self._predict()
+        run = panel.logic.run(panel.logic.getParameterNode())
+        self.assertIsNotNone(run, panel.ui.statusLabel.text)
+        self.assertIn(f"{run.result['baseline']['volume_ml']:.1f} mL", panel.ui.cardLabel.text)
+        self.assertGreater(run.result["baseline"]["volume_ml"], 5.0)
+        self.assertEqual(run.segmentation.GetSegmentation().GetNumberOfSegments(), 3)
+        panel.ui.growthSlider.value = 50
+        transform = run.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+        self.assertAlmostEqual(transform.GetDisplacementScale(), 0.5)
+
+    def test_cancel(self) -> None:
+        """Canceled half way, the scene is as before."""
+        panel = self._open_sample()
+        before = slicer.mrmlScene.GetNumberOfNodes()
+        panel.ui.predictButton.click()
+        panel.ui.cancelButton.click()
+        self._wait_for(panel)
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
+        self.assertIsNone(panel.logic.run(panel.logic.getParameterNode()))
+
+    def test_saved_scene(self) -> None:
+        """A saved scene shows its result again."""
+        panel = self._predict()
+        text = panel.ui.cardLabel.text
+        folder = pathlib.Path(slicer.util.tempDirectory())
+        self.assertTrue(slicer.util.saveScene(str(folder / "scene.mrb")))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(str(folder / "scene.mrb"))
+        panel = self._panel()
+        self.assertEqual(panel.ui.cardLabel.text, text)
+
+    def _panel(self) -> Any:
+        slicer.util.selectModule("HematomaExpansion")
+        slicer.app.processEvents()
+        return slicer.modules.hematomaexpansion.widgetRepresentation().self()
+
+    def _open_sample(self) -> Any:
+        import SampleData
+
+        if SampleData.SampleDataLogic().sourceForSampleName(SAMPLE_NAME) is None:
+            _register_sample()  # the module was loaded after the application had started
+        volume = SampleData.downloadSample(SAMPLE_NAME)
+        panel = self._panel()
+        panel.logic.getParameterNode().baseline = volume
+        slicer.app.processEvents()
+        return panel
+
+    def _predict(self) -> Any:
+        panel = self._open_sample()
+        panel.ui.predictButton.click()
+        self._wait_for(panel)
+        return panel
+
+    def _wait_for(self, panel: Any) -> None:
+        import time
+
+        deadline = time.monotonic() + 180
+        while panel.isRunning() and time.monotonic() < deadline:
+            slicer.app.processEvents()
+            time.sleep(0.02)
+        self.assertFalse(panel.isRunning(), "The prediction did not end.")

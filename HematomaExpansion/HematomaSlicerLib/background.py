@@ -1,0 +1,152 @@
+"""A command of the engine in a process of its own: the window stays alive, and Cancel really stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import qt
+
+_LINES_KEPT = 30
+_UNEXPECTED = "The computation ended unexpectedly. The application log holds its last messages."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: ``sentence`` for the user, empty where all went well; ``log``: its last messages."""
+
+    finished: bool
+    canceled: bool
+    sentence: str
+    log: str
+
+
+class BackgroundCommand:
+    """Runs ``hematoma <arguments>`` with Slicer's own Python.
+
+    ``progress`` gets the stage's name and a number from 0 to 1; ``ended`` gets the ``Outcome``, once. Both are
+    called from Qt's event loop.
+    """
+
+    _under_way: ClassVar[set[BackgroundCommand]] = set()  # kept alive, even if nobody else holds them
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        progress: Callable[[str, float], None],
+        ended: Callable[[Outcome], None],
+    ) -> None:
+        self._progress, self._ended = progress, ended
+        self._unread = ""
+        self._messages: list[str] = []
+        self._canceled = False
+        self._over = False
+        self._process = qt.QProcess()
+        self._process.setProcessEnvironment(_environment())
+        self._process.readyReadStandardOutput.connect(self._read_progress)
+        self._process.readyReadStandardError.connect(self._read_messages)
+        self._process.connect("finished(int,QProcess::ExitStatus)", self._on_finished)
+        self._process.connect("errorOccurred(QProcess::ProcessError)", self._on_error)
+        self._under_way.add(self)
+        self._process.start(_python(), ["-m", "HematomaExpansionLib.worker", *arguments])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the command has ended, and ``ended`` was called."""
+        return self._over
+
+    def cancel(self) -> None:
+        """Stop the command; ``ended`` is called when it has stopped.
+
+        The worker ends when its standard input does, which also reaches it behind Slicer's launcher.
+        """
+        self._canceled = True
+        self._process.closeWriteChannel()
+
+    def wait(self, seconds: float) -> None:
+        """Block until the command has ended, for when the panel goes away; killed if it takes longer."""
+        if not self._process.waitForFinished(round(1000 * seconds)):
+            self._process.kill()
+
+    def _read_progress(self) -> None:
+        self._unread += _text(self._process.readAllStandardOutput())
+        *lines, self._unread = self._unread.split("\n")
+        for line in lines:
+            stage = parse_progress(line)
+            if stage is not None and not self._over:
+                self._progress(*stage)
+
+    def _read_messages(self) -> None:
+        lines = _text(self._process.readAllStandardError()).splitlines()
+        self._messages = [*self._messages, *lines][-_LINES_KEPT:]
+
+    def _on_finished(self, status: int, _kind: int) -> None:
+        if self._over:
+            return
+        self._end()
+        self._read_messages()
+        log = "\n".join(self._messages)
+        if self._canceled:
+            self._ended(Outcome(False, True, "", log))
+        elif status == 0 and self._process.exitStatus() == qt.QProcess.NormalExit:
+            self._ended(Outcome(True, False, "", log))
+        else:
+            self._ended(Outcome(False, False, sentence_of(self._messages), log))
+
+    def _on_error(self, _error: int) -> None:
+        # Of the errors only this one is not followed by the signal that the process has finished.
+        if self._process.error() == qt.QProcess.FailedToStart and not self._over:
+            self._end()
+            self._ended(Outcome(False, False, "Slicer's Python could not be started.", ""))
+
+    def _end(self) -> None:
+        self._over = True
+        self._under_way.discard(self)
+
+
+def parse_progress(line: str) -> tuple[str, float] | None:
+    """Stage and fraction in a line of ``--json-progress``; None for anything else a library may have printed."""
+    try:
+        report = json.loads(line)
+        return str(report["stage"]), float(report["fraction"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def sentence_of(messages: Sequence[str]) -> str:
+    """The engine's own sentence for the user among what it wrote to standard error."""
+    prefix = "hematoma: "
+    told = [line[len(prefix) :] for line in messages if line.startswith(prefix)]
+    return told[-1] if told else _UNEXPECTED
+
+
+def _text(data: qt.QByteArray) -> str:
+    return bytes(data.data()).decode("utf-8", errors="replace")
+
+
+def _python() -> str:
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def _environment() -> qt.QProcessEnvironment:
+    """The window's environment, in which the child also finds the packages that this window found."""
+    import HematomaExpansionLib
+
+    folders = [str(Path(HematomaExpansionLib.__file__).parent.parent)]
+    try:
+        import HematomaSynthesisLib
+
+        folders.append(str(Path(HematomaSynthesisLib.__file__).parent.parent))
+    except ImportError:
+        pass
+    environment = qt.QProcessEnvironment.systemEnvironment()
+    known = environment.value("PYTHONPATH")
+    environment.insert("PYTHONPATH", os.pathsep.join(filter(None, [*folders, known])))
+    environment.insert("PYTHONUTF8", "1")
+    return environment

@@ -1,0 +1,93 @@
+"""The Python packages that the engine needs beyond those of Slicer: found, and installed when the user agrees.
+
+Nothing is installed at start-up or at import, only when something is to be computed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+import slicer
+
+TORCH_REQUIREMENT = ">=2.8"
+_INSTALL_PYTORCH = (
+    "PyTorch is missing. Install the PyTorch extension with the Extensions Manager (View menu), restart Slicer, "
+    "and try again."
+)
+_DECLINED = "Nothing was computed: the Python packages that the prediction needs were not installed."
+
+
+class DependencyError(Exception):
+    """A package is missing and was not installed; the text tells the user what to do."""
+
+
+def cannot_be_installed() -> str:
+    """A sentence on what this module cannot install by itself; empty where there is nothing."""
+    return "" if _torch_is_there() or _pytorch_extension_is_there() else _INSTALL_PYTORCH
+
+
+def ensure_installed(requirements: Path, requester: str) -> None:
+    """Install what is missing, after asking.
+
+    Raises:
+        DependencyError: the user declined, or the PyTorch extension is not there.
+    """
+    if not _torch_is_there():
+        if not _pytorch_extension_is_there():
+            raise DependencyError(_INSTALL_PYTORCH)
+        from PyTorchUtils import PyTorchUtilsLogic
+
+        PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT)
+        if not _torch_is_there():
+            raise DependencyError(_DECLINED)
+    missing = _missing(requirements)
+    if missing:
+        _install(missing, requester)
+        importlib.invalidate_caches()
+    if _missing(requirements):
+        raise DependencyError(_DECLINED)
+
+
+def _install(requirements: list[str], requester: str) -> None:
+    if importlib.util.find_spec("slicer.packaging") is not None:  # Slicer 5.12 and newer; it asks by itself
+        from slicer.packaging import pip_ensure
+
+        try:
+            pip_ensure(requirements, requester=requester)
+        except RuntimeError as error:
+            raise DependencyError(_DECLINED) from error
+        return
+    question = f"{requester} needs these Python packages:\n\n{', '.join(requirements)}\n\nInstall them in Slicer?"
+    if not slicer.util.confirmOkCancelDisplay(question, requester):
+        raise DependencyError(_DECLINED)
+    slicer.util.pip_install(requirements)
+
+
+def _torch_is_there() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _pytorch_extension_is_there() -> bool:
+    return importlib.util.find_spec("PyTorchUtils") is not None
+
+
+def _missing(requirements: Path) -> list[str]:
+    """The lines of the file whose package is not installed in any version: one of another version is left as it
+    is, since other extensions may need it."""
+    lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    return [line for line in wanted if not _is_installed(_name(line))]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _name(requirement: str) -> str:
+    return requirement.partition("==")[0].strip()

@@ -1,0 +1,111 @@
+"""How a prediction is looked at: the growing surface, outlines and areas, arrows, and where the views look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+
+from .node_images import image_from_segment, sharing_the_grid, use_brain_window
+from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
+
+_SURFACE_OPACITY = 0.3
+_FILL_OPACITY = 0.35
+_GLYPH_SPACING_MM, _GLYPH_DIAMETER_MM, _SMALLEST_GLYPH_MM = 4.0, 1.2, 0.5
+_GLYPH_PERCENT = 200.0
+"""Displacements of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is shown of a prediction; ``opacity`` from 0 to 1 is that of outlines and areas."""
+
+    outline: bool = True
+    fill: bool = True
+    surface: bool = True
+    deformation: bool = False
+    opacity: float = 1.0
+
+
+def apply_look(run: PredictionRun, look: Look) -> None:
+    """Show what was chosen."""
+    if run.segmentation is not None:
+        display = run.segmentation.GetDisplayNode()
+        display.SetVisibility2DOutline(look.outline)
+        display.SetOpacity2DOutline(look.opacity)
+        display.SetVisibility2DFill(look.fill)
+        display.SetOpacity2DFill(_FILL_OPACITY * look.opacity)
+        for name in (BASELINE, PREDICTED, GROWTH):
+            segment_id = run.segment_id(name)
+            if segment_id:
+                # Where there is growth to see, the moving surface stands for the baseline.
+                in_3d = name == PREDICTED or (name == BASELINE and run.surface is None)
+                display.SetSegmentVisibility3D(segment_id, look.surface and in_3d)
+                display.SetSegmentOpacity3D(segment_id, _SURFACE_OPACITY if name == PREDICTED else 1.0)
+                display.SetSegmentVisibility2DOutline(segment_id, name != GROWTH)
+                display.SetSegmentVisibility2DFill(segment_id, name == GROWTH)
+    if run.surface is not None:
+        display = run.surface.GetDisplayNode()
+        display.SetVisibility2D(look.outline)
+        display.SetVisibility3D(look.surface)
+    if run.field is not None:
+        _show_deformation(run, look.deformation)
+
+
+def show_growth(run: PredictionRun, share: float) -> None:
+    """Show the hematoma on its way from baseline (0) to prediction (1)."""
+    if run.field is None or run.shown is None:
+        return
+    transform = run.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+    field = run.field.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+    if transform is None or transform.GetDisplacementGrid() is not field.GetDisplacementGrid():
+        # After the scene was reopened this node holds the field as it was shown, not the whole of it.
+        transform = sharing_the_grid(field)
+        run.shown.SetAndObserveTransformFromParent(transform)
+    transform.SetDisplacementScale(share)
+    transform.Modified()
+
+
+def look_at(run: PredictionRun) -> None:
+    """Brain window, and every slice view at the middle of the largest slice of the hematoma."""
+    volume = run.background
+    if volume is None:
+        return
+    use_brain_window(volume)
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetBackgroundVolumeID(volume.GetID())
+    name = PREDICTED if run.segment_id(PREDICTED) else BASELINE
+    if run.segment_id(name):
+        center = _center_of_largest_slice(image_from_segment(run.segmentation, run.segment_id(name)))
+        slicer.vtkMRMLSliceNode.JumpAllSlices(
+            slicer.mrmlScene, -center[0], -center[1], center[2], slicer.vtkMRMLSliceNode.CenteredJumpSlice
+        )
+
+
+def _show_deformation(run: PredictionRun, shown: bool) -> None:
+    """Arrows of the displacement, in the slices and around the hematoma in 3D."""
+    display = run.field.GetDisplayNode()
+    if display is None:
+        if not shown:
+            return
+        run.field.CreateDefaultDisplayNodes()
+        display = run.field.GetDisplayNode()
+        display.SetVisualizationMode(slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GLYPH)
+        display.SetGlyphSpacingMm(_GLYPH_SPACING_MM)
+        display.SetGlyphDiameterMm(_GLYPH_DIAMETER_MM)
+        display.SetGlyphScalePercent(_GLYPH_PERCENT)
+        display.SetGlyphDisplayRangeMinMm(_SMALLEST_GLYPH_MM)
+        display.SetAndObserveRegionNode(run.segmentation)
+    display.SetVisibility(shown)
+    display.SetVisibility2D(shown)
+    display.SetVisibility3D(shown)
+
+
+def _center_of_largest_slice(mask: sitk.Image) -> tuple[float, float, float]:
+    """LPS position of the middle of the hematoma on the slice where it is largest."""
+    array = sitk.GetArrayViewFromImage(mask) > 0
+    k = int(array.sum(axis=(1, 2)).argmax())
+    y, x = np.nonzero(array[k])
+    return mask.TransformContinuousIndexToPhysicalPoint((float(x.mean()), float(y.mean()), float(k)))

@@ -1,0 +1,419 @@
+"""The nodes of one prediction in the scene: made, found again after the scene was saved and reopened, and removed.
+
+The table of measures stands for the run: it refers to the run's other nodes and carries ``prediction.json`` in an
+attribute, so a saved scene holds everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+
+from .node_images import (
+    NodeError,
+    grid_transform_from_image,
+    image_from_grid_transform,
+    image_from_segment,
+    image_from_volume,
+    labelmap_from_image,
+    sharing_the_grid,
+    use_brain_window,
+    volume_from_image,
+)
+
+BASELINE, PREDICTED, GROWTH = "Hematoma (baseline)", "Hematoma (predicted)", "Predicted growth"
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "Predicted rightly", "Predicted too much", "Missed"
+BASELINE_COLOR, PREDICTED_COLOR, GROWTH_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37), (0.75, 0.35, 0.95)
+_SHOWN_COLOR = (1.0, 0.55, 0.1)
+_HEMORRHAGE = (
+    "Segmentation category and type - DICOM master list"
+    "~SCT^49755003^Morphologically Altered Structure~SCT^50960005^Hemorrhage~^^"
+    "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
+)
+RESULT_ATTRIBUTE = "HematomaExpansion.Result"
+_SCAN = "HematomaExpansion.Scan"
+_COMPARISON = "HematomaExpansion.Comparison"
+_OWN = ("Baseline", "Segmentation", "Predicted", "Field", "Shown", "Surface")
+_OF_COMPARISON = ("FollowUp", "Agreement")
+
+
+@dataclass(frozen=True)
+class PredictionRun:
+    """One prediction. ``scan`` and the nodes that only exist where a hematoma was found may be None.
+
+    Attributes:
+        table: measures; refers to all the others.
+        scan: the user's volume.
+        baseline: the scan on whose grid the results lie, where that is not the user's volume: it was tilted,
+            uneven, or under a transform.
+        segmentation: baseline, prediction and growth.
+        predicted: the predicted follow-up CT.
+        field: the displacement from baseline to prediction; nothing is under it.
+        shown: the same field at the scale that the slider chose, with the baseline's surface under it.
+        surface: that surface.
+        followup: the real follow-up CT, registered, where one was compared.
+        agreement: where the prediction was right, too much, or missed it.
+    """
+
+    table: slicer.vtkMRMLTableNode
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What ``prediction.json`` holds."""
+        return json.loads(self.table.GetAttribute(RESULT_ATTRIBUTE))
+
+    @property
+    def scan(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        return self.table.GetNodeReference(_SCAN)
+
+    @property
+    def baseline(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        return self._node("Baseline")
+
+    @property
+    def segmentation(self) -> Any:
+        return self._node("Segmentation")
+
+    @property
+    def predicted(self) -> Any:
+        return self._node("Predicted")
+
+    @property
+    def field(self) -> Any:
+        return self._node("Field")
+
+    @property
+    def shown(self) -> Any:
+        return self._node("Shown")
+
+    @property
+    def surface(self) -> Any:
+        return self._node("Surface")
+
+    @property
+    def comparison(self) -> dict[str, Any] | None:
+        """What ``comparison.json`` holds, where a real follow-up was compared."""
+        text = self.table.GetAttribute(_COMPARISON)
+        return json.loads(text) if text else None
+
+    @property
+    def followup(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        return self._node("FollowUp")
+
+    @property
+    def agreement(self) -> slicer.vtkMRMLSegmentationNode | None:
+        return self._node("Agreement")
+
+    @property
+    def background(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        """The volume over which the results are to be looked at."""
+        return self.baseline or self.scan
+
+    @property
+    def nodes(self) -> list[slicer.vtkMRMLNode]:
+        """All nodes that belong to the run, the user's scan not being one."""
+        own = [self._node(name) for name in (*_OWN, *_OF_COMPARISON)]
+        return [*(node for node in own if node is not None), self.table]
+
+    def segment_id(self, name: str) -> str:
+        """The ID of one of its three segments; empty where there is none of that name."""
+        return self.segmentation.GetSegmentation().GetSegmentIdBySegmentName(name) if self.segmentation else ""
+
+    def _node(self, name: str) -> Any:
+        return self.table.GetNodeReference(_role(name))
+
+
+def add_prediction(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> PredictionRun:
+    """Make the nodes of the prediction in ``folder`` (DESIGN section 5), made from ``scan``.
+
+    All or none: if a file cannot be read, the scene is left as it was.
+    """
+    result = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+    name = scan.GetName()
+    table = slicer.vtkMRMLTableNode()
+    table.SetName(slicer.mrmlScene.GenerateUniqueName(f"{name} hematoma measures"))
+    table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(result))
+    slicer.mrmlScene.AddNode(table)  # only now, since selectors look for the attribute when a node is added
+    run = PredictionRun(table)
+    try:
+        table.SetNodeReferenceID(_SCAN, scan.GetID())
+        _fill_table(table, result)
+        _add_images(run, folder, scan)
+        _make_folder(run, scan, f"{name} hematoma expansion")
+    except Exception:
+        remove_run(run)
+        raise
+    return run
+
+
+def is_run(table: slicer.vtkMRMLTableNode | None) -> bool:
+    """Whether this table stands for a prediction."""
+    return table is not None and bool(table.GetAttribute(RESULT_ATTRIBUTE))
+
+
+def find_runs() -> Iterator[PredictionRun]:
+    """Every run in the scene, the latest last."""
+    for table in slicer.util.getNodesByClass("vtkMRMLTableNode"):
+        if is_run(table):
+            yield PredictionRun(table)
+
+
+def remove_run(run: PredictionRun) -> None:
+    """Remove the run's nodes, with what only they use, and its folder in the tree."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(run.table)
+    folder = hierarchy.GetItemParent(item) if item else 0
+    remove_nodes(run.nodes)
+    if folder and folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
+        hierarchy.RemoveItem(folder, False, True)
+
+
+def remove_nodes(nodes: list[slicer.vtkMRMLNode]) -> None:
+    """Remove nodes together with their place in the tree and their display and storage nodes."""
+    scene = slicer.mrmlScene
+    hierarchy = scene.GetSubjectHierarchyNode()
+    for node in nodes:
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.RemoveItem(item, False, True)
+        companions = []
+        if isinstance(node, slicer.vtkMRMLDisplayableNode):
+            companions += [node.GetNthDisplayNode(k) for k in range(node.GetNumberOfDisplayNodes())]
+        if isinstance(node, slicer.vtkMRMLStorableNode):
+            companions.append(node.GetStorageNode())
+        scene.RemoveNode(node)
+        for companion in companions:
+            if companion is not None and scene.IsNodePresent(companion):
+                scene.RemoveNode(companion)
+
+
+def prediction_of(run: PredictionRun) -> Any:
+    """The run as the engine's ``Prediction``, from its nodes alone.
+
+    Raises:
+        NodeError: the scan was removed from the scene.
+    """
+    from HematomaExpansionLib.growth import Growth
+    from HematomaExpansionLib.prediction import Prediction
+
+    if run.background is None:
+        raise NodeError("The scan of this prediction is no longer in the scene.")
+    ct = image_from_volume(run.background)
+    growth = None
+    if run.field is not None:
+        field = run.field.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+        growth = Growth(
+            followup_ct=sitk.Cast(image_from_volume(run.predicted), sitk.sitkFloat32),
+            followup_mask=_mask_on(ct, run, PREDICTED),
+            displacement=sitk.Cast(image_from_grid_transform(field), sitk.sitkVectorFloat32),
+        )
+    return Prediction(
+        baseline_ct=sitk.Cast(ct, sitk.sitkFloat32),
+        baseline_mask=_mask_on(ct, run, BASELINE),
+        growth=growth,
+        resampled=run.baseline is not None,
+        result=run.result,
+    )
+
+
+def add_comparison(run: PredictionRun, folder: Path) -> None:
+    """Add the nodes of the comparison in ``folder`` to the run, in place of those of an earlier one."""
+    remove_nodes([node for node in (run.followup, run.agreement) if node is not None])
+    name = run.table.GetName().removesuffix(" hematoma measures")
+    result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    ct, true = (sitk.ReadImage(str(folder / f"followup-{kind}.nii.gz")) for kind in ("ct", "mask"))
+    followup = volume_from_image(ct, f"{name} real follow-up CT, registered")
+    run.table.SetNodeReferenceID(_role("FollowUp"), followup.GetID())
+    predicted = sitk.Cast(_mask_on(ct, run, PREDICTED), sitk.sitkUInt8)
+    true = sitk.Cast(true, sitk.sitkUInt8)
+    areas = {
+        TRUE_POSITIVE: (sitk.And(predicted, true), (0.88, 0.13, 0.13)),
+        FALSE_POSITIVE: (sitk.And(predicted, sitk.Equal(true, 0)), (0.13, 0.75, 0.13)),
+        FALSE_NEGATIVE: (sitk.And(true, sitk.Equal(predicted, 0)), (0.19, 0.38, 1.0)),
+    }
+    agreement = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} prediction and truth")
+    run.table.SetNodeReferenceID(_role("Agreement"), agreement.GetID())
+    add_segments(agreement, areas, followup)
+    agreement.GetDisplayNode().SetVisibility2DFill(True)
+    agreement.GetDisplayNode().SetOpacity2DFill(0.5)
+    run.table.SetAttribute(_COMPARISON, json.dumps(result))
+    _fill_table(run.table, run.result, result)
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    _move([followup, agreement], hierarchy.GetItemParent(hierarchy.GetItemByDataNode(run.table)))
+
+
+def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -> list[tuple[str, float, str]]:
+    """The numbers of a prediction, and of its comparison with the truth, as rows (measure, value, unit)."""
+    baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
+    rows = [
+        ("Baseline volume", baseline["volume_ml"], "mL"),
+        ("Baseline ABC/2", baseline["abc2_ml"], "mL"),
+        ("Baseline ABC/2, simplified", baseline["abc2_simplified_ml"], "mL"),
+        ("A", baseline["a_mm"], "mm"),
+        ("B", baseline["b_mm"], "mm"),
+        ("C", baseline["c_mm"], "mm"),
+    ]
+    if growth is not None:
+        rows += [
+            ("Predicted volume", followup["volume_ml"], "mL"),
+            ("Predicted volume, lower bound", followup["volume_ml_low"], "mL"),
+            ("Predicted volume, upper bound", followup["volume_ml_high"], "mL"),
+            ("Predicted ABC/2", followup["abc2_ml"], "mL"),
+            ("Growth", growth["absolute_ml"], "mL"),
+            ("Relative growth", 100 * growth["relative"], "%"),
+            (f"Expansion: {growth['definition']}", float(growth["expansion"]), "1 = yes"),
+        ]
+    if comparison is not None:
+        rows.append(("True follow-up volume", comparison["followup"]["volume_ml"], "mL"))
+        if comparison["prediction"] is not None:
+            rows += [
+                ("Error of the predicted volume", comparison["prediction"]["error_ml"], "mL"),
+                ("Growth Dice", comparison["prediction"]["growth_dice"], ""),
+                ("Lesion Dice", comparison["prediction"]["lesion_dice"], ""),
+            ]
+    return [(name, float(value), unit) for name, value, unit in rows if value is not None]
+
+
+# --- making ---------------------------------------------------------------------------------------------
+
+
+def _add_images(run: PredictionRun, folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> None:
+    name, table = scan.GetName(), run.table
+    own_baseline = folder / "baseline-ct.nii.gz"
+    if own_baseline.exists():
+        baseline = volume_from_image(sitk.ReadImage(str(own_baseline)), f"{name} straightened")
+        table.SetNodeReferenceID(_role("Baseline"), baseline.GetID())
+    baseline_mask = sitk.ReadImage(str(folder / "baseline-mask.nii.gz"))
+    masks = {BASELINE: (baseline_mask, BASELINE_COLOR)}
+    if (folder / "followup-mask.nii.gz").exists():
+        followup_mask = sitk.ReadImage(str(folder / "followup-mask.nii.gz"))
+        masks[PREDICTED] = (followup_mask, PREDICTED_COLOR)
+        masks[GROWTH] = (sitk.And(followup_mask, sitk.Equal(baseline_mask, 0)), GROWTH_COLOR)
+    elif not np.any(sitk.GetArrayViewFromImage(baseline_mask)):
+        return  # no hematoma: the table says so, and there is nothing to show
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} hematoma")
+    table.SetNodeReferenceID(_role("Segmentation"), segmentation.GetID())
+    add_segments(segmentation, masks, run.background)
+    if PREDICTED not in masks:
+        return
+    predicted = volume_from_image(
+        sitk.ReadImage(str(folder / "followup-ct.nii.gz")), f"{name} predicted follow-up CT"
+    )
+    table.SetNodeReferenceID(_role("Predicted"), predicted.GetID())
+    use_brain_window(predicted)
+    _add_morph(run, sitk.ReadImage(str(folder / "displacement.nii.gz")), name)
+
+
+def add_segments(
+    segmentation: slicer.vtkMRMLSegmentationNode,
+    masks: dict[str, tuple[sitk.Image, tuple[float, float, float]]],
+    volume: slicer.vtkMRMLScalarVolumeNode,
+) -> None:
+    """Fill a new segmentation with masks (0/1) by name, each with its color, as outlines over ``volume``."""
+    segmentation.CreateDefaultDisplayNodes()
+    if volume.GetParentTransformNode() is None:
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for segment_name, (mask, color) in masks.items():
+        segment_id = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
+            labelmap_from_image(mask), segment_name, color
+        )
+        segment = segmentation.GetSegmentation().GetSegment(segment_id)
+        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), _HEMORRHAGE)
+    display = segmentation.GetDisplayNode()
+    display.SetVisibility2DFill(False)
+    display.SetSliceIntersectionThickness(2)
+
+
+def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
+    """The field, and under a second one that the slider scales the surface of the baseline.
+
+    Two, because Slicer saves a grid transform as it is scaled at that moment.
+    """
+    table, segmentation = run.table, run.segmentation
+    transform = grid_transform_from_image(displacement)
+    field = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", f"{name} displacement")
+    table.SetNodeReferenceID(_role("Field"), field.GetID())
+    field.SetAndObserveTransformFromParent(transform)
+    shown = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", f"{name} growth shown")
+    table.SetNodeReferenceID(_role("Shown"), shown.GetID())
+    shown.SetAndObserveTransformFromParent(sharing_the_grid(transform))
+    segmentation.CreateClosedSurfaceRepresentation()
+    polydata = vtk.vtkPolyData()
+    segmentation.GetClosedSurfaceRepresentation(run.segment_id(BASELINE), polydata)
+    surface = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", f"{name} growing hematoma")
+    table.SetNodeReferenceID(_role("Surface"), surface.GetID())
+    surface.SetAndObservePolyData(polydata)
+    surface.CreateDefaultDisplayNodes()
+    surface.SetAndObserveTransformNodeID(shown.GetID())
+    look = surface.GetDisplayNode()
+    look.SetScalarVisibility(False)
+    look.SetColor(*_SHOWN_COLOR)
+    look.SetVisibility2D(True)
+    look.SetSliceIntersectionThickness(3)
+    display = segmentation.GetDisplayNode()
+    for segment_name, opacity in ((BASELINE, 0.0), (PREDICTED, 0.3), (GROWTH, 0.0)):
+        segment_id = run.segment_id(segment_name)
+        display.SetSegmentVisibility3D(segment_id, opacity > 0)
+        display.SetSegmentOpacity3D(segment_id, opacity or 1.0)
+    display.SetSegmentVisibility2DOutline(run.segment_id(GROWTH), False)
+    display.SetSegmentVisibility(run.segment_id(GROWTH), True)
+
+
+def _fill_table(
+    table: slicer.vtkMRMLTableNode, result: dict[str, Any], comparison: dict[str, Any] | None = None
+) -> None:
+    rows = measures(result, comparison)
+    table.RemoveAllColumns()
+    names, values, units = vtk.vtkStringArray(), vtk.vtkDoubleArray(), vtk.vtkStringArray()
+    for name, value, unit in rows:
+        names.InsertNextValue(name)
+        values.InsertNextValue(value)
+        units.InsertNextValue(unit)
+    for title, column in (("Measure", names), ("Value", values), ("Unit", units)):
+        column.SetName(title)
+        table.AddColumn(column)
+    models = ", ".join(f"{model['name']}" for model in result["models"].values())
+    table.SetDescription(f"Research use only. Models: {models}.")
+    table.SetUseColumnTitleAsColumnHeader(True)
+
+
+def _make_folder(run: PredictionRun, scan: slicer.vtkMRMLScalarVolumeNode, name: str) -> None:
+    """One folder of the tree for the run, beside the scan."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    beside = hierarchy.GetItemByDataNode(scan)
+    parent = hierarchy.GetItemParent(beside) if beside else hierarchy.GetSceneItemID()
+    _move(run.nodes, hierarchy.CreateFolderItem(parent or hierarchy.GetSceneItemID(), name))
+
+
+def _move(nodes: list[slicer.vtkMRMLNode], folder: int) -> None:
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    for node in nodes:
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.SetItemParent(item, folder)
+        else:
+            hierarchy.CreateItem(folder, node)
+
+
+def _role(name: str) -> str:
+    return f"HematomaExpansion.{name}"
+
+
+def _mask_on(ct: sitk.Image, run: PredictionRun, name: str) -> sitk.Image:
+    """One of the run's segments on the grid of ``ct``, of which its labelmap is a part or the whole."""
+    empty = sitk.Cast(ct * 0, sitk.sitkUInt8)
+    if not run.segment_id(name):
+        return empty
+    try:
+        mask = image_from_segment(run.segmentation, run.segment_id(name))
+    except NodeError:
+        return empty
+    return sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0)

@@ -1,0 +1,69 @@
+"""The result in large type, for the panel: rich text, made from ``prediction.json`` alone."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
+
+
+def card(result: dict[str, Any]) -> str:
+    """The prediction as a user sees it first."""
+    baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
+    notes = "".join(_small(text) for text in result["input"]["warnings"])
+    if growth is None:
+        return _large("No hematoma found") + notes
+    low, high = followup["volume_ml_low"], followup["volume_ml_high"]
+    interval = "" if low is None else f" <span style='font-size:13pt'>({low:.0f}–{high:.0f})</span>"
+    expansion = "<b>Expansion: YES</b>" if growth["expansion"] else "<b>Expansion: no</b>"
+    detectable = (
+        "" if growth["detectable"] else _small("The growth is below what repeated measurement can tell apart.")
+    )
+    return (
+        _large(f"{baseline['volume_ml']:.1f} mL → {followup['volume_ml']:.1f} mL{interval}")
+        + _line(f"Growth {growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %)")
+        + _line(expansion)
+        + _small(f"Definition: {growth['definition']}")
+        + _line(f"ABC/2 {baseline['abc2_ml']:.1f} mL → {followup['abc2_ml']:.1f} mL")
+        + detectable
+        + notes
+    )
+
+
+def notice(result: dict[str, Any] | None) -> str:
+    """What is always in view: research use only, and what the models were trained on."""
+    if result is None:
+        return RESEARCH_USE
+    lines = [RESEARCH_USE]
+    for task, model in result["models"].items():
+        if model["trained_on"] is not None:
+            lines.append(f"{task.capitalize()} model {model['name']}: {model['trained_on']}.")
+    return "<br>".join([escape(lines[0]), *(f"<small>{escape(line)}</small>" for line in lines[1:])])
+
+
+def comparison_text(comparison: dict[str, Any]) -> str:
+    """The measures of a prediction against the real follow-up."""
+    lines = [f"True follow-up <b>{comparison['followup']['volume_ml']:.1f} mL</b>"]
+    prediction = comparison["prediction"]
+    if prediction is not None:
+        overlap = prediction["growth_dice"]
+        lines += [
+            f"Predicted {prediction['volume_ml']:.1f} mL (error {prediction['error_ml']:+.1f} mL)",
+            "Nothing grew" if overlap is None else f"Growth Dice {overlap:.2f}",
+            f"Lesion Dice {prediction['lesion_dice']:.2f} "
+            f"({prediction['lesion_dice_without_growth']:.2f} by a copy of the baseline)",
+        ]
+    return "".join(_line(line) for line in lines)
+
+
+def _large(text: str) -> str:
+    return f"<p style='font-size:19pt; margin:2px 0'><b>{text}</b></p>"
+
+
+def _line(text: str) -> str:
+    return f"<p style='font-size:11pt; margin:2px 0'>{text}</p>"
+
+
+def _small(text: str) -> str:
+    return f"<p style='font-size:9pt; margin:2px 0'>{escape(text)}</p>"

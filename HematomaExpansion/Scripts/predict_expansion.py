@@ -1,0 +1,48 @@
+"""The command line in Slicer's batch mode, and the same without Slicer:
+
+Slicer --no-main-window --python-script predict_expansion.py -- -i CT -o DIR [options of `hematoma predict`]
+python predict_expansion.py -i CT -o DIR [options of `hematoma predict`]
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+_MODULE = Path(__file__).resolve().parent.parent
+_COMMANDS = ("predict", "compare")
+
+
+def run(arguments: list[str]) -> int:
+    """Exit status of the command; without a command's name it is `predict`."""
+    for folder in (_MODULE, _MODULE.parent / "HematomaSynthesis"):
+        if folder.is_dir() and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    if not arguments or arguments[0] not in _COMMANDS:
+        arguments = ["predict", *arguments]
+    try:
+        from HematomaExpansionLib.commands import main
+
+        return main(arguments)
+    except SystemExit as stop:  # argparse: --help, or arguments that are at fault
+        return stop.code if isinstance(stop.code, int) else 2
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def end(status: int) -> None:
+    """Leave with that exit status; Slicer, which would stay open, too."""
+    try:
+        import slicer
+    except ImportError:
+        sys.exit(status)
+    if hasattr(slicer, "app"):
+        slicer.util.exit(status)
+    else:  # Slicer's libraries without the application
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    end(run([argument for argument in sys.argv[1:] if argument != "--"]))

@@ -1,0 +1,122 @@
+"""Slicer's real MRML scene without the application, and predictions of known truth to put into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from HematomaExpansionLib.grid import Grid
+from phantoms import positions
+
+RADIUS_MM, GROWN = 12.0, 1 / 0.75
+DIRECTIONS: dict[str, Sequence[float]] = {
+    "LPS": (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    "RAS": (-1, 0, 0, 0, -1, 0, 0, 0, 1),
+    "left-handed": (1, 0, 0, 0, 1, 0, 0, 0, -1),
+    "axes exchanged": (0, 0, 1, 1, 0, 0, 0, 1, 0),
+    "oblique": (0.936, -0.275, 0.218, 0.289, 0.956, -0.037, -0.199, 0.098, 0.975),
+}
+
+
+def grid(direction: str) -> Grid:
+    """48 × 44 × 20 voxels of 1.2 × 1.2 × 3 mm, somewhere in the patient."""
+    first, _, third = np.linalg.svd(np.array(DIRECTIONS[direction], dtype=float).reshape(3, 3))
+    straight = (first @ third).ravel().tolist()
+    return Grid((48, 44, 20), (1.2, 1.2, 3.0), (11.0, -35.0, 60.0), tuple(straight))
+
+
+def sphere(where: Grid, radius: float = RADIUS_MM) -> sitk.Image:
+    """A 0/1 ball in the middle of the grid."""
+    return image(where, (_offsets(where, np.zeros(3)) < radius).astype(np.uint8))
+
+
+def ct(where: Grid) -> sitk.Image:
+    """Brain with that ball of blood in it, and noise, in HU."""
+    noise = np.random.default_rng(0).normal(scale=3, size=where.shape)
+    return image(where, (35 + 30 * (_offsets(where, np.zeros(3)) < RADIUS_MM) + noise).astype(np.int16))
+
+
+def growth_field(where: Grid) -> sitk.Image:
+    """Pull-back in LPS mm that makes the ball 1/0.75 as wide and fades out beyond it."""
+    offset = positions(where) - _middle(where)
+    distance = np.linalg.norm(offset, axis=-1, keepdims=True)
+    fading = np.clip((30 - distance) / (30 - RADIUS_MM * GROWN), 0, 1)
+    return image(where, (1 / GROWN - 1) * offset * fading)
+
+
+def write_result(folder: Path, direction: str) -> dict[str, Any]:
+    """The folder that ``hematoma predict`` would leave; returns its ``prediction.json``."""
+    where = grid(direction)
+    folder.mkdir()
+    field = growth_field(where)
+    moved = np.linalg.norm(positions(where) + sitk.GetArrayFromImage(field) - _middle(where), axis=-1)
+    followup = image(where, (moved < RADIUS_MM).astype(np.uint8))
+    baseline = sphere(where)
+    for name, content in {
+        "baseline-mask": baseline,
+        "followup-mask": followup,
+        "followup-ct": ct(where),
+        "displacement": field,
+    }.items():
+        sitk.WriteImage(content, folder / f"{name}.nii.gz")
+    before, after = (np.count_nonzero(sitk.GetArrayFromImage(m)) * 4.32 / 1000 for m in (baseline, followup))
+    model = {"name": "made", "version": "1", "sha256": "0", "trained_on": "nothing"}
+    result = {
+        "research_use_only": True,
+        "software": {"name": "HematomaExpansion", "version": "0"},
+        "input": {"size": list(where.size), "spacing_mm": list(where.spacing), "warnings": []},
+        "baseline": {
+            "volume_ml": before,
+            "abc2_ml": 7.0,
+            "abc2_simplified_ml": 8.0,
+            "a_mm": 24.0,
+            "b_mm": 24.0,
+            "c_mm": 24.0,
+        },
+        "followup": {
+            "volume_ml": after,
+            "abc2_ml": 16.0,
+            "volume_ml_low": after - 2,
+            "volume_ml_high": after + 3,
+        },
+        "growth": {
+            "absolute_ml": after - before,
+            "relative": after / before - 1,
+            "expansion": True,
+            "definition": 'growth > 6 mL or > 33 % of baseline: "; & <',
+            "detectable": True,
+        },
+        "models": {"segmentation": model, "growth": model},
+        "timing_s": {"total": 1.0},
+        "device": "cpu",
+    }
+    (folder / "prediction.json").write_text(json.dumps(result))
+    return result
+
+
+def image(where: Grid, array: np.ndarray) -> sitk.Image:
+    """An array, (z, y, x) or with vectors, on a grid."""
+    made = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
+    made.SetSpacing(where.spacing)
+    made.SetOrigin(where.origin)
+    made.SetDirection(where.direction)
+    return made
+
+
+def overlap(first: sitk.Image, second: sitk.Image) -> float:
+    """Dice of two masks, the first resampled onto the second's grid."""
+    a = sitk.GetArrayFromImage(sitk.Resample(first, second, sitk.Transform(), sitk.sitkNearestNeighbor)) > 0
+    b = sitk.GetArrayFromImage(second) > 0
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def _middle(where: Grid) -> np.ndarray:
+    return where.point([(n - 1) / 2 for n in where.size])
+
+
+def _offsets(where: Grid, shift: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(positions(where) - _middle(where) - shift, axis=-1)

@@ -1,0 +1,43 @@
+"""The scripts for Slicer's batch mode, run without Slicer: the same arguments, files and exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from environment import REPOSITORY
+
+SCRIPT = REPOSITORY / "HematomaExpansion" / "Scripts" / "predict_expansion.py"
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, cwd=cwd, env={"PATH": ""}, capture_output=True, text=True, check=False)
+
+
+def test_a_prediction_by_the_script_is_that_of_the_command(case_folder: Path, tmp_path: Path) -> None:
+    done = run(
+        "--", "-i", str(case_folder / "baseline.nii.gz"), "-o", "out", "--segmenter", "threshold", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert result["baseline"]["volume_ml"] > 1
+    assert "Research use only." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-i", "absent.nii.gz", "-o", "out"], "hematoma: The scan does not exist. Check the path."),
+        (["-i", "absent.nii.gz"], "-o/--output"),
+        (["compare", "--baseline", "a.nii.gz", "--followup", "b.nii.gz", "-o", "out"], "does not exist"),
+    ],
+)
+def test_bad_arguments_end_with_status_2_and_a_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,172 @@
+"""The panels as far as they can be judged without Slicer: files, names, texts."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from HematomaSlicerLib.result_card import RESEARCH_USE, card, comparison_text, notice
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MODULES = [path.stem for path in sorted(REPOSITORY.glob("Hematoma*/Resources/UI/*.ui"))]
+# What Slicer's parameterNodeWrapper can bind to which widget (5.10).
+BINDABLE = {
+    "vtkMRMLScalarVolumeNode": {"qMRMLNodeComboBox"},
+    "vtkMRMLTableNode": {"qMRMLNodeComboBox"},
+    "vtkMRMLSegmentationNode": {"qMRMLNodeComboBox"},
+    "bool": {"QCheckBox"},
+    "int": {"QSpinBox", "QSlider"},
+    "float": {"QDoubleSpinBox", "ctkSliderWidget"},
+    "str": {"QComboBox", "QLineEdit"},
+    "Path": {"ctkDirectoryButton", "ctkPathLineEdit"},
+}
+
+
+def ui_file(module: str) -> Path:
+    return REPOSITORY / module / "Resources" / "UI" / f"{module}.ui"
+
+
+def source(module: str) -> str:
+    return (REPOSITORY / module / f"{module}.py").read_text(encoding="utf-8")
+
+
+def widgets(module: str) -> dict[str, tuple[str, dict[str, str]]]:
+    pytest.importorskip("PySide6.QtUiTools", exc_type=ImportError)
+    import slicer_panel
+
+    return slicer_panel.widgets(ui_file(module))
+
+
+def parameters(module: str) -> dict[str, str]:
+    """Name -> type of the fields of the module's parameter node."""
+    (node,) = (
+        item
+        for item in ast.parse(source(module)).body
+        if isinstance(item, ast.ClassDef) and item.name == f"{module}ParameterNode"
+    )
+    fields = {}
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign):
+            text = ast.unparse(item.annotation)
+            inner = re.match(r"Annotated\[(\w+)", text)
+            fields[ast.unparse(item.target)] = inner.group(1) if inner else text.split(".")[-1]
+    return fields
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_panel_loads_in_qt(module: str) -> None:
+    pytest.importorskip("PySide6.QtUiTools", exc_type=ImportError)
+    import slicer_panel
+
+    slicer_panel.application()
+    panel = slicer_panel.load_panel(ui_file(module))
+    panel.resize(400, 900)
+    assert panel.minimumSizeHint().width() <= 400
+    assert panel.findChild(slicer_panel.Slider) is not None
+    if "PANEL_PICTURES" in os.environ:
+        panel.grab().save(str(Path(os.environ["PANEL_PICTURES"]) / f"{module}.png"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_widget_that_the_code_uses_is_in_the_panel(module: str) -> None:
+    used = set(re.findall(r"\.ui\.(\w+)", source(module)))
+    assert used
+    assert used <= set(widgets(module))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_bound_parameter_exists_and_can_be_bound(module: str) -> None:
+    fields = parameters(module)
+    bound = {
+        properties["SlicerParameterName"]: kind
+        for kind, properties in widgets(module).values()
+        if "SlicerParameterName" in properties
+    }
+    assert bound
+    for name, kind in bound.items():
+        assert kind in BINDABLE[fields[name]], name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_selector_of_nodes_hears_of_the_scene(module: str) -> None:
+    text = ui_file(module).read_text(encoding="utf-8")
+    selectors = {name for name, (kind, _) in widgets(module).items() if kind.startswith("qMRML")} - {module}
+    heard = re.findall(r"<receiver>(\w+)</receiver>\s*<slot>setMRMLScene\(vtkMRMLScene\*\)</slot>", text)
+    assert set(heard) == selectors
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_module_imports_nothing_heavy_when_slicer_starts(module: str) -> None:
+    tree = ast.parse(source(module))
+    at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in at_start if isinstance(node, ast.ImportFrom)}
+    own = {"qt", "slicer", "vtk", "ctk"}
+    import sys
+
+    allowed = own | set(sys.stdlib_module_names)
+    assert {name.split(".")[0] for name in names} <= allowed
+    assert "from __future__ import annotations" not in source(module), "the parameter node needs real types"
+
+
+RESULT = {
+    "input": {"warnings": ["The scan's grid was tilted by 18.5 degrees."]},
+    "baseline": {"volume_ml": 18.24, "abc2_ml": 17.0},
+    "followup": {"volume_ml": 31.04, "volume_ml_low": 27.2, "volume_ml_high": 36.4, "abc2_ml": 29.0},
+    "growth": {
+        "absolute_ml": 12.8,
+        "relative": 0.7018,
+        "expansion": True,
+        "definition": "growth > 6 mL or > 33 % of baseline",
+        "detectable": True,
+    },
+    "models": {
+        "segmentation": {"name": "threshold", "trained_on": None},
+        "growth": {"name": "growth-<b>", "trained_on": "384 simulated patients"},
+    },
+}
+
+
+def test_the_card_says_the_volumes_the_range_and_the_definition() -> None:
+    text = re.sub(r"<[^>]*>", "", card(RESULT))
+    assert "18.2 mL → 31.0 mL (27–36)" in text
+    assert "Growth +12.8 mL (+70 %)" in text
+    assert "Expansion: YES" in text
+    assert "growth &gt; 6 mL or &gt; 33 % of baseline" in text
+    assert "tilted by 18.5 degrees" in text
+
+
+def test_the_card_invents_nothing_where_no_hematoma_was_found() -> None:
+    result = json.loads(json.dumps(RESULT)) | {"growth": None, "followup": None}
+    text = card(result)
+    assert "No hematoma found" in text
+    assert "mL" not in text
+
+
+def test_research_use_and_training_data_are_always_in_view() -> None:
+    assert notice(None) == RESEARCH_USE
+    text = notice(RESULT)
+    assert RESEARCH_USE in text
+    assert "384 simulated patients" in text
+    assert "growth-&lt;b&gt;" in text, "a package's name is not markup"
+
+
+def test_the_comparison_says_what_was_true() -> None:
+    comparison = {
+        "followup": {"volume_ml": 29.0},
+        "prediction": {
+            "volume_ml": 31.0,
+            "error_ml": 2.0,
+            "growth_dice": None,
+            "lesion_dice": 0.8,
+            "lesion_dice_without_growth": 0.7,
+        },
+    }
+    text = re.sub(r"<[^>]*>", "", comparison_text(comparison))
+    assert "True follow-up 29.0 mL" in text
+    assert "error +2.0 mL" in text
+    assert "Nothing grew" in text

@@ -1,0 +1,512 @@
+"""The modules' nodes in Slicer's real MRML scene, and what its real views draw of them."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from HematomaExpansionLib.grid import Grid
+from HematomaExpansionLib.head_ct import head_ct_from_image, mask_on_scan, read_head_ct
+from HematomaExpansionLib.measures import volume_ml
+from phantoms import head_grid, head_image
+from slicer_scene import DIRECTIONS, ct, grid, growth_field, overlap, sphere, write_result
+
+slicer = pytest.importorskip("slicer")
+core = pytest.importorskip("trame_slicer.core")
+
+import vtk  # noqa: E402
+from HematomaSlicerLib import node_images, prediction_display, prediction_nodes  # noqa: E402
+from HematomaSlicerLib.prediction_nodes import BASELINE, GROWTH, PREDICTED  # noqa: E402
+
+ORIENTATIONS = list(DIRECTIONS)
+
+
+@pytest.fixture(scope="module")
+def application() -> Any:
+    return core.SlicerApp()
+
+
+@pytest.fixture
+def scene(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+    yield application.scene
+    application.scene.Clear(0)
+
+
+def nodes(scene: Any) -> Counter[str]:
+    return Counter(scene.GetNthNode(k).GetClassName() for k in range(scene.GetNumberOfNodes()))
+
+
+def same_place(first: sitk.Image, second: sitk.Image) -> bool:
+    return Grid.of(first).is_same(Grid.of(second))
+
+
+# --- nodes and images -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+def test_a_volume_keeps_its_voxels_and_its_place(scene: Any, direction: str) -> None:
+    image = ct(grid(direction))
+    node = node_images.volume_from_image(image, "scan")
+    back = node_images.image_from_volume(node)
+    assert same_place(back, image)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
+    # Slicer itself puts the ball's middle where it is.
+    point = np.array(image.TransformIndexToPhysicalPoint((10, 20, 5))) * (-1, -1, 1)
+    matrix = vtk.vtkMatrix4x4()
+    node.GetRASToIJKMatrix(matrix)
+    np.testing.assert_allclose(matrix.MultiplyPoint([*point, 1.0])[:3], (10, 20, 5), atol=1e-6)
+
+
+def sheared(image: sitk.Image) -> sitk.Image:
+    """The same voxels on a grid whose slices are shifted against one another, as under a tilted gantry."""
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    direction[:, 2] += 0.3 * direction[:, 1]
+    tilted = sitk.Image(image)
+    tilted.SetDirection((direction / np.linalg.norm(direction, axis=0)).ravel().tolist())
+    return tilted
+
+
+@pytest.mark.parametrize("direction", [*ORIENTATIONS, "sheared"])
+def test_a_scan_gives_the_same_volume_by_node_as_by_file(scene: Any, tmp_path: Path, direction: str) -> None:
+    straight = "LPS" if direction == "sheared" else direction
+    where = head_grid((2.0, 2.0, 5.0), grid(straight).direction)
+    image = sitk.Cast(head_image(where, sphere_mm=18.0), sitk.sitkInt16)
+    image = sheared(image) if direction == "sheared" else image
+    sitk.WriteImage(image, tmp_path / "scan.nrrd")
+    by_file = read_head_ct(tmp_path / "scan.nrrd")
+    by_node = head_ct_from_image(node_images.image_from_volume(node_images.volume_from_image(image, "scan")))
+    assert same_place(by_node.image, by_file.image)
+    blood = [sitk.And(scan.image > 52, scan.image < 90) for scan in (by_file, by_node)]
+    assert volume_ml(blood[1]) == pytest.approx(volume_ml(blood[0]), rel=1e-6)
+    assert volume_ml(blood[0]) > 10
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+def test_a_segment_drawn_in_slicer_lies_where_it_was_drawn(scene: Any, direction: str) -> None:
+    mask = sphere(grid(direction))
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    segmentation.CreateDefaultDisplayNodes()
+    segment = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
+        node_images.labelmap_from_image(mask), "blood"
+    )
+    segmentation.GetSegmentation().CollapseBinaryLabelmaps(True)  # as the Segment Editor leaves it: cropped
+    drawn = node_images.image_from_segment(segmentation, segment)
+    assert volume_ml(drawn) == pytest.approx(volume_ml(mask))
+    assert overlap(drawn, mask) == 1.0
+
+
+def test_an_empty_segment_is_refused_with_a_sentence(scene: Any) -> None:
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    segment = segmentation.GetSegmentation().AddEmptySegment("blood")
+    with pytest.raises(node_images.NodeError, match="empty"):
+        node_images.image_from_segment(segmentation, segment)
+
+
+def transformed(scene: Any, node: Any, matrix: np.ndarray) -> None:
+    linear = vtk.vtkMatrix4x4()
+    linear.DeepCopy(matrix.ravel().tolist())
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(linear)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def test_a_scan_under_a_linear_transform_is_read_where_it_is_seen(scene: Any) -> None:
+    image = ct(grid("oblique"))
+    node = node_images.volume_from_image(image, "scan")
+    shift = np.eye(4)
+    shift[:3, 3] = (5.0, -7.0, 11.0)  # RAS
+    transformed(scene, node, shift)
+    moved = node_images.image_from_volume(node)
+    np.testing.assert_allclose(np.subtract(moved.GetOrigin(), image.GetOrigin()), (-5.0, 7.0, 11.0), atol=1e-6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(moved), sitk.GetArrayFromImage(image))
+    assert node.GetParentTransformNode() is not None, "the user's node is as it was"
+
+
+def test_a_scan_under_a_warping_transform_is_straightened(scene: Any) -> None:
+    where = grid("LPS")
+    node = node_images.volume_from_image(ct(where), "scan")
+    transform = scene.AddNewNodeByClass("vtkMRMLGridTransformNode")
+    transform.SetAndObserveTransformFromParent(node_images.grid_transform_from_image(growth_field(where)))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    straight = node_images.image_from_volume(node)
+    ball = sitk.Cast(straight > 50, sitk.sitkUInt8)
+    assert volume_ml(ball) == pytest.approx(4 / 3 * np.pi * (12.0 / 0.75) ** 3 / 1000, rel=0.06)
+
+
+def test_a_segment_under_a_transform_goes_with_it(scene: Any) -> None:
+    mask = sphere(grid("oblique"))
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    segment = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
+        node_images.labelmap_from_image(mask), "blood"
+    )
+    shift = np.eye(4)
+    shift[:3, 3] = (4.0, 0.0, 0.0)
+    transformed(scene, segmentation, shift)
+    moved = node_images.image_from_segment(segmentation, segment)
+    expected = sitk.Image(mask)
+    expected.SetOrigin(tuple(np.add(mask.GetOrigin(), (-4.0, 0.0, 0.0))))
+    assert overlap(moved, expected) == 1.0
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+def test_a_field_survives_the_way_into_the_scene_and_back(scene: Any, direction: str) -> None:
+    field = growth_field(grid(direction))
+    back = node_images.image_from_grid_transform(node_images.grid_transform_from_image(field))
+    assert same_place(back, field)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(field), atol=1e-5)
+
+
+# --- a run ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(scene: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    direction = getattr(request, "param", "oblique")
+    write_result(tmp_path / "result", direction)
+    scan = node_images.volume_from_image(ct(grid(direction)), "scan")
+    return prediction_nodes.add_prediction(tmp_path / "result", scan)
+
+
+def segment_image(run: Any, name: str) -> sitk.Image:
+    return node_images.image_from_segment(run.segmentation, run.segment_id(name))
+
+
+def carried_baseline(scene: Any, run: Any) -> sitk.Image:
+    """The baseline segment, moved by Slicer as the slider moves it."""
+    moved = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    mask = segment_image(run, BASELINE)
+    segment = moved.AddSegmentFromBinaryLabelmapRepresentation(node_images.labelmap_from_image(mask), "moved")
+    moved.SetAndObserveTransformNodeID(run.shown.GetID())
+    image = node_images.image_from_segment(moved, segment)
+    scene.RemoveNode(moved)
+    return image
+
+
+def carried_by_simpleitk(run: Any) -> sitk.Image:
+    mask, field = segment_image(run, BASELINE), prediction_nodes.prediction_of(run).growth.displacement
+    transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
+    return sitk.Resample(mask, segment_image(run, PREDICTED), transform, sitk.sitkNearestNeighbor)
+
+
+@pytest.mark.parametrize("run", ORIENTATIONS, indirect=True)
+def test_the_slider_carries_the_baseline_onto_the_prediction(scene: Any, run: Any) -> None:
+    prediction_display.show_growth(run, 1.0)
+    carried = carried_baseline(scene, run)
+    # Exactly as SimpleITK carries it, voxel by voxel; the truth is drawn finer than voxels of 3 mm can be moved.
+    assert overlap(carried, carried_by_simpleitk(run)) >= 0.995
+    assert overlap(carried, segment_image(run, PREDICTED)) >= 0.96
+    prediction_display.show_growth(run, 0.0)
+    assert overlap(carried_baseline(scene, run), segment_image(run, BASELINE)) == 1.0
+    prediction_display.show_growth(run, 0.5)
+    half = volume_ml(carried_baseline(scene, run))
+    assert volume_ml(segment_image(run, BASELINE)) * 1.2 < half < volume_ml(segment_image(run, PREDICTED)) * 0.9
+
+
+def test_the_surface_grows_with_the_slider(scene: Any, run: Any) -> None:
+    def extent() -> float:
+        to_world = vtk.vtkGeneralTransform()
+        run.surface.GetParentTransformNode().GetTransformToWorld(to_world)
+        moving = vtk.vtkTransformPolyDataFilter()
+        moving.SetTransform(to_world)
+        moving.SetInputData(run.surface.GetPolyData())
+        moving.Update()
+        bounds = moving.GetOutput().GetBounds()
+        return bounds[1] - bounds[0]
+
+    prediction_display.show_growth(run, 0.0)
+    before = extent()
+    prediction_display.show_growth(run, 1.0)
+    assert before == pytest.approx(24.0, abs=2.0)
+    assert extent() == pytest.approx(24.0 / 0.75, abs=2.5)
+
+
+def test_the_segments_say_what_they_are(scene: Any, run: Any) -> None:
+    segments = run.segmentation.GetSegmentation()
+    assert [segments.GetNthSegment(k).GetName() for k in range(3)] == [BASELINE, PREDICTED, GROWTH]
+    colors = {tuple(segments.GetNthSegment(k).GetColor()) for k in range(3)}
+    assert len(colors) == 3
+    for k in range(3):
+        text = vtk.mutable("")
+        assert segments.GetNthSegment(k).GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), text)
+        assert "SCT^50960005^Hemorrhage" in str(text)
+    growth, baseline = segment_image(run, GROWTH), segment_image(run, BASELINE)
+    assert overlap(growth, baseline) == 0.0
+    assert volume_ml(growth) == pytest.approx(run.result["growth"]["absolute_ml"])
+
+
+def test_the_table_holds_the_measures_with_their_units(scene: Any, run: Any) -> None:
+    table = run.table.GetTable()
+    rows = {
+        table.GetValue(r, 0).ToString(): table.GetValue(r, 1).ToDouble() for r in range(table.GetNumberOfRows())
+    }
+    assert rows["Baseline volume"] == pytest.approx(run.result["baseline"]["volume_ml"])
+    assert rows["Growth"] == pytest.approx(run.result["growth"]["absolute_ml"])
+    assert "Research use only" in run.table.GetDescription()
+
+
+def test_all_nodes_of_a_run_lie_in_one_folder_beside_the_scan(scene: Any, run: Any) -> None:
+    hierarchy = scene.GetSubjectHierarchyNode()
+    parents = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in run.nodes}
+    assert len(parents) == 1
+    assert hierarchy.GetItemName(parents.pop()) == "scan hematoma expansion"
+
+
+def test_removing_a_run_leaves_the_scene_as_it_was(scene: Any, tmp_path: Path) -> None:
+    write_result(tmp_path / "result", "oblique")
+    scan = node_images.volume_from_image(ct(grid("oblique")), "scan")
+    scene.GetSubjectHierarchyNode()
+    before = nodes(scene)
+    for _ in range(2):
+        run = prediction_nodes.add_prediction(tmp_path / "result", scan)
+        prediction_display.apply_look(run, prediction_display.Look(deformation=True))
+        assert nodes(scene) - before
+        prediction_nodes.remove_run(run)
+        assert nodes(scene) == before
+        hierarchy = scene.GetSubjectHierarchyNode()
+        assert hierarchy.GetItemByName("scan hematoma expansion") == 0
+
+
+def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene: Any, tmp_path: Path) -> None:
+    write_result(tmp_path / "result", "LPS")
+    (tmp_path / "result" / "displacement.nii.gz").write_bytes(b"damaged")
+    scan = node_images.volume_from_image(ct(grid("LPS")), "scan")
+    scene.GetSubjectHierarchyNode()
+    before = nodes(scene)
+    with pytest.raises(RuntimeError):
+        prediction_nodes.add_prediction(tmp_path / "result", scan)
+    assert nodes(scene) == before
+
+
+def test_no_hematoma_gives_a_table_and_nothing_else(scene: Any, tmp_path: Path) -> None:
+    import json
+
+    result = write_result(tmp_path / "result", "LPS")
+    result["growth"] = result["followup"] = None
+    (tmp_path / "result" / "prediction.json").write_text(json.dumps(result))
+    for name in ("followup-mask", "followup-ct", "displacement"):
+        (tmp_path / "result" / f"{name}.nii.gz").unlink()
+    empty = sitk.ReadImage(tmp_path / "result" / "baseline-mask.nii.gz") * 0
+    sitk.WriteImage(empty, tmp_path / "result" / "baseline-mask.nii.gz")
+    scan = node_images.volume_from_image(ct(grid("LPS")), "scan")
+    run = prediction_nodes.add_prediction(tmp_path / "result", scan)
+    assert run.nodes == [run.table]
+    prediction_display.show_growth(run, 0.5)
+    prediction_display.apply_look(run, prediction_display.Look())
+    prediction_display.look_at(run)
+
+
+def test_a_saved_scene_shows_its_result_again(scene: Any, run: Any, tmp_path: Path) -> None:
+    result, predicted = run.result, segment_image(run, PREDICTED)
+    field = sitk.GetArrayFromImage(prediction_nodes.prediction_of(run).growth.displacement)
+    prediction_display.show_growth(run, 0.3)  # saved while the slider was elsewhere
+    saved = tmp_path / "scene.mrb"
+    assert scene.WriteToMRB(str(saved))
+    scene.Clear(0)
+    assert not list(prediction_nodes.find_runs())
+    assert scene.ReadFromMRB(str(saved))
+    (again,) = prediction_nodes.find_runs()
+    assert again.result == result
+    assert overlap(segment_image(again, PREDICTED), predicted) == 1.0
+    restored = sitk.GetArrayFromImage(prediction_nodes.prediction_of(again).growth.displacement)
+    np.testing.assert_allclose(restored, field, atol=1e-4)
+    prediction_display.show_growth(again, 1.0)
+    assert overlap(carried_baseline(scene, again), predicted) >= 0.96
+
+
+def test_the_exported_files_are_those_of_the_command_line(scene: Any, run: Any, tmp_path: Path) -> None:
+    from HematomaSlicerLib.prediction_export import export_run
+
+    pytest.importorskip("matplotlib")
+    folder = export_run(run, tmp_path)
+    assert export_run(run, tmp_path) != folder, "nothing is overwritten"
+    for name in ("baseline-mask", "followup-mask"):
+        written = sitk.ReadImage(folder / f"{name}.nii.gz")
+        original = sitk.ReadImage(tmp_path / "result" / f"{name}.nii.gz")
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(original))
+        assert same_place(written, original)
+    assert {"report.pdf", "overlay.png", "measures.csv", "prediction.json"} <= {f.name for f in folder.iterdir()}
+    assert "Growth," in (folder / "measures.csv").read_text()
+
+
+def test_the_views_jump_to_the_hematoma_in_a_brain_window(scene: Any, run: Any, application: Any) -> None:
+    slice_node = scene.AddNewNodeByClass("vtkMRMLSliceNode")
+    slice_node.SetLayoutName("Red")
+    slice_node.SetOrientationToAxial()
+    prediction_display.look_at(run)
+    where = grid("oblique")
+    middle = where.point([(n - 1) / 2 for n in where.size])
+    assert slice_node.GetSliceToRAS().GetElement(2, 3) == pytest.approx(middle[2], abs=4.0)
+    assert run.scan.GetDisplayNode().GetWindow() == 80
+    assert run.scan.GetDisplayNode().GetLevel() == 40
+
+
+# --- background work ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Slicer's ``qt`` as far as the background work uses it, by another binding of the same Qt."""
+    core_module = pytest.importorskip("PySide6.QtCore", exc_type=ImportError)
+
+    class Process(core_module.QProcess):
+        def connect(self, signal: str, slot: Any) -> None:
+            getattr(self, signal.partition("(")[0]).connect(slot)
+
+    qt = types.ModuleType("qt")
+    for name, value in {
+        "QProcess": Process,
+        "QProcessEnvironment": core_module.QProcessEnvironment,
+        "QByteArray": core_module.QByteArray,
+    }.items():
+        setattr(qt, name, value)
+    monkeypatch.setitem(sys.modules, "qt", qt)
+    for name in ("background", "prediction_jobs"):
+        monkeypatch.delitem(sys.modules, f"HematomaSlicerLib.{name}", raising=False)
+    yield core_module.QCoreApplication.instance() or core_module.QCoreApplication([])
+    for name in ("background", "prediction_jobs"):
+        sys.modules.pop(f"HematomaSlicerLib.{name}", None)
+
+
+def wait_for(application: Any, ended: list[Any], seconds: float = 120) -> None:
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not ended and time.monotonic() < deadline:
+        application.processEvents()
+        time.sleep(0.01)
+    assert ended, "the command did not end"
+
+
+def test_a_prediction_in_the_background_ends_with_its_nodes(
+    scene: Any, qt_loop: Any, case_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaSlicerLib import prediction_jobs
+
+    scan = node_images.volume_from_image(sitk.ReadImage(case_folder / "baseline.nii.gz"), "scan")
+    mask = sitk.ReadImage(case_folder / "baseline-mask.nii.gz")
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    segment = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
+        node_images.labelmap_from_image(mask), "blood"
+    )
+    request = prediction_jobs.PredictionRequest(
+        scan, prediction_jobs.Segment(segmentation, segment), onset_hours=2.0, device="cpu"
+    )
+    for _ in range(2):  # the second replaces the first
+        stages: list[tuple[str, float]] = []
+        ended: list[Any] = []
+        prediction_jobs.start_prediction(
+            request, lambda *stage, to=stages: to.append(stage), lambda *end, to=ended: to.append(end)
+        )
+        wait_for(qt_loop, ended)
+        ((outcome, run),) = ended
+        assert outcome.finished, outcome
+        assert "growth" in [stage for stage, _ in stages]
+        assert run.result["baseline"]["volume_ml"] == pytest.approx(volume_ml(mask), rel=1e-3)
+    assert len(list(prediction_nodes.find_runs())) == 1
+
+    followup = node_images.volume_from_image(sitk.ReadImage(case_folder / "followup.nii.gz"), "follow-up")
+    true = sitk.ReadImage(case_folder / "followup-mask.nii.gz")
+    later = segmentation.AddSegmentFromBinaryLabelmapRepresentation(node_images.labelmap_from_image(true), "later")
+    for _ in range(2):  # the second takes the place of the first
+        ended = []
+        prediction_jobs.start_comparison(
+            run,
+            followup,
+            prediction_jobs.Segment(segmentation, later),
+            lambda *_: None,
+            lambda *end, to=ended: to.append(end),
+        )
+        wait_for(qt_loop, ended)
+        assert ended[0][0].finished, ended
+    assert run.comparison["followup"]["volume_ml"] == pytest.approx(volume_ml(true), rel=1e-3)
+    names = [run.agreement.GetSegmentation().GetNthSegment(k).GetName() for k in range(3)]
+    right, too_much, missed = (
+        volume_ml(node_images.image_from_segment(run.agreement, segment))
+        for segment in map(run.agreement.GetSegmentation().GetSegmentIdBySegmentName, names)
+    )
+    assert right + too_much == pytest.approx(run.result["followup"]["volume_ml"], rel=1e-3)
+    assert right + missed == pytest.approx(volume_ml(true), rel=0.02)
+    rows = prediction_nodes.measures(run.result, run.comparison)
+    assert ("Lesion Dice", pytest.approx(2 * right / (2 * right + too_much + missed), abs=0.01), "") in rows
+    scene.RemoveNode(followup)
+    expected = mask_on_scan(mask, read_head_ct(case_folder / "baseline.nii.gz"))
+    assert overlap(segment_image(run, BASELINE), expected) == 1.0
+
+
+def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
+    scene: Any, qt_loop: Any, case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaSlicerLib import prediction_jobs
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    scan = node_images.volume_from_image(sitk.ReadImage(case_folder / "baseline.nii.gz"), "scan")
+    before = nodes(scene)
+    ended: list[Any] = []
+    stages: list[Any] = []
+    command = prediction_jobs.start_prediction(
+        prediction_jobs.PredictionRequest(scan),
+        lambda *stage: (stages.append(stage), command.cancel()),
+        lambda *end: ended.append(end),
+    )
+    wait_for(qt_loop, ended)
+    ((outcome, run),) = ended
+    assert stages
+    assert outcome.canceled
+    assert run is None
+    assert nodes(scene) == before
+    assert not list(tmp_path.glob("hematoma-*"))
+
+
+def test_the_engines_sentence_reaches_the_panel(scene: Any, qt_loop: Any) -> None:
+    from HematomaSlicerLib import prediction_jobs
+
+    ended: list[Any] = []
+    scan = node_images.volume_from_image(ct(grid("LPS")), "scan")  # a box of brain, no head
+    prediction_jobs.start_prediction(
+        prediction_jobs.PredictionRequest(scan), lambda *_: None, lambda *end: ended.append(end)
+    )
+    wait_for(qt_loop, ended)
+    ((outcome, run),) = ended
+    assert not outcome.finished
+    assert run is None
+    assert outcome.sentence.endswith(".")
+    assert "Hounsfield" in outcome.sentence or "head" in outcome.sentence
+
+
+# --- what is seen ---------------------------------------------------------------------------------------
+
+
+def test_the_real_views_draw_the_hematoma_now_and_as_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slicer_pictures import slice_picture, surface_picture
+
+    application = core.SlicerApp()  # views do not survive that a scene is closed
+    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+    write_result(tmp_path / "result", "oblique")
+    scan = node_images.volume_from_image(ct(grid("oblique")), "scan")
+    run = prediction_nodes.add_prediction(tmp_path / "result", scan)
+    try:
+        prediction_display.apply_look(run, prediction_display.Look())
+        prediction_display.show_growth(run, 0.0)
+        flat = slice_picture(application, run)
+        small = surface_picture(application, run)
+        prediction_display.show_growth(run, 1.0)
+        large = surface_picture(application, run)
+    except RuntimeError as error:
+        pytest.skip(f"nothing can be rendered on this machine: {error}")
+    if not flat.any():
+        pytest.skip("nothing can be rendered on this machine")
+    red, green, blue = (flat[..., k].astype(int) for k in range(3))
+    assert np.count_nonzero((red > 180) & (green > 100) & (blue < 100)) > 50, "the hematoma now"
+    assert np.count_nonzero((red > 180) & (green < 110) & (blue < 140)) > 50, "the hematoma as predicted"
+    orange = [np.count_nonzero(p[..., 0].astype(int) > p[..., 2].astype(int) + 40) for p in (small, large)]
+    assert orange[1] > 1.3 * orange[0]
