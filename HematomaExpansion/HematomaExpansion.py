@@ -184,11 +184,8 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def _open_parameters(self) -> None:
         self._set_parameters(self.logic.getParameterNode())
-        shown = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
-        if self._parameters.baseline is None and shown is not None and shown.GetBackgroundVolumeID():
-            node = slicer.mrmlScene.GetNodeByID(shown.GetBackgroundVolumeID())
-            if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode":
-                self._parameters.baseline = node
+        if self._parameters.baseline is None:
+            self._parameters.baseline = self.logic.scanInView()
 
     def _set_parameters(self, parameters: Any) -> None:
         if self._parameters is not None:
@@ -408,6 +405,14 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self) -> Any:
         return HematomaExpansionParameterNode(super().getParameterNode())
+
+    def scanInView(self) -> Any:
+        """The volume in the background of the slice views, or else the first in the scene; None without any."""
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        scans = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]  # no label maps
+        views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        shown = [node for node in scans if node.GetID() in {view.GetBackgroundVolumeID() for view in views}]
+        return next(iter([*shown, *scans]), None)
 
     def whatIsMissing(self, parameters: Any) -> str:
         """A sentence on what has to be chosen or installed before a prediction; empty if nothing."""
