@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -16,6 +14,7 @@ from HematomaExpansionLib.errors import HematomaError
 from HematomaExpansionLib.head_ct import read_head_ct, read_mask
 from HematomaExpansionLib.prediction_folder import as_int16, whole_or_nothing
 from HematomaExpansionLib.training.cohort import case_folders
+from HematomaExpansionLib.workers import case_workers
 
 from .target_shapes import TargetOptions
 from .variants import Variant, make_variants
@@ -69,15 +68,10 @@ def synthesize_cohort(
     A case that cannot be changed is a line with its reason, and the others go on.
     """
     cases = case_folders(cohort)
-    workers = max(1, min(jobs or os.cpu_count() or 1, len(cases)))
     synthesize = partial(_reported, count, options, seed)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with case_workers(len(cases), jobs) as pool:
         for done in as_completed([pool.submit(synthesize, number, case) for number, case in enumerate(cases)]):
             yield done.result()
-
-
-def _one_thread() -> None:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 def _reported(count: int, options: TargetOptions, seed: int, number: int, case: Path) -> SynthesizedCase:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
+from HematomaExpansionLib.workers import case_workers
 
 from .anatomy import Anatomy, anatomy_from_scan
 from .causal_model import SimulationOptions
@@ -53,10 +52,7 @@ def simulate_cohort(
     folders = {number: output / f"simulated-{seed}-{number:04d}" for number in range(1, count + 1)}
     missing = [number for number, folder in folders.items() if not folder.exists()]
     yield from (folder for folder in folders.values() if folder.exists())
-    workers = max(1, min(jobs or os.cpu_count() or 1, len(missing)))
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(scan,)
-    ) as pool:
+    with case_workers(len(missing), jobs, _start_worker, (scan,)) as pool:
         simulate = partial(_simulate_case, seed, options)
         for done in as_completed([pool.submit(simulate, number, folders[number]) for number in missing]):
             yield done.result()
@@ -67,7 +63,6 @@ def _start_worker(scan: HeadCT | None) -> None:
 
     global _anatomy  # noqa: PLW0603
     torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     _anatomy = None if scan is None else anatomy_from_scan(scan)
 
 
