@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
-from HematomaSlicerLib.result_card import RESEARCH_USE, card, comparison_text, notice
+from HematomaExpansionLib import RESEARCH_USE
+from HematomaSlicerLib.result_card import card, comparison_text, notice
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODULES = [path.stem for path in sorted(REPOSITORY.glob("Hematoma*/Resources/UI/*.ui"))]

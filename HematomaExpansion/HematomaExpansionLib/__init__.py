@@ -5,3 +5,6 @@ imports Slicer. Start reading at ``prediction.py``.
 """
 
 __version__ = "0.1.0"
+
+RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
+"""Said by every panel, report and picture."""

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
+from . import RESEARCH_USE
 from .comparison import Comparison
 from .grid import Grid
 from .prediction_folder import as_int16, check_output_folder, whole_or_nothing
 from .report import (
     BASELINE_COLOR,
     FOLLOWUP_COLOR,
-    RESEARCH_USE,
     axial_array,
     draw_agreement,
     draw_outline,
     draw_slice,
     head_box,
     new_figure,
+    slices_through,
 )
 
 COMPARISON_FILE = "comparison.json"
@@ -83,9 +83,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     first, second = axial_array(comparison.baseline_mask) > 0, axial_array(comparison.followup_mask) > 0
     guess = None if comparison.predicted_mask is None else axial_array(comparison.predicted_mask) > 0
     either = first | second if guess is None else first | second | guess
-    shown = np.flatnonzero(either.any(axis=(1, 2))) if either.any() else np.arange(len(before))
-    if len(shown) > _MOST_SLICES:
-        shown = shown[np.round(np.linspace(0, len(shown) - 1, _MOST_SLICES)).astype(int)]
+    shown = slices_through(either, _MOST_SLICES)
     view = head_box(before[shown])
     spacing = Grid.of(sitk.DICOMOrient(comparison.baseline_ct, "LPS")).spacing
     figure = new_figure(2.9 * len(shown) + 0.2, 7.4, "black")

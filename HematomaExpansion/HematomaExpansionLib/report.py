@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
+from . import RESEARCH_USE
 from .errors import MissingLibraryError
 from .grid import Array, Grid, bounding_box
 from .prediction import Prediction
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
 WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
 # As in Abramova 2024, Figure 5.
 TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = "#e02020", "#20c020", "#3060ff"
@@ -125,10 +125,13 @@ def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
     ct, baseline = axial_array(prediction.baseline_ct), axial_array(prediction.baseline_mask)
     followup = baseline if prediction.growth is None else axial_array(prediction.growth.followup_mask)
     either = (baseline > 0) | (followup > 0)
-    shown = np.flatnonzero(either.any(axis=(1, 2))) if either.any() else np.arange(len(ct))
-    if len(shown) > _MOST_SLICES:
-        shown = shown[np.round(np.linspace(0, len(shown) - 1, _MOST_SLICES)).astype(int)]
-    return [(ct[k], baseline[k], followup[k]) for k in shown]
+    return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MOST_SLICES)]
+
+
+def slices_through(mask: Array, most: int) -> Array:
+    """Which slices to show, at most so many: evenly through the mask, or through the head where it is empty."""
+    shown = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(mask))
+    return shown[np.round(np.linspace(0, len(shown) - 1, most)).astype(int)] if len(shown) > most else shown
 
 
 def axial_array(image: sitk.Image) -> Array:

@@ -16,6 +16,7 @@ import slicer
 
 from .background import BackgroundCommand, Outcome
 from .node_images import NodeError, image_from_segment, image_from_volume
+from .prediction_display import Look, apply_look
 from .prediction_nodes import (
     BASELINE,
     PREDICTED,
@@ -167,6 +168,7 @@ def _write(image: sitk.Image, path: Path) -> str:
 def _add_run(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode, replace: bool) -> PredictionRun:
     earlier = [run for run in find_runs() if run.scan is not None and run.scan.GetID() == scan.GetID()]
     added = add_prediction(folder, scan)
+    apply_look(added, Look())
     if replace:
         for run in earlier:
             remove_run(run)

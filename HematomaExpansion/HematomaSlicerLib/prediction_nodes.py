@@ -358,13 +358,6 @@ def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
     look.SetColor(*_SHOWN_COLOR)
     look.SetVisibility2D(True)
     look.SetSliceIntersectionThickness(3)
-    display = segmentation.GetDisplayNode()
-    for segment_name, opacity in ((BASELINE, 0.0), (PREDICTED, 0.3), (GROWTH, 0.0)):
-        segment_id = run.segment_id(segment_name)
-        display.SetSegmentVisibility3D(segment_id, opacity > 0)
-        display.SetSegmentOpacity3D(segment_id, opacity or 1.0)
-    display.SetSegmentVisibility2DOutline(run.segment_id(GROWTH), False)
-    display.SetSegmentVisibility(run.segment_id(GROWTH), True)
 
 
 def _fill_table(

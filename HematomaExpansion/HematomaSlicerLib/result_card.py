@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
+from HematomaExpansionLib import RESEARCH_USE
 
 
 def card(result: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from .. import RESEARCH_USE
 from ..device import choose_device
 from ..grid import Array, Grid
 from ..growth import predict_growth
@@ -15,7 +16,6 @@ from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..report import (
     BASELINE_COLOR,
-    RESEARCH_USE,
     axial_array,
     draw_agreement,
     draw_outline,

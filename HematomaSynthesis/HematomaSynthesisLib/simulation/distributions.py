@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
+from HematomaExpansionLib import RESEARCH_USE
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Array
 from HematomaExpansionLib.measures import ExpansionDefinition, measure_growth
-from HematomaExpansionLib.report import RESEARCH_USE, new_figure
+from HematomaExpansionLib.report import new_figure
 from HematomaExpansionLib.training.cohort import case_folders, read_case, read_description
 
 from .bleeding import SITES

@@ -79,7 +79,8 @@ def grow(
     confinement = torch.from_numpy(confinement_of(inside, _SPACING_MM) * _falx(region, anatomy.midline_mm))[
         None, None
     ]
-    fine = _refined(region)
+    x, y, z = region.spacing
+    fine = region.with_spacing((x / _FINER, y / _FINER, z / _FINER))
     blood = torch.from_numpy(sitk.GetArrayFromImage(resample(hematoma.level, fine, outside=-60.0)))[None, None]
     wanted = _volume(blood, fine) + parameters.growth_ml
 
@@ -104,14 +105,6 @@ def grow(
             high = strength
     displacement = image_on(region, to_millimeters(at((low + high) / 2)[0].numpy(), region))
     return SimulatedGrowth(displacement, smallest_jacobian(displacement))
-
-
-def _refined(region: Grid) -> Grid:
-    """The same region in voxels ``_FINER`` times as fine."""
-    size = (_FINER * region.size[0], _FINER * region.size[1], _FINER * region.size[2])
-    spacing = tuple(s / _FINER for s in region.spacing)
-    first = region.point([0.5 / _FINER - 0.5] * 3)
-    return Grid(size, (spacing[0], spacing[1], spacing[2]), (first[0], first[1], first[2]), region.direction)
 
 
 def _main_part(level: Array) -> Array:
