@@ -14,10 +14,17 @@ from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import followup_range
-from HematomaExpansionLib.measures import dice, growth_dice
-from HematomaExpansionLib.model_package import ModelDescription, write_package
+from HematomaExpansionLib.measures import dice, growth_dice, volume_ml
+from HematomaExpansionLib.model_package import ModelDescription, find_package, write_package
 from HematomaExpansionLib.networks import build_network
-from HematomaExpansionLib.training.cohort import case_folders, describe_cases, split_by_case, with_variants
+from HematomaExpansionLib.segmentation import segment
+from HematomaExpansionLib.training.cohort import (
+    case_folders,
+    describe_cases,
+    read_case,
+    split_by_case,
+    with_variants,
+)
 from HematomaExpansionLib.training.evaluation import (
     GrowthRow,
     summarize_growth,
@@ -28,7 +35,7 @@ from HematomaExpansionLib.training.growth_training import (
     PRESETS,
     growth_loss,
     patch_transform,
-    prepare_growth_sample,
+    prepare_growth_samples,
     roughness,
 )
 from HematomaExpansionLib.training.volume_range import fit_volume_range, range_coverage
@@ -229,12 +236,26 @@ def test_the_paper_preset_draws_its_500_patches_and_four_fifths_where_blood_grow
 
 def test_a_scan_of_few_slices_gives_whole_patches(case_folder: Path) -> None:
     assert sitk.ReadImage(str(case_folder / "baseline.nii.gz")).GetSize()[2] < 64
-    sample = prepare_growth_sample(PAPER, case_folder)
+    (sample,) = prepare_growth_samples(PAPER, None, case_folder)
     assert all(side >= 64 for side in sample.arrays["ct"].shape[1:])
     patches = Patches([sample.arrays], patch_transform(PAPER, training=True), seed=1, per_sample=4)
     assert all(patches[k]["followup_ct"].shape == (1, 64, 64, 64) for k in range(4))
     places = sample.arrays["other_places"]
     assert (sample.arrays["confinement"].ravel()[places] > 0).all(), "patches are centered in the brain"
+
+
+def test_a_sample_may_begin_from_the_automatic_mask_and_ends_at_the_truth(case_folder: Path) -> None:
+    segmenter = find_package("segmentation-compact", "segmentation")
+    own, automatic = prepare_growth_samples(COMPACT, segmenter, case_folder)
+    case = read_case(case_folder)
+    found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
+    for sample, given in ((own, case.baseline_mask), (automatic, found)):
+        voxel_ml = 0.027
+        assert sample.baseline_ml == volume_ml(given)
+        assert sample.arrays["mask"].sum(dtype=float) * voxel_ml == pytest.approx(volume_ml(given), rel=0.02)
+        followup_ml = sample.arrays["followup_mask"].sum(dtype=float) * voxel_ml
+        assert followup_ml == pytest.approx(volume_ml(case.followup_mask), rel=0.02)
+    assert own.baseline_ml != automatic.baseline_ml
 
 
 def test_patches_depend_on_seed_epoch_and_position_alone() -> None:

@@ -22,6 +22,13 @@ def case_workers(
     )
 
 
+def use_one_torch_thread() -> None:
+    """For workers that compute with torch: their number fills the cores already."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _start(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..grid import resample
 from ..head_ct import mask_on_scan, read_head_ct, read_mask
 from ..registration import register
-from ..workers import case_workers
+from ..workers import case_workers, use_one_torch_thread
 
 Sample = TypeVar("Sample")
 
@@ -116,5 +116,5 @@ def prepare_all(prepare: Callable[[Path], Sample], folders: Sequence[Path], titl
     """``prepare`` applied to each case folder, on all cores, with a progress bar, in the given order."""
     from tqdm import tqdm
 
-    with case_workers(len(folders)) as pool:
+    with case_workers(len(folders), prepare=use_one_torch_thread) as pool:
         return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))

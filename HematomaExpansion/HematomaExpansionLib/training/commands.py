@@ -40,7 +40,14 @@ def add_training_commands(commands: Commands) -> None:
     train.add_argument(
         "-o", "--output", type=Path, required=True, metavar="PACKAGE", help="model package to write"
     )
+    train.add_argument(
+        "--masks",
+        choices=["true", "both"],
+        default="true",
+        help="growth: begin from the cases' own masks, or from automatic ones too (default: true)",
+    )
     _add_fit_options(train)
+    add_segmenter(train)
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
@@ -112,7 +119,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     cases = case_folders(arguments.cohort)
     if arguments.task == "growth":
-        package = train_growth(cases, arguments.output, _growth_preset(arguments))
+        segmenter = find_package(arguments.segmenter, "segmentation") if arguments.masks == "both" else None
+        package = train_growth(cases, arguments.output, _growth_preset(arguments), segmenter=segmenter)
     else:
         channels = _widths(arguments.channels) or CHANNELS
         package = train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from monai.losses import DiceLoss
 from monai.transforms import (
@@ -41,6 +42,7 @@ from ..growth import (
 from ..measures import volume_ml
 from ..model_package import VOLUME_RANGE, ModelDescription, ModelPackage, write_package
 from ..networks import build_network
+from ..segmentation import segment
 from .cohort import Case, describe_cases, prepare_all, read_case, split_by_case, with_variants
 from .fitting import Batch, FitOptions, Patches, fit
 from .volume_range import FEWEST_PATIENTS, fit_volume_range
@@ -126,11 +128,26 @@ class GrowthSample:
     followup_ml: float
 
 
-def prepare_growth_sample(preset: GrowthPreset, folder: Path) -> GrowthSample:
-    """Bring a case onto the model grid: around its hematoma, or all of its brain."""
+def prepare_growth_samples(
+    preset: GrowthPreset, segmenter: ModelPackage | None, folder: Path
+) -> list[GrowthSample]:
+    """Bring a case onto the model grid, around its hematoma or with all of its brain.
+
+    The first sample begins from the case's own mask. With a segmenter a second one begins from the automatic mask,
+    unless that is empty; both are to end at the true follow-up.
+    """
     case = read_case(folder)
-    grid = _sample_grid(case, preset)
-    baseline = growth_channels(case.baseline, case.baseline_mask, case.inside_skull, grid, preset.window_hu)
+    samples = [_sample(case, case.baseline_mask, preset)]
+    if segmenter is not None:
+        found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
+        if volume_ml(found) > 0:
+            samples.append(_sample(case, found, preset))
+    return samples
+
+
+def _sample(case: Case, hematoma: sitk.Image, preset: GrowthPreset) -> GrowthSample:
+    grid = _sample_grid(case, hematoma, preset)
+    baseline = growth_channels(case.baseline, hematoma, case.inside_skull, grid, preset.window_hu)
     followup = growth_channels(case.followup, case.followup_mask, case.inside_skull, grid, preset.window_hu)
     channels = np.concatenate([baseline, followup[:2]]).astype(np.float16)
     arrays: dict[str, Array] = {key: channel[None] for key, channel in zip(_KEYS, channels, strict=True)}
@@ -138,13 +155,13 @@ def prepare_growth_sample(preset: GrowthPreset, folder: Path) -> GrowthSample:
         growth = (arrays["followup_mask"][0] >= 0.5) & (arrays["mask"][0] < 0.5)
         brain = (arrays["confinement"][0] > 0) & ~growth
         arrays |= {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(brain)}
-    return GrowthSample(arrays, volume_ml(case.baseline_mask), volume_ml(case.followup_mask))
+    return GrowthSample(arrays, volume_ml(hematoma), volume_ml(case.followup_mask))
 
 
-def _sample_grid(case: Case, preset: GrowthPreset) -> Grid:
+def _sample_grid(case: Case, hematoma: sitk.Image, preset: GrowthPreset) -> Grid:
     x, y, z = (n + 2 * preset.shift for n in preset.patch)
     if preset.growth_share is None:
-        return growth_region(case.baseline_mask, preset.spacing_mm, (x, y, z))
+        return growth_region(hematoma, preset.spacing_mm, (x, y, z))
     return growth_region(case.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
 
 
@@ -218,19 +235,27 @@ def roughness(displacement: Tensor) -> Tensor:
 
 
 def train_growth(
-    cases: Sequence[Path], package: Path, preset: GrowthPreset, *, use_variants: bool = True
+    cases: Sequence[Path],
+    package: Path,
+    preset: GrowthPreset,
+    *,
+    use_variants: bool = True,
+    segmenter: ModelPackage | None = None,
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
     A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
-    too, where there are any.
+    too, where there are any. ``segmenter``: begin from each scan's automatic mask too.
     """
     seed = preset.fit.seed
     training, validation = split_by_case(cases, 0.2, seed)
-    prepare = partial(prepare_growth_sample, preset)
+    prepare = partial(prepare_growth_samples, preset, segmenter)
     learned_from = with_variants(training) if use_variants else training
-    learned = prepare_all(prepare, learned_from, "Preparing training cases")
-    unseen = prepare_all(prepare, validation, "Preparing validation cases")
+    learned_by_case = prepare_all(prepare, learned_from, "Preparing training cases")
+    unseen_by_case = prepare_all(prepare, validation, "Preparing validation cases")
+    learned, unseen = (
+        [sample for samples in by_case for sample in samples] for by_case in (learned_by_case, unseen_by_case)
+    )
     arguments = {"channels": list(preset.channels), "norm": preset.norm}
     torch.manual_seed(seed)
     network = build_network(preset.architecture, arguments)
@@ -243,9 +268,13 @@ def train_growth(
         package / "training",
     )
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
-    if preset.growth_share is None and len(unseen) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
+    if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
         settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset))
-    relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in learned[: len(training)]]
+    originals = [samples[0] for samples in learned_by_case[: len(training)]]
+    relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
+    trained_on = describe_cases(cases, len(training), len(validation), seed)
+    if segmenter is not None:
+        trained_on += f", from their own masks and those of {segmenter.description.name}"
     description = ModelDescription(
         name=package.name,
         version="1",
@@ -255,7 +284,7 @@ def train_growth(
         spacing_mm=preset.spacing_mm,
         patch_size=preset.patch,
         window_hu=preset.window_hu,
-        trained_on=describe_cases(cases, len(training), len(validation), seed),
+        trained_on=trained_on,
         results={**results, "training_mean_relative_growth": round(float(np.mean(relative)), 4)},
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
-from HematomaExpansionLib.workers import case_workers
+from HematomaExpansionLib.workers import case_workers, use_one_torch_thread
 
 from .anatomy import Anatomy, anatomy_from_scan
 from .causal_model import SimulationOptions
@@ -59,10 +59,8 @@ def simulate_cohort(
 
 
 def _start_worker(scan: HeadCT | None) -> None:
-    import torch
-
     global _anatomy  # noqa: PLW0603
-    torch.set_num_threads(1)
+    use_one_torch_thread()
     _anatomy = None if scan is None else anatomy_from_scan(scan)
 
 
