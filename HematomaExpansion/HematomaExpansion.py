@@ -1,9 +1,9 @@
 """The Slicer module: a panel over the engine. Nothing is computed here."""
 
 import importlib
-import logging
 import pathlib
 import sys
+from functools import partial
 from typing import Annotated, Any
 
 import qt
@@ -110,7 +110,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic: Any = None
         self._parameters: Any = None
         self._gui_tag: Any = None
-        self._command: Any = None
+        self._work: Any = None
         self._missing = ""
         self._updating = False
         self._play_timer: Any = None
@@ -122,6 +122,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         panel = slicer.util.loadUI(self.resourcePath("UI/HematomaExpansion.ui"))
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
+        from HematomaSlicerLib.panel_work import PanelWork
         from HematomaSlicerLib.prediction_nodes import RESULT_ATTRIBUTE
 
         self.ui.resultSelector.addAttribute("vtkMRMLTableNode", RESULT_ATTRIBUTE)
@@ -138,7 +139,6 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
 
         self.ui.predictButton.connect("clicked(bool)", self.onPredict)
-        self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
         self.ui.compareButton.connect("clicked(bool)", self.onCompare)
         self.ui.playButton.connect("toggled(bool)", self.onPlay)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
@@ -150,15 +150,13 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             selector.connect("currentSegmentChanged(QString)", self._read_segments)
         for box in (self.ui.growthModelComboBox, self.ui.segmentationModelComboBox):
             box.connect("currentIndexChanged(int)", self._read_models)
+        self._work = PanelWork(self.ui, self._on_running)
         self._list_models()
-        self._show_running(False)
         self._open_parameters()
 
     def cleanup(self) -> None:
         self._play_timer.stop()
-        if self._command is not None:
-            self._command.cancel()
-            self._command.wait(5.0)
+        self._work.end()
         self._set_parameters(None)
         self.removeObservers()
 
@@ -175,7 +173,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         ScriptedLoadableModuleWidget.onReload(self)
 
     def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
-        self.onCancel()
+        self._work.cancel()
         self._set_parameters(None)
 
     def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
@@ -217,12 +215,12 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.displayWidget.enabled = run is not None and run.field is not None
         self.ui.exportButton.enabled = run is not None
         self.ui.exportDicomButton.enabled = run is not None and run.segmentation is not None
-        if self._command is None:
+        if not self._work.is_running:
             missing = self.logic.whatIsMissing(parameters)
             self.ui.predictButton.enabled = not missing
             self.ui.predictButton.toolTip = missing
             if missing or self._missing:
-                self._tell(missing)
+                self._work.tell(missing)
             self._missing = missing
             self.ui.compareButton.enabled = run is not None and parameters.followup is not None
         self.logic.show(parameters)
@@ -284,9 +282,9 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Install a model package from a folder that the user chooses."""
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder with model.json"))
         if folder:
-            with self._sentences():
+            with self._work.sentences():
                 self.logic.ensureInstalled()
-                self._tell(_("Installed {name}.").format(name=self.logic.installModel(folder)))
+                self._work.tell(_("Installed {name}.").format(name=self.logic.installModel(folder)))
                 self._list_models()
                 self._show_models()
 
@@ -294,77 +292,33 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onPredict(self, _checked: bool = False) -> None:
         """Start a prediction; the panel stays alive."""
-        with self._sentences():
+        with self._work.sentences():
             self.logic.ensureInstalled()
-            self._run(self.logic.startPrediction, self._on_predicted)
+            self._work.run(partial(self.logic.startPrediction, self._parameters), self._on_predicted, _("Done."))
 
     def onCompare(self, _checked: bool = False) -> None:
         """Register the real follow-up and measure the prediction against it."""
-        with self._sentences():
+        with self._work.sentences():
             self.logic.ensureInstalled()
-            self._run(self.logic.startComparison, self._on_compared)
-
-    def _run(self, start: Any, ended: Any) -> None:
-        command = start(self._parameters, self._show_progress, ended)
-        if not command.is_over:  # it may have failed at once
-            self._command = command
-            self._show_running(True)
+            start = partial(self.logic.startComparison, self._parameters)
+            self._work.run(start, lambda _added: self._on_parameters(), _("Compared."))
 
     def isRunning(self) -> bool:
         """Whether a prediction or comparison is under way."""
-        return self._command is not None
+        return self._work.is_running
 
-    def onCancel(self, _checked: bool = False) -> None:
-        """Stop what is running; the scene stays as it was."""
-        if self._command is not None:
-            self.ui.cancelButton.enabled = False
-            self._command.cancel()
+    def _on_running(self, running: bool) -> None:
+        self.ui.predictButton.visible = not running
+        self.ui.compareButton.enabled = False
+        self._on_parameters()
 
-    def _on_predicted(self, outcome: Any, run: Any) -> None:
-        self._on_ended(outcome, _("Done."))
+    def _on_predicted(self, run: Any) -> None:
         if run is not None:
             parameters = self.logic.getParameterNode()  # the panel may have been left while the prediction ran
             parameters.growthShown = 100.0
             parameters.result = run.table
             self.logic.show(parameters)
             self.logic.lookAt(parameters)
-
-    def _on_compared(self, outcome: Any) -> None:
-        self._on_ended(outcome, _("Compared."))
-
-    def _on_ended(self, outcome: Any, done: str) -> None:
-        self._command = None
-        self._show_running(False)
-        self._on_parameters()
-        if outcome.finished:
-            self._tell(done)
-        elif outcome.canceled:
-            self._tell(_("Canceled."))
-        else:
-            logging.error(outcome.log)
-            self._tell(outcome.sentence)
-
-    def _show_progress(self, stage: str, fraction: float) -> None:
-        self.ui.progressBar.value = round(100 * fraction)
-        self._tell(_("Working: {stage} …").format(stage=stage))
-
-    def _show_running(self, running: bool) -> None:
-        self.ui.predictButton.visible = not running
-        self.ui.compareButton.enabled = False
-        self.ui.progressBar.visible = running
-        self.ui.progressBar.value = 0
-        self.ui.cancelButton.visible = running
-        self.ui.cancelButton.enabled = running
-        if running:
-            self._tell(_("Starting …"))
-
-    def _tell(self, sentence: str) -> None:
-        self.ui.statusLabel.text = sentence
-
-    def _sentences(self) -> Any:
-        from HematomaSlicerLib.sentences import told_to
-
-        return told_to(self._tell)
 
     # --- look and export --------------------------------------------------------------------------------
 
@@ -384,15 +338,15 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onExport(self, _checked: bool = False) -> None:
         """Write report, table and images of the prediction that is shown."""
-        with self._sentences():
+        with self._work.sentences():
             self.logic.ensureInstalled()
             folder = self.logic.export(self._parameters)
-            self._tell(_("Written to {folder}").format(folder=folder))
+            self._work.tell(_("Written to {folder}").format(folder=folder))
 
     def onExportDicom(self, _checked: bool = False) -> None:
         """Open Slicer's own DICOM export; with the extension for it, the segmentation becomes a DICOM SEG."""
         if not hasattr(slicer, "qSlicerDICOMExportDialog"):
-            self._tell(_("This Slicer has no DICOM export: use the DICOM module."))
+            self._work.tell(_("This Slicer has no DICOM export: use the DICOM module."))
             return
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
         dialog = slicer.qSlicerDICOMExportDialog(None)
@@ -438,7 +392,8 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def startPrediction(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_prediction``."""
-        from HematomaSlicerLib.prediction_jobs import PredictionRequest, Segment, start_prediction
+        from HematomaSlicerLib.node_files import Segment
+        from HematomaSlicerLib.prediction_jobs import PredictionRequest, start_prediction
 
         chosen = None if parameters.segmentAutomatically else (parameters.hematoma, parameters.hematomaSegment)
         request = PredictionRequest(
@@ -455,7 +410,8 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def startComparison(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_comparison``."""
-        from HematomaSlicerLib.prediction_jobs import Segment, start_comparison
+        from HematomaSlicerLib.node_files import Segment
+        from HematomaSlicerLib.prediction_jobs import start_comparison
 
         chosen = None
         if not parameters.segmentFollowup and parameters.followupHematoma is not None:

@@ -4,8 +4,10 @@ simulates the patients that several tests share."""
 from __future__ import annotations
 
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,3 +52,49 @@ def real_head_ct() -> Path:
     if not REAL_HEAD_CT.is_dir():
         pytest.skip("the real head CT is not on this machine")
     return REAL_HEAD_CT
+
+
+@pytest.fixture(scope="module")
+def application() -> Any:
+    """Slicer's libraries at work without its window."""
+    pytest.importorskip("slicer")
+    return pytest.importorskip("trame_slicer.core").SlicerApp()
+
+
+@pytest.fixture
+def scene(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Its scene, empty, as ``slicer.mrmlScene``."""
+    import slicer
+
+    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+    yield application.scene
+    application.scene.Clear(0)
+
+
+@pytest.fixture
+def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Slicer's ``qt`` as far as the background work uses it, by another binding of the same Qt."""
+    core_module = pytest.importorskip("PySide6.QtCore", exc_type=ImportError)
+
+    class Process(core_module.QProcess):
+        def connect(self, signal: str, slot: Any) -> None:
+            getattr(self, signal.partition("(")[0]).connect(slot)
+
+    qt = types.ModuleType("qt")
+    for name, value in {
+        "QProcess": Process,
+        "QProcessEnvironment": core_module.QProcessEnvironment,
+        "QByteArray": core_module.QByteArray,
+    }.items():
+        setattr(qt, name, value)
+    monkeypatch.setitem(sys.modules, "qt", qt)
+    for name in _modules_on_qt():
+        monkeypatch.delitem(sys.modules, name)
+    yield core_module.QCoreApplication.instance() or core_module.QCoreApplication([])
+    for name in _modules_on_qt():
+        del sys.modules[name]
+
+
+def _modules_on_qt() -> list[str]:
+    """What was imported of the Slicer libraries and holds on to the ``qt`` of that moment."""
+    return [name for name in sys.modules if "SlicerLib." in name and name.endswith(("background", "jobs"))]

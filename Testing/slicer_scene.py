@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,20 @@ def overlap(first: sitk.Image, second: sitk.Image) -> float:
     a = sitk.GetArrayFromImage(sitk.Resample(first, second, sitk.Transform(), sitk.sitkNearestNeighbor)) > 0
     b = sitk.GetArrayFromImage(second) > 0
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def nodes(scene: Any) -> Counter[str]:
+    """How many nodes of each class are in the scene."""
+    return Counter(scene.GetNthNode(k).GetClassName() for k in range(scene.GetNumberOfNodes()))
+
+
+def wait_for(application: Any, ended: list[Any], seconds: float = 120) -> None:
+    """Let Qt's events come until the list holds something."""
+    deadline = time.monotonic() + seconds
+    while not ended and time.monotonic() < deadline:
+        application.processEvents()
+        time.sleep(0.01)
+    assert ended, "the command did not end"
 
 
 def _middle(where: Grid) -> np.ndarray:

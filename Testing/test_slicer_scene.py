@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +12,17 @@ from HematomaExpansionLib.grid import Grid
 from HematomaExpansionLib.head_ct import head_ct_from_image, mask_on_scan, read_head_ct
 from HematomaExpansionLib.measures import volume_ml
 from phantoms import head_grid, head_image
-from slicer_scene import DIRECTIONS, ct, grid, growth_field, overlap, sphere, write_result
+from slicer_scene import DIRECTIONS, ct, grid, growth_field, nodes, overlap, sphere, wait_for, write_result
 
 slicer = pytest.importorskip("slicer")
 core = pytest.importorskip("trame_slicer.core")
 
 import vtk  # noqa: E402
 from HematomaSlicerLib import node_images, prediction_display, prediction_nodes  # noqa: E402
+from HematomaSlicerLib.node_files import Segment  # noqa: E402
 from HematomaSlicerLib.prediction_nodes import BASELINE, GROWTH, PREDICTED  # noqa: E402
 
 ORIENTATIONS = list(DIRECTIONS)
-
-
-@pytest.fixture(scope="module")
-def application() -> Any:
-    return core.SlicerApp()
-
-
-@pytest.fixture
-def scene(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
-    yield application.scene
-    application.scene.Clear(0)
-
-
-def nodes(scene: Any) -> Counter[str]:
-    return Counter(scene.GetNthNode(k).GetClassName() for k in range(scene.GetNumberOfNodes()))
 
 
 def same_place(first: sitk.Image, second: sitk.Image) -> bool:
@@ -351,40 +332,6 @@ def test_the_views_jump_to_the_hematoma_in_a_brain_window(scene: Any, run: Any, 
 # --- background work ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Slicer's ``qt`` as far as the background work uses it, by another binding of the same Qt."""
-    core_module = pytest.importorskip("PySide6.QtCore", exc_type=ImportError)
-
-    class Process(core_module.QProcess):
-        def connect(self, signal: str, slot: Any) -> None:
-            getattr(self, signal.partition("(")[0]).connect(slot)
-
-    qt = types.ModuleType("qt")
-    for name, value in {
-        "QProcess": Process,
-        "QProcessEnvironment": core_module.QProcessEnvironment,
-        "QByteArray": core_module.QByteArray,
-    }.items():
-        setattr(qt, name, value)
-    monkeypatch.setitem(sys.modules, "qt", qt)
-    for name in ("background", "prediction_jobs"):
-        monkeypatch.delitem(sys.modules, f"HematomaSlicerLib.{name}", raising=False)
-    yield core_module.QCoreApplication.instance() or core_module.QCoreApplication([])
-    for name in ("background", "prediction_jobs"):
-        sys.modules.pop(f"HematomaSlicerLib.{name}", None)
-
-
-def wait_for(application: Any, ended: list[Any], seconds: float = 120) -> None:
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not ended and time.monotonic() < deadline:
-        application.processEvents()
-        time.sleep(0.01)
-    assert ended, "the command did not end"
-
-
 def test_a_prediction_in_the_background_ends_with_its_nodes(
     scene: Any, qt_loop: Any, case_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,7 +344,7 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
         node_images.labelmap_from_image(mask), "blood"
     )
     request = prediction_jobs.PredictionRequest(
-        scan, prediction_jobs.Segment(segmentation, segment), onset_hours=2.0, device="cpu"
+        scan, Segment(segmentation, segment), onset_hours=2.0, device="cpu"
     )
     for _ in range(2):  # the second replaces the first
         stages: list[tuple[str, float]] = []
@@ -420,7 +367,7 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
         prediction_jobs.start_comparison(
             run,
             followup,
-            prediction_jobs.Segment(segmentation, later),
+            Segment(segmentation, later),
             lambda *_: None,
             lambda *end, to=ended: to.append(end),
         )

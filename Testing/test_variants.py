@@ -90,6 +90,28 @@ def test_thick_slices_are_changed_in_plane() -> None:
         assert 0.6 <= variant.description["volume_ml"] / volume_ml(mask) <= 0.995
 
 
+@pytest.mark.parametrize(("spacing", "radius"), [((0.9, 0.9, 5.0), 7.0), ((0.9, 0.9, 10.0), 16.0)])
+def test_a_bleed_on_few_thick_slices_is_changed_too(spacing: tuple[float, float, float], radius: float) -> None:
+    ct, mask = scan_with_bleed(spacing, STRAIGHT)
+    points = np.indices(array(mask).shape) - (np.array(array(mask).shape)[:, None, None, None] - 1) / 2
+    ball = np.linalg.norm(points * np.array(spacing[::-1])[:, None, None, None], axis=0) < radius
+    few = image_on(Grid.of(mask), ball.astype(np.uint8))
+    (variant,) = make_variants(ct, few, 1, TargetOptions(in_plane=True), seed=4)
+    assert variant.description["dice_to_target"] >= 0.92
+    assert variant.description["smallest_jacobian"] > 0
+
+
+def test_a_mask_that_touches_the_skull_gets_a_sentence() -> None:
+    ct, mask = scan_with_bleed((1.0, 1.0, 1.0), STRAIGHT)
+    hu, inside = array(ct), array(mask) > 0
+    edge = np.argwhere(inside)[:, 2].max()
+    hu[:, :, edge + 2 :] = 900
+    assert list(make_variants(image_on(Grid.of(ct), hu), mask, 1, TargetOptions(), seed=1))
+    hu[:, :, edge + 1 :] = 900
+    with pytest.raises(InputError, match="touches the skull"):
+        list(make_variants(image_on(Grid.of(ct), hu), mask, 1, TargetOptions(), seed=1))
+
+
 def test_the_same_seed_gives_the_same_variants() -> None:
     ct, mask = scan_with_bleed((1.5, 1.5, 3.0), STRAIGHT)
 

@@ -16,6 +16,8 @@ _INSTALL_PYTORCH = (
     "PyTorch is missing. Install the PyTorch extension with the Extensions Manager (View menu), restart Slicer, "
     "and try again."
 )
+# They ask for any SimpleITK, and pip would put another in place of Slicer's own.
+_ALONE = frozenset({"picsl_greedy"})
 _DECLINED = "Nothing was computed: the Python packages that the prediction needs were not installed."
 
 
@@ -51,18 +53,24 @@ def ensure_installed(requirements: Path, requester: str) -> None:
 
 
 def _install(requirements: list[str], requester: str) -> None:
-    if importlib.util.find_spec("slicer.packaging") is not None:  # Slicer 5.12 and newer; it asks by itself
+    alone = [line for line in requirements if _name(line) in _ALONE]
+    others = [line for line in requirements if line not in alone]
+    if others and importlib.util.find_spec("slicer.packaging") is not None:  # Slicer 5.12 and newer
         from slicer.packaging import pip_ensure
 
         try:
-            pip_ensure(requirements, requester=requester)
+            pip_ensure(others, requester=requester)  # it asks by itself
         except RuntimeError as error:
             raise DependencyError(_DECLINED) from error
-        return
-    question = f"{requester} needs these Python packages:\n\n{', '.join(requirements)}\n\nInstall them in Slicer?"
-    if not slicer.util.confirmOkCancelDisplay(question, requester):
-        raise DependencyError(_DECLINED)
-    slicer.util.pip_install(requirements)
+    else:
+        names = ", ".join(requirements)
+        question = f"{requester} needs these Python packages:\n\n{names}\n\nInstall them in Slicer?"
+        if not slicer.util.confirmOkCancelDisplay(question, requester):
+            raise DependencyError(_DECLINED)
+        if others:
+            slicer.util.pip_install(others)
+    if alone:
+        slicer.util.pip_install(["--no-deps", *alone])
 
 
 def _torch_is_there() -> bool:

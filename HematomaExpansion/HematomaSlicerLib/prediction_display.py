@@ -78,10 +78,15 @@ def look_at(run: PredictionRun) -> None:
         composite.SetBackgroundVolumeID(volume.GetID())
     name = PREDICTED if run.segment_id(PREDICTED) else BASELINE
     if run.segment_id(name):
-        center = _center_of_largest_slice(image_from_segment(run.segmentation, run.segment_id(name)))
-        slicer.vtkMRMLSliceNode.JumpAllSlices(
-            slicer.mrmlScene, -center[0], -center[1], center[2], slicer.vtkMRMLSliceNode.CenteredJumpSlice
-        )
+        jump_to_largest_slice(run.segmentation, run.segment_id(name))
+
+
+def jump_to_largest_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
+    """Turn every slice view to the middle of the segment, on the slice where it is largest."""
+    center = _center_of_largest_slice(image_from_segment(segmentation, segment_id))
+    slicer.vtkMRMLSliceNode.JumpAllSlices(
+        slicer.mrmlScene, -center[0], -center[1], center[2], slicer.vtkMRMLSliceNode.CenteredJumpSlice
+    )
 
 
 def _show_deformation(run: PredictionRun, shown: bool) -> None:

@@ -1,21 +1,18 @@
-"""Prediction and comparison as jobs: nodes to files, the engine's command, files to nodes.
-
-A job's files lie in a temporary folder that goes when the job ends, however it ends.
-"""
+"""Prediction and comparison as jobs in the background."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
 import slicer
+from HematomaExpansionLib.progress import Progress
 
 from .background import BackgroundCommand, Outcome
-from .node_images import NodeError, image_from_segment, image_from_volume
+from .jobs import start_job
+from .node_files import Segment, write_segment, write_volume
+from .node_images import NodeError
 from .prediction_display import Look, apply_look
 from .prediction_nodes import (
     BASELINE,
@@ -27,16 +24,7 @@ from .prediction_nodes import (
     remove_run,
 )
 
-Progress = Callable[[str, float], None]
 _SCAN_IS_GONE = "The scan was removed from the scene while the computation ran: nothing was added."
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A segment that the user chose as the hematoma."""
-
-    node: slicer.vtkMRMLSegmentationNode
-    segment_id: str
 
 
 @dataclass(frozen=True)
@@ -61,28 +49,15 @@ def start_prediction(
     Raises:
         NodeError: the scan or the segment is empty.
     """
-    folder = Path(tempfile.mkdtemp(prefix="hematoma-"))
     scan_id = request.baseline.GetID()
 
-    def finish(outcome: Outcome) -> None:
-        run = None
-        try:
-            if outcome.finished:
-                scan = slicer.mrmlScene.GetNodeByID(scan_id)
-                if scan is None:
-                    outcome = Outcome(False, False, _SCAN_IS_GONE, outcome.log)
-                else:
-                    run = _add_run(folder / "result", scan, request.replace_previous)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        ended(outcome, run)
+    def add(folder: Path) -> PredictionRun:
+        scan = slicer.mrmlScene.GetNodeByID(scan_id)
+        if scan is None:
+            raise NodeError(_SCAN_IS_GONE)
+        return _add_run(folder / "result", scan, request.replace_previous)
 
-    try:
-        arguments = ["predict", "-o", str(folder / "result"), *_prediction_arguments(request, folder)]
-        return BackgroundCommand(arguments, progress, finish)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    return start_job(lambda folder: _prediction_arguments(request, folder), add, progress, ended)
 
 
 def start_comparison(
@@ -90,7 +65,7 @@ def start_comparison(
     followup: slicer.vtkMRMLScalarVolumeNode,
     hematoma: Segment | None,
     progress: Progress,
-    ended: Callable[[Outcome], None],
+    ended: Callable[[Outcome, None], None],
 ) -> BackgroundCommand:
     """Register the real follow-up and measure the prediction against it, in the background.
 
@@ -99,70 +74,52 @@ def start_comparison(
     """
     if run.background is None or not run.segment_id(PREDICTED):
         raise NodeError("There is no prediction to compare.")
-    folder = Path(tempfile.mkdtemp(prefix="hematoma-"))
     table_id = run.table.GetID()
 
-    def finish(outcome: Outcome) -> None:
-        try:
-            if outcome.finished:
-                if slicer.mrmlScene.GetNodeByID(table_id) is None:
-                    outcome = Outcome(False, False, _SCAN_IS_GONE, outcome.log)
-                else:
-                    add_comparison(run, folder / "result")
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        ended(outcome)
+    def add(folder: Path) -> None:
+        if slicer.mrmlScene.GetNodeByID(table_id) is None:
+            raise NodeError(_SCAN_IS_GONE)
+        add_comparison(run, folder / "result")
 
-    try:
-        return BackgroundCommand(_comparison_arguments(run, followup, hematoma, folder), progress, finish)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    return start_job(lambda folder: _comparison_arguments(run, followup, hematoma, folder), add, progress, ended)
 
 
 def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]:
-    arguments = ["-i", _write(image_from_volume(request.baseline), folder / "scan.nrrd")]
+    arguments = ["predict", "-i", write_volume(request.baseline, folder / "scan.nrrd")]
     if request.hematoma is not None:
-        arguments += ["--mask", _write_segment(request.hematoma, folder / "mask.nrrd")]
+        arguments += ["--mask", write_segment(request.hematoma, folder / "mask.nrrd")]
     if request.onset_hours is not None:
         arguments += ["--onset-hours", str(request.onset_hours)]
     for option, name in (("--growth", request.growth_model), ("--segmenter", request.segmentation_model)):
         if name:
             arguments += [option, name]
-    return [*arguments, "--device", request.device, "--expansion-definition", request.expansion_definition]
+    arguments += ["--device", request.device, "--expansion-definition", request.expansion_definition]
+    return [*arguments, "-o", str(folder / "result")]
 
 
 def _comparison_arguments(
     run: PredictionRun, followup: slicer.vtkMRMLScalarVolumeNode, hematoma: Segment | None, folder: Path
 ) -> list[str]:
+    assert run.background is not None
     prediction = folder / "prediction"
     prediction.mkdir()
-    _write_segment(Segment(run.segmentation, run.segment_id(PREDICTED)), prediction / "followup-mask.nii.gz")
+    write_segment(Segment(run.segmentation, run.segment_id(PREDICTED)), prediction / "followup-mask.nii.gz")
     arguments = [
         "compare",
         "--baseline",
-        _write(image_from_volume(run.background), folder / "baseline.nrrd"),
+        write_volume(run.background, folder / "baseline.nrrd"),
         "--baseline-mask",
-        _write_segment(Segment(run.segmentation, run.segment_id(BASELINE)), folder / "baseline-mask.nrrd"),
+        write_segment(Segment(run.segmentation, run.segment_id(BASELINE)), folder / "baseline-mask.nrrd"),
         "--followup",
-        _write(image_from_volume(followup), folder / "followup.nrrd"),
+        write_volume(followup, folder / "followup.nrrd"),
         "--prediction",
         str(prediction),
         "-o",
         str(folder / "result"),
     ]
     if hematoma is not None:
-        arguments += ["--followup-mask", _write_segment(hematoma, folder / "followup-mask.nrrd")]
+        arguments += ["--followup-mask", write_segment(hematoma, folder / "followup-mask.nrrd")]
     return arguments
-
-
-def _write_segment(segment: Segment, path: Path) -> str:
-    return _write(image_from_segment(segment.node, segment.segment_id), path)
-
-
-def _write(image: sitk.Image, path: Path) -> str:
-    sitk.WriteImage(image, str(path))
-    return str(path)
 
 
 def _add_run(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode, replace: bool) -> PredictionRun:

@@ -23,21 +23,23 @@ from .node_images import (
     image_from_grid_transform,
     image_from_segment,
     image_from_volume,
-    labelmap_from_image,
     sharing_the_grid,
     use_brain_window,
     volume_from_image,
+)
+from .scene_nodes import (
+    add_segments,
+    folder_of,
+    move_to_folder,
+    new_folder_beside,
+    remove_folder_if_empty,
+    remove_nodes,
 )
 
 BASELINE, PREDICTED, GROWTH = "Hematoma (baseline)", "Hematoma (predicted)", "Predicted growth"
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "Predicted rightly", "Predicted too much", "Missed"
 BASELINE_COLOR, PREDICTED_COLOR, GROWTH_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37), (0.75, 0.35, 0.95)
 _SHOWN_COLOR = (1.0, 0.55, 0.1)
-_HEMORRHAGE = (
-    "Segmentation category and type - DICOM master list"
-    "~SCT^49755003^Morphologically Altered Structure~SCT^50960005^Hemorrhage~^^"
-    "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
-)
 RESULT_ATTRIBUTE = "HematomaExpansion.Result"
 _SCAN = "HematomaExpansion.Scan"
 _COMPARISON = "HematomaExpansion.Comparison"
@@ -147,7 +149,7 @@ def add_prediction(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> Predic
         table.SetNodeReferenceID(_SCAN, scan.GetID())
         _fill_table(table, result)
         _add_images(run, folder, scan)
-        _make_folder(run, scan, f"{name} hematoma expansion")
+        move_to_folder(run.nodes, new_folder_beside(scan, f"{name} hematoma expansion"))
     except Exception:
         remove_run(run)
         raise
@@ -168,31 +170,9 @@ def find_runs() -> Iterator[PredictionRun]:
 
 def remove_run(run: PredictionRun) -> None:
     """Remove the run's nodes, with what only they use, and its folder in the tree."""
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    item = hierarchy.GetItemByDataNode(run.table)
-    folder = hierarchy.GetItemParent(item) if item else 0
+    folder = folder_of(run.table)
     remove_nodes(run.nodes)
-    if folder and folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
-        hierarchy.RemoveItem(folder, False, True)
-
-
-def remove_nodes(nodes: list[slicer.vtkMRMLNode]) -> None:
-    """Remove nodes together with their place in the tree and their display and storage nodes."""
-    scene = slicer.mrmlScene
-    hierarchy = scene.GetSubjectHierarchyNode()
-    for node in nodes:
-        item = hierarchy.GetItemByDataNode(node)
-        if item:
-            hierarchy.RemoveItem(item, False, True)
-        companions = []
-        if isinstance(node, slicer.vtkMRMLDisplayableNode):
-            companions += [node.GetNthDisplayNode(k) for k in range(node.GetNumberOfDisplayNodes())]
-        if isinstance(node, slicer.vtkMRMLStorableNode):
-            companions.append(node.GetStorageNode())
-        scene.RemoveNode(node)
-        for companion in companions:
-            if companion is not None and scene.IsNodePresent(companion):
-                scene.RemoveNode(companion)
+    remove_folder_if_empty(folder)
 
 
 def prediction_of(run: PredictionRun) -> Any:
@@ -246,8 +226,7 @@ def add_comparison(run: PredictionRun, folder: Path) -> None:
     agreement.GetDisplayNode().SetOpacity2DFill(0.5)
     run.table.SetAttribute(_COMPARISON, json.dumps(result))
     _fill_table(run.table, run.result, result)
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    _move([followup, agreement], hierarchy.GetItemParent(hierarchy.GetItemByDataNode(run.table)))
+    move_to_folder([followup, agreement], folder_of(run.table))
 
 
 def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -> list[tuple[str, float, str]]:
@@ -312,26 +291,6 @@ def _add_images(run: PredictionRun, folder: Path, scan: slicer.vtkMRMLScalarVolu
     _add_morph(run, sitk.ReadImage(str(folder / "displacement.nii.gz")), name)
 
 
-def add_segments(
-    segmentation: slicer.vtkMRMLSegmentationNode,
-    masks: dict[str, tuple[sitk.Image, tuple[float, float, float]]],
-    volume: slicer.vtkMRMLScalarVolumeNode,
-) -> None:
-    """Fill a new segmentation with masks (0/1) by name, each with its color, as outlines over ``volume``."""
-    segmentation.CreateDefaultDisplayNodes()
-    if volume.GetParentTransformNode() is None:
-        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    for segment_name, (mask, color) in masks.items():
-        segment_id = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
-            labelmap_from_image(mask), segment_name, color
-        )
-        segment = segmentation.GetSegmentation().GetSegment(segment_id)
-        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), _HEMORRHAGE)
-    display = segmentation.GetDisplayNode()
-    display.SetVisibility2DFill(False)
-    display.SetSliceIntersectionThickness(2)
-
-
 def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
     """The field, and under a second one that the slider scales the surface of the baseline.
 
@@ -376,24 +335,6 @@ def _fill_table(
     models = ", ".join(f"{model['name']}" for model in result["models"].values())
     table.SetDescription(f"Research use only. Models: {models}.")
     table.SetUseColumnTitleAsColumnHeader(True)
-
-
-def _make_folder(run: PredictionRun, scan: slicer.vtkMRMLScalarVolumeNode, name: str) -> None:
-    """One folder of the tree for the run, beside the scan."""
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    beside = hierarchy.GetItemByDataNode(scan)
-    parent = hierarchy.GetItemParent(beside) if beside else hierarchy.GetSceneItemID()
-    _move(run.nodes, hierarchy.CreateFolderItem(parent or hierarchy.GetSceneItemID(), name))
-
-
-def _move(nodes: list[slicer.vtkMRMLNode], folder: int) -> None:
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    for node in nodes:
-        item = hierarchy.GetItemByDataNode(node)
-        if item:
-            hierarchy.SetItemParent(item, folder)
-        else:
-            hierarchy.CreateItem(folder, node)
 
 
 def _role(name: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from HematomaExpansionLib.command_options import Commands
+from HematomaExpansionLib.command_options import Commands, add_json_progress, reporting
 from HematomaExpansionLib.errors import InputError
 
 
@@ -21,6 +21,14 @@ def add_commands(commands: Commands) -> None:
     )
     parser.add_argument("--matrix", type=int, default=512, help="pixels a side of a slice (ICBM; default: 512)")
     parser.add_argument("--slice-thickness", type=float, metavar="MM", help="(ICBM; default: a mixture)")
+    parser.add_argument("--noise", type=float, metavar="HU", help="its standard deviation (ICBM; default: drawn)")
+    parser.add_argument("--site", choices=["deep", "lobar", "cerebellar"], help="of the bleed (default: drawn)")
+    parser.add_argument("--volume", type=float, metavar="ML", help="of the baseline hematoma (default: drawn)")
+    parser.add_argument("--growth", type=float, metavar="ML", help="until the follow-up (default: drawn)")
+    parser.add_argument(
+        "--irregularity", type=float, metavar="PART", help="of the margin, in parts of the radius (default: drawn)"
+    )
+    add_json_progress(parser)
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
     parser.set_defaults(run=_simulate)
     parser = commands.add_parser("distributions", help="draw a simulated cohort beside the literature's figures")
@@ -33,26 +41,43 @@ def add_commands(commands: Commands) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from .simulation.causal_model import SimulationOptions
     from .simulation.cohort import simulate_cohort
 
     if arguments.number < 1 or arguments.seed < 0 or arguments.jobs < 0:
         raise InputError("The number of patients must be at least 1, seed and jobs not negative.")
-    thickness = arguments.slice_thickness
-    if not (64 <= arguments.matrix <= 1024 and (thickness is None or 0.5 <= thickness <= 10)):
-        raise InputError("The matrix must lie between 64 and 1024, the slice thickness between 0.5 and 10 mm.")
-    options = SimulationOptions(arguments.matrix, thickness)
+    if not 64 <= arguments.matrix <= 1024:
+        raise InputError("The matrix must lie between 64 and 1024.")
+    for title, value, (smallest, largest) in (
+        ("slice thickness in mm", arguments.slice_thickness, (0.5, 10.0)),
+        ("noise in HU", arguments.noise, (0.0, 20.0)),
+        ("baseline volume in mL", arguments.volume, (1.0, 100.0)),
+        ("growth in mL", arguments.growth, (-20.0, 80.0)),
+        ("irregularity", arguments.irregularity, (0.0, 0.35)),
+    ):
+        if value is not None and not smallest <= value <= largest:
+            raise InputError(f"The {title} must lie between {smallest:g} and {largest:g}.")
+    options = SimulationOptions(
+        matrix=arguments.matrix,
+        slice_mm=arguments.slice_thickness,
+        site=arguments.site,
+        volume_ml=arguments.volume,
+        irregularity=arguments.irregularity,
+        growth_ml=arguments.growth,
+        noise_hu=arguments.noise,
+    )
     scan = None
     if arguments.anatomy != "icbm":
         from HematomaExpansionLib.head_ct import read_head_ct
 
         scan = read_head_ct(Path(arguments.anatomy))
     cases = simulate_cohort(arguments.output, arguments.number, arguments.seed, options, scan, arguments.jobs)
-    for _ in tqdm(cases, total=arguments.number, desc="Simulating patients", disable=None):
-        pass
-    print(f"{arguments.number} simulated patients, seed {arguments.seed}. Research use only.")
+    with reporting(arguments.json_progress) as progress:
+        progress("simulating", 0.0)
+        for done, _ in enumerate(cases, start=1):
+            progress("simulating", done / arguments.number)
+    if not arguments.json_progress:
+        print(f"{arguments.number} simulated patients, seed {arguments.seed}. Research use only.")
     return 0
 
 
@@ -76,6 +101,7 @@ def _add_synthesize(commands: Commands) -> None:
     parser.add_argument("--iterations", type=int, choices=[1, 2], help="of the change (default: one or two)")
     parser.add_argument("--in-plane", action="store_true", help="change slices only: one slice may be 5 mm thick")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same variants")
+    add_json_progress(parser)
     parser.add_argument("--jobs", type=int, default=0, help="processes for a cohort (default: one per core)")
     parser.set_defaults(run=_synthesize)
 
@@ -108,6 +134,8 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     if arguments.output.exists():
         raise InputError("The output exists already: name a new folder.")
     make_case([(name, path) for name, path in files.items() if path is not None], arguments.output)
-    case = synthesize_case(arguments.output, arguments.variants, options, arguments.seed)
-    print(f"{case.variants} variants. Research use only.")
+    with reporting(arguments.json_progress) as progress:
+        case = synthesize_case(arguments.output, arguments.variants, options, arguments.seed, progress)
+    if not arguments.json_progress:
+        print(f"{case.variants} variants. Research use only.")
     return 0

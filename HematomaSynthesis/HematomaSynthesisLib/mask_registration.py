@@ -10,6 +10,8 @@ from HematomaExpansionLib.grid import Array, Grid, image_on, signed_distance
 
 # Signed distances are clipped here: farther away nothing needs to move.
 _REACH_MM = 4.0
+_ITERATIONS = ("100", "60", "40")
+"""Of Greedy, from the coarsest level to the finest."""
 
 
 def greedy_is_installed() -> bool:
@@ -37,9 +39,12 @@ def _distance(mask: Array, grid: Grid) -> sitk.Image:
 def _greedy(fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
     from picsl_greedy import Greedy3D
 
+    # Each level halves the image, and Greedy smooths no fewer than four voxels: thick slices allow fewer levels.
+    levels = max(1, sum(min(fixed.GetSize()) >= fewest for fewest in (4, 8, 16)))
+    iterations = "x".join(_ITERATIONS[:levels])
     greedy = Greedy3D()
     greedy.execute(
-        "-d 3 -threads 1 -m SSD -i target source -o warp -n 100x60x40 -s 3.0vox 1.0vox -V 0",
+        f"-d 3 -threads 1 -m SSD -i target source -o warp -n {iterations} -s 3.0vox 1.0vox -V 0",
         target=fixed,
         source=moving,
         warp=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from HematomaExpansionLib.errors import HematomaError
 from HematomaExpansionLib.head_ct import read_head_ct, read_mask
 from HematomaExpansionLib.prediction_folder import as_int16, whole_or_nothing
+from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.training.cohort import case_folders
 from HematomaExpansionLib.workers import case_workers
 
@@ -29,7 +30,9 @@ class SynthesizedCase:
     reason: str = ""
 
 
-def synthesize_case(case: Path, count: int, options: TargetOptions, seed: int) -> SynthesizedCase:
+def synthesize_case(
+    case: Path, count: int, options: TargetOptions, seed: int, progress: Progress = silent
+) -> SynthesizedCase:
     """Give a case its variants; all of them appear at once. A case that has as many already is left as it is.
 
     Raises:
@@ -38,11 +41,14 @@ def synthesize_case(case: Path, count: int, options: TargetOptions, seed: int) -
     folder = case / "variants"
     if len(list(folder.glob("*/variant.json"))) == count:
         return SynthesizedCase(case.name, count)
+    progress("reading", 0.0)
     scan = read_head_ct(case / "baseline.nii.gz")
     mask = read_mask(case / "baseline-mask.nii.gz", scan)
     with whole_or_nothing(folder) as scratch:
+        progress("changing the hematoma", 0.05)
         for number, variant in enumerate(make_variants(scan.image, mask, count, options, seed), start=1):
             write_variant(variant, scratch / str(number))
+            progress("changing the hematoma", 0.05 + 0.95 * number / count)
     return SynthesizedCase(case.name, count)
 
 
@@ -82,10 +88,18 @@ def _reported(count: int, options: TargetOptions, seed: int, number: int, case: 
         return SynthesizedCase(case.name, 0, str(error))
 
 
-def make_case(files: Sequence[tuple[str, Path]], folder: Path) -> None:
-    """A case folder of the user's own files: names in the layout, and the file for each.
+def make_case(
+    files: Sequence[tuple[str, Path]],
+    folder: Path,
+    variants: Iterable[Variant] = (),
+    *,
+    source: str = "patients",
+    registered: bool = False,
+) -> None:
+    """A case folder of the user's own files: names in the layout, and the file for each; it appears whole.
 
     Scans are brought to their true geometry as everywhere; the follow-up is not registered to the baseline.
+    ``variants`` are written beside it, one by one as they come.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -99,5 +113,7 @@ def make_case(files: Sequence[tuple[str, Path]], folder: Path) -> None:
                 if f"{name}-mask" in given:
                     mask = read_mask(given[f"{name}-mask"], scan)
                     sitk.WriteImage(mask, scratch / f"{name}-mask.nii.gz", useCompression=True)
-        description = {"research_use_only": True, "registered": False, "source": "patients"}
+        for number, variant in enumerate(variants, start=1):
+            write_variant(variant, scratch / "variants" / str(number))
+        description = {"research_use_only": True, "registered": registered, "source": source}
         (scratch / "case.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -25,20 +25,21 @@ UNTOUCHED_MM = 15.0
 
 _WORKING_MM = 1.0
 _FADE_FROM_MM = 9.0
+_BONE_HU = 300.0
+"""Denser than any blood, even beside thick slices' partial volume of the skull."""
 
 
 @dataclass(frozen=True)
 class Variant:
     """A synthetic baseline on the scan's own grid: CT in HU, mask 0 or 1.
 
-    ``displacement`` (mm, LPS, pull-back) lies on a grid around the hematoma, ``target`` is the wanted mask on it.
-    ``description`` is what ``variant.json`` holds.
+    ``displacement`` (mm, LPS, pull-back) lies on a grid around the hematoma. ``description`` is what
+    ``variant.json`` holds.
     """
 
     ct: sitk.Image
     mask: sitk.Image
     displacement: sitk.Image
-    target: sitk.Image
     description: dict[str, Any]
 
 
@@ -58,15 +59,27 @@ def working_grid(mask: sitk.Image, *, in_plane: bool) -> Grid:
     return crop.with_spacing((_WORKING_MM, _WORKING_MM, grid.spacing[2] if in_plane else _WORKING_MM))
 
 
+def first_target(mask: sitk.Image, options: TargetOptions, seed: int) -> sitk.Image:
+    """The mask (0/1, on a grid around the hematoma) that the first variant of that seed is to have, at once.
+
+    Raises:
+        InputError: the mask is empty, or too small to be changed.
+    """
+    grid = working_grid(mask, in_plane=options.in_plane)
+    (target,) = draw_targets(shape_on(mask, grid), 1, options, np.random.default_rng(seed))
+    return image_on(grid, target.mask.astype(np.uint8))
+
+
 def make_variants(
     ct: sitk.Image, mask: sitk.Image, count: int, options: TargetOptions, seed: int
 ) -> Iterator[Variant]:
     """Yield variants of a scan (HU) and its hematoma (0/1), both on one orthogonal grid; same seed, same variants.
 
     Raises:
-        InputError: the mask is empty, or too small to be changed.
+        InputError: the mask is empty, too small to be changed, or touches the skull.
     """
     grid = working_grid(mask, in_plane=options.in_plane)
+    _check_off_the_skull(ct, mask)
     original = shape_on(mask, grid)
     random = np.random.default_rng(seed)
     for target in draw_targets(original, count, options, random):
@@ -105,7 +118,16 @@ def _variant(
         "original_ml": volume_ml(mask),
         "volume_ml": volume_ml(new_mask),
     }
-    return Variant(new_ct, new_mask, displacement, image_on(grid, target.mask.astype(np.uint8)), description)
+    return Variant(new_ct, new_mask, displacement, description)
+
+
+def _check_off_the_skull(ct: sitk.Image, mask: sitk.Image) -> None:
+    around = sitk.BinaryDilate(sitk.Cast(mask > 0, sitk.sitkUInt8), [1, 1, 0])
+    if np.any(sitk.GetArrayViewFromImage(ct)[sitk.GetArrayViewFromImage(around) > 0] > _BONE_HU):
+        raise InputError(
+            "The hematoma's mask touches the skull, which would be bent with it: take bone out of the mask, or "
+            "choose another case."
+        )
 
 
 def _surface(mask: Array) -> Array:

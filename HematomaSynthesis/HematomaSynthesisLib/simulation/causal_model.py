@@ -21,14 +21,17 @@ Somebody who reads all the true signs reaches an AUC of about 0.89 for expansion
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .bleeding import SITES, BleedingParameters
 from .growth import GrowthParameters
 from .scanner import ScannerParameters
+
+Drawn = TypeVar("Drawn", BleedingParameters, GrowthParameters, ScannerParameters)
 
 MEDIAN_ML, LOG_SD = 11.0, 0.95
 """Baseline volume, log-normal (INTERACT2: median 10.7 mL, quartiles 5.6 and 18.7 mL)."""
@@ -59,13 +62,25 @@ _SMALLEST_ML, _LARGEST_ML = 2.0, 70.0
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """What is fixed for a cohort: matrix in pixels and slice thickness in mm of the scans made anew.
+    """What is fixed for a cohort; all else is drawn, and so is what is None here.
 
-    ``slice_mm`` None mixes the thicknesses of ``SLICE_THICKNESSES_MM``.
+    Attributes:
+        matrix: pixels a side of a slice, in scans made anew.
+        slice_mm: slice thickness in mm, in scans made anew; None mixes those of ``SLICE_THICKNESSES_MM``.
+        site: one of ``SITES``.
+        volume_ml: of the baseline hematoma.
+        irregularity: of its margin, in parts of its radius.
+        growth_ml: added until the follow-up; negative if it shrinks.
+        noise_hu: SD of the noise, in scans made anew.
     """
 
     matrix: int = 512
     slice_mm: float | None = None
+    site: str | None = None
+    volume_ml: float | None = None
+    irregularity: float | None = None
+    growth_ml: float | None = None
+    noise_hu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,21 +109,31 @@ class PatientParameters:
 def draw_parameters(random: np.random.Generator, options: SimulationOptions) -> PatientParameters:
     """Draw a patient (see the module's text)."""
     propensity = float(random.normal())
-    volume_ml = float(np.clip(np.exp(random.normal(np.log(MEDIAN_ML), LOG_SD)), _SMALLEST_ML, _LARGEST_ML))
+    drawn_ml = float(np.clip(np.exp(random.normal(np.log(MEDIAN_ML), LOG_SD)), _SMALLEST_ML, _LARGEST_ML))
+    volume_ml = drawn_ml if options.volume_ml is None else options.volume_ml
     signs = {name: _has_sign(propensity, *figures, random) for name, figures in SIGNS.items()}
     swirl = _mixed(propensity, _PROPENSITY_IN_SWIRL_SIZE, random)
     darkness = _mixed(propensity, _PROPENSITY_IN_DARKNESS, random)
     expands = _mixed(propensity, _PROPENSITY_IN_EXPANSION, random) > _threshold(_EXPANDING_SHARE)
     bleeding = _draw_bleeding(volume_ml, signs, swirl, darkness, random)
+    bleeding = _fixed(bleeding, site=options.site, irregularity=options.irregularity)
+    onset_hours = float(np.round(np.clip(random.gamma(3.0, 1.0) * np.exp(-0.25 * propensity), 0.4, 12.0), 2))
+    growth = _draw_growth(expands, propensity, swirl if signs["swirl"] else 0.0, volume_ml, random)
+    ventricular = _draw_ventricular(bleeding.site, expands, random)
     return PatientParameters(
         propensity=propensity,
-        onset_hours=float(np.round(np.clip(random.gamma(3.0, 1.0) * np.exp(-0.25 * propensity), 0.4, 12.0), 2)),
+        onset_hours=onset_hours,
         signs=signs,
         bleeding=bleeding,
-        growth=_draw_growth(expands, propensity, swirl if signs["swirl"] else 0.0, volume_ml, random),
-        ventricular=_draw_ventricular(bleeding.site, expands, random),
-        scanner=_draw_scanner(options, random),
+        growth=_fixed(growth, growth_ml=options.growth_ml),
+        ventricular=ventricular,
+        scanner=_fixed(_draw_scanner(options, random), noise_hu=options.noise_hu),
     )
+
+
+def _fixed(drawn: Drawn, **wanted: Any) -> Drawn:
+    """What was drawn, with what the user wants in its place; nothing else changes by that."""
+    return replace(drawn, **{name: value for name, value in wanted.items() if value is not None})
 
 
 def _mixed(propensity: float, share: float, random: np.random.Generator) -> float:

@@ -1,0 +1,59 @@
+"""A command of the engine as a job: nodes to files, the command in the background, files to nodes.
+
+A job's files lie in a temporary folder that goes when the job ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from HematomaExpansionLib.progress import Progress
+
+from .background import BackgroundCommand, Outcome
+from .node_images import NodeError
+
+Added = TypeVar("Added")
+
+_NOT_ADDED = "The result could not be put into the scene. The application log says why."
+
+
+def start_job(
+    arguments: Callable[[Path], Sequence[str]],
+    add: Callable[[Path], Added],
+    progress: Progress,
+    ended: Callable[[Outcome, Added | None], None],
+) -> BackgroundCommand:
+    """Run a command of the engine in the background, and add to the scene what it leaves.
+
+    ``arguments`` gets the job's folder, writes there what the command is to read, and says how to call it. ``add``
+    gets the folder when the command has done its work; what it returns goes to ``ended``, which is called once,
+    whatever happens.
+
+    Raises:
+        NodeError: from ``arguments``: a node cannot be used.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="hematoma-"))
+
+    def finish(outcome: Outcome) -> None:
+        added = None
+        try:
+            if outcome.finished:
+                added = add(folder)
+        except NodeError as error:
+            outcome = Outcome(False, False, str(error), outcome.log)
+        except Exception:  # whatever it was, the panel must not wait for ever
+            outcome = Outcome(False, False, _NOT_ADDED, f"{outcome.log}\n{traceback.format_exc()}")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        ended(outcome, added)
+
+    try:
+        return BackgroundCommand(arguments(folder), progress, finish)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,0 +1,86 @@
+"""Nodes in the scene and its tree, whatever they show: filled with segments, put into folders, removed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import SimpleITK as sitk
+import slicer
+
+from .node_images import labelmap_from_image
+
+_HEMORRHAGE = (
+    "Segmentation category and type - DICOM master list"
+    "~SCT^49755003^Morphologically Altered Structure~SCT^50960005^Hemorrhage~^^"
+    "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
+)
+
+
+def add_segments(
+    segmentation: slicer.vtkMRMLSegmentationNode,
+    masks: dict[str, tuple[sitk.Image, tuple[float, float, float]]],
+    volume: slicer.vtkMRMLScalarVolumeNode,
+) -> None:
+    """Fill a new segmentation with masks (0/1) by name, each with its color, as outlines over ``volume``."""
+    segmentation.CreateDefaultDisplayNodes()
+    if volume.GetParentTransformNode() is None:
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for segment_name, (mask, color) in masks.items():
+        segment_id = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
+            labelmap_from_image(mask), segment_name, color
+        )
+        segment = segmentation.GetSegmentation().GetSegment(segment_id)
+        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), _HEMORRHAGE)
+    display = segmentation.GetDisplayNode()
+    display.SetVisibility2DFill(False)
+    display.SetSliceIntersectionThickness(2)
+
+
+def folder_of(node: slicer.vtkMRMLNode) -> int:
+    """The item of the tree that holds the node; 0 where it is not in the tree."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(node)
+    return hierarchy.GetItemParent(item) if item else 0
+
+
+def new_folder_beside(node: slicer.vtkMRMLNode, name: str) -> int:
+    """A new folder of the tree, beside the node."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    return hierarchy.CreateFolderItem(folder_of(node) or hierarchy.GetSceneItemID(), name)
+
+
+def move_to_folder(nodes: Sequence[slicer.vtkMRMLNode], folder: int) -> None:
+    """Put nodes into a folder of the tree."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    for node in nodes:
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.SetItemParent(item, folder)
+        else:
+            hierarchy.CreateItem(folder, node)
+
+
+def remove_folder_if_empty(folder: int) -> None:
+    """Remove a folder of the tree that holds nothing any more; the root stays."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    if folder and folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
+        hierarchy.RemoveItem(folder, False, True)
+
+
+def remove_nodes(nodes: Sequence[slicer.vtkMRMLNode]) -> None:
+    """Remove nodes together with their place in the tree and their display and storage nodes."""
+    scene = slicer.mrmlScene
+    hierarchy = scene.GetSubjectHierarchyNode()
+    for node in nodes:
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.RemoveItem(item, False, True)
+        companions = []
+        if isinstance(node, slicer.vtkMRMLDisplayableNode):
+            companions += [node.GetNthDisplayNode(k) for k in range(node.GetNumberOfDisplayNodes())]
+        if isinstance(node, slicer.vtkMRMLStorableNode):
+            companions.append(node.GetStorageNode())
+        scene.RemoveNode(node)
+        for companion in companions:
+            if companion is not None and scene.IsNodePresent(companion):
+                scene.RemoveNode(companion)

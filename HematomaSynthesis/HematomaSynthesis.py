@@ -1,0 +1,525 @@
+"""The Slicer module: a panel over the synthesis of training cases. Nothing is computed here."""
+
+import importlib
+import pathlib
+import sys
+from functools import partial
+from typing import Annotated, Any
+
+import qt
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+_REQUIREMENTS = "HematomaSynthesis-requirements.txt"
+_ITERATIONS = {"random": 0, "1": 1, "2": 2}
+
+
+class HematomaSynthesis(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Hematoma Synthesis")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Quantification")]
+        self.parent.dependencies = ["HematomaExpansion"]
+        self.parent.contributors = ["HematomaExpansion maintainers"]
+        self.parent.helpText = _(
+            "Makes training cases for the prediction of hematoma expansion: variants of a real baseline whose "
+            "hematoma is a little smaller or of another shape, and simulated patients. <b>Research use only. Not "
+            "for diagnosis or treatment.</b> See the README of the extension."
+        )
+        self.parent.acknowledgementText = _(
+            "Variants after Abramova et al., Appl. Sci. 2024;14:2708, registered by Greedy (P. Yushkevich and "
+            "others). Anatomy of simulated patients: ICBM152 (V. Fonov and others) from nilearn."
+        )
+
+
+@parameterNodeWrapper
+class HematomaSynthesisParameterNode:
+    """What the user chose; saved with the scene.
+
+    Attributes:
+        baseline: the scan whose hematoma, ``hematomaSegment`` of ``hematoma``, is changed.
+        number: of variants.
+        variants: the table of the set that is shown.
+        variantShown: which of them, counted from 0.
+        changeShown: from the original (0) to the variant (100).
+        anatomy: the head of a simulated patient; None for ICBM152.
+        volume, growth: of a simulated hematoma, in mL; irregularity in percent of its radius.
+    """
+
+    baseline: vtkMRMLScalarVolumeNode
+    hematoma: vtkMRMLSegmentationNode
+    hematomaSegment: str = ""
+    followup: vtkMRMLScalarVolumeNode
+    followupHematoma: vtkMRMLSegmentationNode
+    followupSegment: str = ""
+    number: Annotated[int, WithinRange(1, 20)] = 5
+    family: Annotated[str, Choice(["erosion", "dilation", "shape"])] = "erosion"
+    iterations: Annotated[str, Choice(["random", "1", "2"])] = "random"
+    inPlane: bool = False
+    seed: Annotated[int, WithinRange(0, 999999)] = 1
+    variants: vtkMRMLTableNode
+    variantShown: Annotated[int, WithinRange(0, 19)] = 0
+    changeShown: Annotated[float, WithinRange(0, 100)] = 100.0
+    deformation: Annotated[str, Choice(["grid", "arrows"])] = "grid"
+    cohortFolder: pathlib.Path = pathlib.Path.home()
+    anatomy: vtkMRMLScalarVolumeNode
+    site: Annotated[str, Choice(["deep", "lobar", "cerebellar"])] = "deep"
+    volume: Annotated[float, WithinRange(1, 100)] = 15.0
+    irregularity: Annotated[float, WithinRange(0, 35)] = 15.0
+    growth: Annotated[float, WithinRange(-20, 80)] = 10.0
+    noise: Annotated[float, WithinRange(0, 20)] = 4.0
+    sliceThickness: Annotated[float, WithinRange(0.5, 10)] = 5.0
+    patientSeed: Annotated[int, WithinRange(0, 999999)] = 1
+
+
+class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: Any = None
+        self._parameters: Any = None
+        self._gui_tag: Any = None
+        self._work: Any = None
+        self._missing = ""
+        self._updating = False
+        self._listed: Any = None
+
+    # --- life of the panel ------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/HematomaSynthesis.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        from HematomaSlicerLib.panel_work import PanelWork
+        from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VARIANTS_ATTRIBUTE
+
+        self.ui.variantsSelector.addAttribute("vtkMRMLTableNode", VARIANTS_ATTRIBUTE)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = HematomaSynthesisLogic()
+
+        table = self.ui.variantsTable
+        titles = [f"{title}, {unit}" if unit else title for title, (unit, _entry) in MEASURES.items()]
+        table.setColumnCount(1 + len(titles))
+        table.setHorizontalHeaderLabels([_("Keep"), *titles])
+        table.connect("itemSelectionChanged()", self._on_row_chosen)
+        table.connect("itemChanged(QTableWidgetItem*)", self._on_row_marked)
+
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
+        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
+        self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
+
+        self.ui.generateButton.connect("clicked(bool)", self.onGenerate)
+        self.ui.simulateButton.connect("clicked(bool)", self.onSimulate)
+        self.ui.previewButton.connect("toggled(bool)", self.onPreview)
+        self.ui.layoutButton.connect("clicked(bool)", self.onLayout)
+        self.ui.exportButton.connect("clicked(bool)", self.onExport)
+        for selector in (self.ui.hematomaSelector, self.ui.followupHematomaSelector):
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._read_segments)
+            selector.connect("currentSegmentChanged(QString)", self._read_segments)
+        self._work = PanelWork(self.ui, self._on_running)
+        self._open_parameters()
+
+    def cleanup(self) -> None:
+        self._work.end()
+        self._set_parameters(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self._open_parameters()
+
+    def exit(self) -> None:
+        self.ui.previewButton.checked = False
+        self._set_parameters(None)
+
+    def onReload(self) -> None:
+        for name in sorted(name for name in sys.modules if name.startswith("HematomaSynthesisSlicerLib.")):
+            importlib.reload(sys.modules[name])
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
+        self._work.cancel()
+        self.ui.previewButton.checked = False
+        self._set_parameters(None)
+
+    def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
+        if self.parent.isEntered:
+            self._open_parameters()
+
+    def _open_parameters(self) -> None:
+        self._set_parameters(self.logic.getParameterNode())
+
+    def _set_parameters(self, parameters: Any) -> None:
+        if self._parameters is not None:
+            self._parameters.disconnectGui(self._gui_tag)
+            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
+        self._parameters = parameters
+        if parameters is not None:
+            self._gui_tag = parameters.connectGui(self.ui)
+            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
+            self._show_segments()
+            self._on_parameters()
+
+    # --- parameters to panel ----------------------------------------------------------------------------
+
+    def _on_parameters(self, _caller: Any = None, _event: Any = None) -> None:
+        if self._parameters is None or self._updating:
+            return
+        parameters = self._parameters
+        variants = self.logic.variants(parameters)
+        self._list_variants(variants)
+        from_icbm = parameters.anatomy is None
+        self.ui.noiseSlider.enabled = from_icbm
+        self.ui.sliceThicknessSlider.enabled = from_icbm
+        for widget in (self.ui.changeSlider, self.ui.deformationComboBox, self.ui.layoutButton):
+            widget.enabled = variants is not None
+        if not self._work.is_running:
+            missing = self.logic.whatIsMissing(parameters)
+            self.ui.generateButton.enabled = not missing
+            self.ui.generateButton.toolTip = missing
+            if missing != self._missing:
+                self._work.tell(missing)
+            self._missing = missing
+            self.ui.exportButton.enabled = variants is not None
+        with self._work.sentences():
+            self.logic.show(parameters)
+            self._preview()
+
+    def _show_segments(self) -> None:
+        parameters, self._updating = self._parameters, True
+        for selector, node, segment_id in (
+            (self.ui.hematomaSelector, parameters.hematoma, parameters.hematomaSegment),
+            (self.ui.followupHematomaSelector, parameters.followupHematoma, parameters.followupSegment),
+        ):
+            selector.setCurrentNode(node)
+            selector.setCurrentSegmentID(segment_id)
+        self._updating = False
+
+    def _read_segments(self, *_arguments: Any) -> None:
+        if self._parameters is None or self._updating:
+            return
+        parameters = self._parameters
+        parameters.hematoma = self.ui.hematomaSelector.currentNode()
+        parameters.hematomaSegment = self.ui.hematomaSelector.currentSegmentID() or ""
+        parameters.followupHematoma = self.ui.followupHematomaSelector.currentNode()
+        parameters.followupSegment = self.ui.followupHematomaSelector.currentSegmentID() or ""
+        self._on_parameters()
+
+    # --- table of variants ------------------------------------------------------------------------------
+
+    def _list_variants(self, variants: Any) -> None:
+        """Fill the table where it shows another set than before, and mark the row that is shown."""
+        table, self._updating = self.ui.variantsTable, True
+        listed = None if variants is None else (variants.table.GetID(), variants.descriptions, variants.kept)
+        if listed != self._listed:
+            self._listed = listed
+            table.setRowCount(0 if variants is None else len(variants.kept))
+            for row, cells in enumerate(self.logic.rows(variants)):
+                keep = qt.QTableWidgetItem("")
+                keep.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
+                keep.setCheckState(qt.Qt.Checked if variants.kept[row] else qt.Qt.Unchecked)
+                table.setItem(row, 0, keep)
+                for column, text in enumerate(cells, start=1):
+                    table.setItem(row, column, qt.QTableWidgetItem(text))
+            table.resizeColumnsToContents()
+        if variants is not None and table.currentRow() != self._parameters.variantShown:
+            table.selectRow(self._parameters.variantShown)
+        self._updating = False
+
+    def _on_row_chosen(self) -> None:
+        row = self.ui.variantsTable.currentRow()
+        if not self._updating and self._parameters is not None and row >= 0:
+            self._parameters.variantShown = row
+
+    def _on_row_marked(self, item: Any) -> None:
+        if not self._updating and self._parameters is not None and item.column() == 0:
+            self.logic.variants(self._parameters).keep(item.row(), item.checkState() == qt.Qt.Checked)
+
+    # --- work -------------------------------------------------------------------------------------------
+
+    def onGenerate(self, _checked: bool = False) -> None:
+        """Start making variants; the panel stays alive."""
+        with self._work.sentences():
+            self.logic.ensureInstalled()
+            self._work.run(partial(self.logic.startVariants, self._parameters), self._on_variants, _("Done."))
+
+    def onSimulate(self, _checked: bool = False) -> None:
+        """Start simulating a patient; the panel stays alive."""
+        with self._work.sentences():
+            self.logic.ensureInstalled()
+            self._work.run(partial(self.logic.startPatient, self._parameters), self._on_patient, _("Done."))
+
+    def isRunning(self) -> bool:
+        """Whether something is being made."""
+        return self._work.is_running
+
+    def _on_running(self, running: bool) -> None:
+        self.ui.generateButton.enabled = False
+        self.ui.simulateButton.enabled = not running
+        self.ui.exportButton.enabled = False
+        self._on_parameters()
+
+    def _on_variants(self, variants: Any) -> None:
+        if variants is not None:
+            self.ui.previewButton.checked = False
+            parameters = self.logic.getParameterNode()  # the panel may have been left in the meantime
+            parameters.variantShown = 0
+            parameters.changeShown = 100.0
+            parameters.variants = variants.table
+            self.logic.show(parameters)
+            self.logic.lookAt(parameters)
+
+    def _on_patient(self, pair: Any) -> None:
+        if pair is not None:
+            parameters = self.logic.getParameterNode()
+            self.logic.choose(parameters, pair)
+            if self._parameters is not None:
+                self._show_segments()
+                self._on_parameters()
+
+    # --- look and export --------------------------------------------------------------------------------
+
+    def onPreview(self, shown: bool) -> None:
+        """Show the target of the first variant, or no longer."""
+        with self._work.sentences():
+            if shown:
+                self.logic.ensureInstalled()
+                self._preview()
+            else:
+                self.logic.hidePreview()
+
+    def _preview(self) -> None:
+        if self.ui.previewButton.checked:
+            self.logic.preview(self._parameters)
+
+    def onLayout(self, _checked: bool = False) -> None:
+        """Original, variant and deformation side by side."""
+        with self._work.sentences():
+            self.logic.useSideBySide()
+            self.logic.show(self._parameters)
+            self.logic.lookAt(self._parameters)
+
+    def onExport(self, _checked: bool = False) -> None:
+        """Write the kept variants with the follow-up as a case of a cohort."""
+        with self._work.sentences():
+            self.logic.ensureInstalled()
+            self.ui.progressBar.visible = True
+            try:
+                folder = self.logic.export(self._parameters, self._show_export)
+                self._work.tell(_("Written to {folder}").format(folder=folder))
+            finally:
+                self.ui.progressBar.visible = False
+
+    def _show_export(self, stage: str, fraction: float) -> None:
+        self._work.progress(stage, fraction)
+        slicer.app.processEvents()
+
+
+class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
+    """What the panel can do, for scripts too."""
+
+    def getParameterNode(self) -> Any:
+        return HematomaSynthesisParameterNode(super().getParameterNode())
+
+    def whatIsMissing(self, parameters: Any) -> str:
+        """A sentence on what has to be chosen or installed before variants can be made; empty if nothing."""
+        if parameters.baseline is None:
+            return _("Choose a head CT, or make a simulated patient.")
+        if parameters.hematoma is None or not parameters.hematomaSegment:
+            return _("Choose the segment that marks the hematoma.")
+        from HematomaSlicerLib.dependencies import cannot_be_installed
+
+        return cannot_be_installed()
+
+    def ensureInstalled(self) -> None:
+        """Install what the library needs, after asking; raises ``DependencyError`` with a sentence."""
+        from HematomaSlicerLib.dependencies import ensure_installed
+
+        ensure_installed(pathlib.Path(__file__).parent / "Resources" / _REQUIREMENTS, _("Hematoma Synthesis"))
+
+    def variants(self, parameters: Any) -> Any:
+        """The set of variants that is shown, a ``VariantSet``; None if there is none."""
+        from HematomaSynthesisSlicerLib.variant_nodes import VariantSet, is_set
+
+        return VariantSet(parameters.variants) if is_set(parameters.variants) else None
+
+    def rows(self, variants: Any) -> list[list[str]]:
+        """The measures of each variant, as texts for the table."""
+        if variants is None:
+            return []
+        from HematomaSynthesisSlicerLib.variant_nodes import measures_of
+
+        return [measures_of(description) for description in variants.descriptions]
+
+    def startVariants(self, parameters: Any, progress: Any, ended: Any) -> Any:
+        """See ``synthesis_jobs.start_variants``."""
+        from HematomaSlicerLib.node_files import Segment
+        from HematomaSynthesisSlicerLib.synthesis_jobs import VariantRequest, start_variants
+
+        request = VariantRequest(
+            baseline=parameters.baseline,
+            hematoma=Segment(parameters.hematoma, parameters.hematomaSegment),
+            number=parameters.number,
+            family=parameters.family,
+            iterations=_ITERATIONS[parameters.iterations],
+            in_plane=parameters.inPlane,
+            seed=parameters.seed,
+        )
+        return start_variants(request, progress, ended)
+
+    def startPatient(self, parameters: Any, progress: Any, ended: Any) -> Any:
+        """See ``synthesis_jobs.start_patient``."""
+        from HematomaSynthesisSlicerLib.synthesis_jobs import PatientRequest, start_patient
+
+        request = PatientRequest(
+            seed=parameters.patientSeed,
+            site=parameters.site,
+            volume=parameters.volume,
+            growth=parameters.growth,
+            irregularity=parameters.irregularity / 100,
+            noise=parameters.noise,
+            slice_thickness=parameters.sliceThickness,
+            anatomy=parameters.anatomy,
+        )
+        return start_patient(request, progress, ended)
+
+    def choose(self, parameters: Any, pair: Any) -> None:
+        """Take a simulated patient as the scan to be changed, and look at it."""
+        from HematomaSynthesisSlicerLib.patient_nodes import look_at
+
+        parameters.baseline, parameters.followup = pair.baseline, pair.followup
+        parameters.hematoma = parameters.followupHematoma = pair.segmentation
+        parameters.hematomaSegment = pair.baseline_hematoma.segment_id
+        parameters.followupSegment = pair.followup_hematoma.segment_id
+        look_at(pair)
+
+    def show(self, parameters: Any) -> None:
+        """Bring the scene to what is chosen: variant, how much of the change, deformation."""
+        variants = self.variants(parameters)
+        if variants is not None:
+            from HematomaSynthesisSlicerLib.variant_display import show_variant
+
+            index = min(parameters.variantShown, len(variants.descriptions) - 1)
+            show_variant(variants, index, parameters.changeShown / 100, grid=parameters.deformation == "grid")
+
+    def lookAt(self, parameters: Any) -> None:
+        """Turn the views to the hematoma."""
+        variants = self.variants(parameters)
+        if variants is not None:
+            from HematomaSynthesisSlicerLib.variant_display import look_at
+
+            look_at(variants)
+
+    def useSideBySide(self) -> None:
+        """Change the window's layout to original, variant and deformation side by side."""
+        from HematomaSynthesisSlicerLib.variant_display import LAYOUT, LAYOUT_ID
+
+        manager = slicer.app.layoutManager()
+        if manager is not None:
+            node = manager.layoutLogic().GetLayoutNode()
+            if not node.IsLayoutDescription(LAYOUT_ID):
+                node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
+            manager.setLayout(LAYOUT_ID)
+            slicer.util.resetSliceViews()
+
+    def preview(self, parameters: Any) -> None:
+        """Show the outline that the first variant is to have."""
+        if parameters.hematoma is None or not parameters.hematomaSegment:
+            self.hidePreview()
+            return
+        from HematomaSlicerLib.node_files import Segment
+        from HematomaSynthesisLib.target_shapes import Family, TargetOptions
+        from HematomaSynthesisSlicerLib.target_preview import show_target
+
+        options = TargetOptions(Family(parameters.family), _ITERATIONS[parameters.iterations], parameters.inPlane)
+        show_target(Segment(parameters.hematoma, parameters.hematomaSegment), options, parameters.seed)
+
+    def hidePreview(self) -> None:
+        """Remove that outline."""
+        from HematomaSynthesisSlicerLib.target_preview import hide_target
+
+        hide_target()
+
+    def export(self, parameters: Any, progress: Any) -> pathlib.Path:
+        """Write the kept variants as a case of the cohort; returns its folder. Raises ``NodeError``."""
+        from HematomaSlicerLib.node_files import Segment
+        from HematomaSlicerLib.node_images import NodeError
+        from HematomaSynthesisSlicerLib.pair_export import export_pairs
+
+        if parameters.followup is None or parameters.followupHematoma is None or not parameters.followupSegment:
+            raise NodeError(_("A training pair needs a follow-up: choose its CT and its hematoma above."))
+        hematoma = Segment(parameters.followupHematoma, parameters.followupSegment)
+        cohort = pathlib.Path(parameters.cohortFolder)
+        return export_pairs(self.variants(parameters), parameters.followup, hematoma, cohort, progress)
+
+
+class HematomaSynthesisTest(ScriptedLoadableModuleTest):
+    """Slicer's own self-test: a patient is simulated, changed, looked at and exported."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        self.setUp()
+        self.test_from_patient_to_pairs()
+
+    def test_from_patient_to_pairs(self) -> None:
+        """Simulate, preview, generate, reject one, export; then nothing is left but what belongs there."""
+        panel = self._panel()
+        parameters = panel.logic.getParameterNode()
+        parameters.volume, parameters.growth, parameters.number = 20.0, 10.0, 2
+        parameters.inPlane = True
+        panel.ui.simulateButton.click()
+        self._wait_for(panel)
+        self.assertIsNotNone(parameters.baseline, panel.ui.statusLabel.text)
+        before = slicer.mrmlScene.GetNumberOfNodes()
+        panel.ui.previewButton.checked = True
+        self.assertGreater(slicer.mrmlScene.GetNumberOfNodes(), before)
+        panel.ui.previewButton.checked = False
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
+        panel.ui.generateButton.click()
+        self._wait_for(panel)
+        variants = panel.logic.variants(parameters)
+        self.assertIsNotNone(variants, panel.ui.statusLabel.text)
+        self.assertEqual(panel.ui.variantsTable.rowCount, 2)
+        panel.ui.layoutButton.click()
+        panel.ui.changeSlider.value = 50
+        transform = variants.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+        self.assertAlmostEqual(transform.GetDisplacementScale(), 0.5)
+        panel.ui.variantsTable.item(1, 0).setCheckState(qt.Qt.Unchecked)
+        self.assertEqual(variants.kept, [True, False])
+        cohort = pathlib.Path(slicer.util.tempDirectory())
+        parameters.cohortFolder = cohort
+        panel.ui.exportButton.click()
+        self.assertTrue((cohort / "case-001" / "variants" / "1" / "variant.json").is_file())
+        self.assertFalse((cohort / "case-001" / "variants" / "2").exists())
+
+    def _panel(self) -> Any:
+        slicer.util.selectModule("HematomaSynthesis")
+        slicer.app.processEvents()
+        return slicer.modules.hematomasynthesis.widgetRepresentation().self()
+
+    def _wait_for(self, panel: Any) -> None:
+        import time
+
+        deadline = time.monotonic() + 180
+        while panel.isRunning() and time.monotonic() < deadline:
+            slicer.app.processEvents()
+            time.sleep(0.02)
+        self.assertFalse(panel.isRunning(), "The work did not end.")

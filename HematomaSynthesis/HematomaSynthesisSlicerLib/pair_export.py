@@ -1,0 +1,87 @@
+"""The kept variants with their original and its follow-up, written as a case for training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
+import slicer
+from HematomaExpansionLib.progress import Progress
+from HematomaSlicerLib.node_files import Segment, write_segment, write_volume
+from HematomaSlicerLib.node_images import (
+    NodeError,
+    image_from_grid_transform,
+    image_from_segment,
+    image_from_volume,
+)
+
+from .patient_nodes import lie_on_each_other, source_of
+from .variant_nodes import ORIGINAL, VariantSet, variant_name
+
+if TYPE_CHECKING:
+    from HematomaSynthesisLib.variants import Variant
+
+
+def export_pairs(
+    variants: VariantSet,
+    followup: slicer.vtkMRMLScalarVolumeNode,
+    followup_hematoma: Segment,
+    cohort: Path,
+    progress: Progress,
+) -> Path:
+    """Write a case into a cohort's folder (DESIGN section 6), under a new number; returns the case's folder.
+
+    Raises:
+        NodeError: nothing was kept, or a node is gone or empty.
+        HematomaError: a scan or a mask is at fault, or the folder cannot be written.
+    """
+    from HematomaSynthesisLib.variant_folders import make_case
+
+    background = variants.background
+    if background is None or variants.segmentation is None:
+        raise NodeError("The scan of these variants is no longer in the scene.")
+    if not any(variants.kept):
+        raise NodeError("No variant is kept: set the mark of those that are to be exported.")
+    names = (f"case-{number:03d}" for number in count(1))
+    folder = next(cohort / name for name in names if not (cohort / name).exists())
+    with tempfile.TemporaryDirectory(prefix="hematoma-") as scratch:
+        original = Segment(variants.segmentation, variants.segment_id(ORIGINAL))
+        files = {
+            "baseline": write_volume(background, Path(scratch) / "baseline.nrrd"),
+            "baseline-mask": write_segment(original, Path(scratch) / "baseline-mask.nrrd"),
+            "followup": write_volume(followup, Path(scratch) / "followup.nrrd"),
+            "followup-mask": write_segment(followup_hematoma, Path(scratch) / "followup-mask.nrrd"),
+        }
+        make_case(
+            [(name, Path(path)) for name, path in files.items()],
+            folder,
+            _kept(variants, progress),
+            source=source_of(variants.scan or background),
+            registered=lie_on_each_other(variants.scan or background, followup),
+        )
+    return folder
+
+
+def _kept(variants: VariantSet, progress: Progress) -> Iterator[Variant]:
+    from HematomaSynthesisLib.variants import Variant
+
+    descriptions, kept = variants.descriptions, variants.kept
+    for index, description in enumerate(descriptions):
+        progress("writing", (index + 1) / (len(descriptions) + 1))
+        if not kept[index]:
+            continue
+        if variants.volume(index) is None or variants.field(index) is None:
+            raise NodeError(f"{variant_name(index)} is no longer whole in the scene: reject it, or make it anew.")
+        ct = sitk.Cast(image_from_volume(variants.volume(index)), sitk.sitkFloat32)
+        mask = image_from_segment(variants.segmentation, variants.segment_id(variant_name(index)))
+        field = variants.field(index).GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+        yield Variant(
+            ct=ct,
+            mask=sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0),
+            displacement=sitk.Cast(image_from_grid_transform(field), sitk.sitkVectorFloat32),
+            description=description,
+        )

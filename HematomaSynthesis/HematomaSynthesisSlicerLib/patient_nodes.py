@@ -1,0 +1,83 @@
+"""The nodes of a simulated patient: both scans, and their true hematomas."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+import slicer
+from HematomaSlicerLib.node_files import Segment
+from HematomaSlicerLib.node_images import use_brain_window, volume_from_image
+from HematomaSlicerLib.prediction_display import jump_to_largest_slice
+from HematomaSlicerLib.scene_nodes import add_segments, move_to_folder
+
+BASELINE, FOLLOWUP = "True hematoma (baseline)", "True hematoma (follow-up)"
+_COLORS = {BASELINE: (1.0, 0.82, 0.12), FOLLOWUP: (1.0, 0.30, 0.37)}
+_SOURCE, _PATIENT = "HematomaSynthesis.Source", "HematomaSynthesis.Patient"
+
+
+@dataclass(frozen=True)
+class SimulatedPair:
+    """Baseline and follow-up on one grid, with the true hematoma of each in one segmentation."""
+
+    baseline: slicer.vtkMRMLScalarVolumeNode
+    followup: slicer.vtkMRMLScalarVolumeNode
+    segmentation: slicer.vtkMRMLSegmentationNode
+    baseline_hematoma: Segment
+    followup_hematoma: Segment
+
+
+def add_patient(case: Path) -> SimulatedPair:
+    """Make the nodes of a simulated case (DESIGN section 6), in a folder of the tree."""
+    description = json.loads((case / "case.json").read_text(encoding="utf-8"))
+    images = {path.name: sitk.ReadImage(str(path)) for path in sorted(case.glob("*.nii.gz"))}
+    name = slicer.mrmlScene.GenerateUniqueName(f"Simulated patient {description['seed']}")
+    baseline, followup = (
+        _volume(images[f"{kind}.nii.gz"], f"{name} {title}", name, description["source"])
+        for kind, title in (("baseline", "baseline"), ("followup", "follow-up"))
+    )
+    masks = {
+        BASELINE: (images["baseline-mask.nii.gz"], _COLORS[BASELINE]),
+        FOLLOWUP: (images["followup-mask.nii.gz"], _COLORS[FOLLOWUP]),
+    }
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} true hematoma")
+    add_segments(segmentation, masks, baseline)
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
+    move_to_folder([baseline, followup, segmentation], folder)
+    return SimulatedPair(
+        baseline, followup, segmentation, _segment(segmentation, BASELINE), _segment(segmentation, FOLLOWUP)
+    )
+
+
+def look_at(pair: SimulatedPair) -> None:
+    """Every slice view at the middle of the largest slice of the baseline hematoma."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetBackgroundVolumeID(pair.baseline.GetID())
+    jump_to_largest_slice(pair.segmentation, pair.baseline_hematoma.segment_id)
+
+
+def source_of(volume: slicer.vtkMRMLScalarVolumeNode) -> str:
+    """Where a scan comes from, as a cohort says it; of a scan that was not made here it is a patient."""
+    return volume.GetAttribute(_SOURCE) or "patients"
+
+
+def lie_on_each_other(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether two scans are of one simulated patient, so that there is nothing to register."""
+    return first.GetAttribute(_PATIENT) is not None and first.GetAttribute(_PATIENT) == second.GetAttribute(
+        _PATIENT
+    )
+
+
+def _volume(image: sitk.Image, title: str, patient: str, source: str) -> slicer.vtkMRMLScalarVolumeNode:
+    volume = volume_from_image(image, title)
+    volume.SetAttribute(_SOURCE, source)
+    volume.SetAttribute(_PATIENT, patient)
+    use_brain_window(volume)
+    return volume
+
+
+def _segment(segmentation: slicer.vtkMRMLSegmentationNode, name: str) -> Segment:
+    return Segment(segmentation, segmentation.GetSegmentation().GetSegmentIdBySegmentName(name))

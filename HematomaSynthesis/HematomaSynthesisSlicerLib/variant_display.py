@@ -1,0 +1,104 @@
+"""How a variant is looked at: beside the original and its deformation, and on the way from one to the other."""
+
+from __future__ import annotations
+
+import slicer
+from HematomaSlicerLib.node_images import sharing_the_grid, use_brain_window
+from HematomaSlicerLib.prediction_display import jump_to_largest_slice
+
+from .variant_nodes import ORIGINAL, VariantSet, variant_name
+
+ORIGINAL_VIEW, VARIANT_VIEW, DEFORMATION_VIEW = "HematomaOriginal", "HematomaVariant", "HematomaDeformation"
+LAYOUT_ID = 7330
+"""Slicer's own layouts are below 100."""
+
+_VIEW = (
+    '<item><view class="vtkMRMLSliceNode" singletontag="{tag}">'
+    '<property name="orientation" action="default">Axial</property>'
+    '<property name="viewlabel" action="default">{label}</property>'
+    '<property name="viewcolor" action="default">{color}</property></view></item>'
+)
+_VIEWS = (
+    (ORIGINAL_VIEW, "O", "#E8B820"),
+    (VARIANT_VIEW, "V", "#F34A5E"),
+    (DEFORMATION_VIEW, "D", "#6EB04B"),
+)
+LAYOUT = (
+    '<layout type="horizontal" split="true">'
+    + "".join(_VIEW.format(tag=tag, label=label, color=color) for tag, label, color in _VIEWS)
+    + "</layout>"
+)
+"""Original, variant and deformation side by side."""
+
+_GRID_SPACING_MM, _GRID_LINE_MM = 5.0, 0.5
+_ARROW_SPACING_MM, _ARROW_DIAMETER_MM, _SMALLEST_ARROW_MM = 4.0, 1.2, 0.3
+_ARROW_PERCENT = 300.0
+"""Shifts of a few millimeters are drawn at three times their length, or they would not be seen in a head."""
+
+
+def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) -> None:
+    """Show one variant on its way from the original (share 0) to itself (1), its deformation as grid or arrows."""
+    field = variants.field(index).GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+    transform = variants.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+    if transform is None or transform.GetDisplacementGrid() is not field.GetDisplacementGrid():
+        transform = sharing_the_grid(field)
+        variants.shown.SetAndObserveTransformFromParent(transform)
+    transform.SetDisplacementScale(share)
+    transform.Modified()
+    # At its end the way leads to the variant itself, not to another interpolation of it.
+    shown = variants.volume(index) if share >= 1 else variants.moving
+    _show_segments(variants, index)
+    variants.outline.GetDisplayNode().SetVisibility(share < 1)
+    for number in range(len(variants.descriptions)):
+        _show_deformation(variants, number, shown=number == index, grid=grid)
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        original = composite.GetLayoutName() in (ORIGINAL_VIEW, DEFORMATION_VIEW)
+        volume = variants.background if original else shown
+        if volume is not None:
+            composite.SetBackgroundVolumeID(volume.GetID())
+
+
+def look_at(variants: VariantSet) -> None:
+    """Brain window, and every slice view at the middle of the largest slice of the original hematoma."""
+    if variants.background is not None:
+        use_brain_window(variants.background)
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetLayoutName() in (ORIGINAL_VIEW, VARIANT_VIEW, DEFORMATION_VIEW):
+            composite.SetLinkedControl(True)
+            composite.SetHotLinkedControl(True)
+    jump_to_largest_slice(variants.segmentation, variants.segment_id(ORIGINAL))
+
+
+def _show_segments(variants: VariantSet, index: int) -> None:
+    display = variants.segmentation.GetDisplayNode()
+    for number in range(len(variants.descriptions)):
+        segment_id = variants.segment_id(variant_name(number))
+        display.SetSegmentVisibility(segment_id, number == index)
+        display.SetSegmentOpacity3D(segment_id, 0.5)
+    display.SetSegmentOpacity3D(variants.segment_id(ORIGINAL), 0.3)
+
+
+def _show_deformation(variants: VariantSet, index: int, *, shown: bool, grid: bool) -> None:
+    field = variants.field(index)
+    display = field.GetDisplayNode()
+    if display is None:
+        if not shown:
+            return
+        field.CreateDefaultDisplayNodes()
+        display = field.GetDisplayNode()
+        display.SetGridSpacingMm(_GRID_SPACING_MM)
+        display.SetGridLineDiameterMm(_GRID_LINE_MM)
+        display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
+        display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
+        display.SetGlyphScalePercent(_ARROW_PERCENT)
+        display.SetGlyphDisplayRangeMinMm(_SMALLEST_ARROW_MM)
+        display.SetAndObserveRegionNode(variants.segmentation)
+    modes = slicer.vtkMRMLTransformDisplayNode
+    display.SetVisualizationMode(modes.VIS_MODE_GRID if grid else modes.VIS_MODE_GLYPH)
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if node.GetLayoutName() == DEFORMATION_VIEW and not display.IsViewNodeIDPresent(node.GetID()):
+            display.AddViewNodeID(node.GetID())
+    # Without its own view the deformation would cover every other one.
+    display.SetVisibility(shown and display.GetNumberOfViewNodeIDs() > 0)
+    display.SetVisibility2D(True)
+    display.SetVisibility3D(False)
