@@ -90,7 +90,9 @@ def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "qt", qt)
     for name in _modules_on_qt():
         monkeypatch.delitem(sys.modules, name)
-    yield core_module.QCoreApplication.instance() or core_module.QCoreApplication([])
+    from slicer_panel import application  # one that can also show widgets: there is only one in a process
+
+    yield application()
     for name in _modules_on_qt():
         del sys.modules[name]
 

@@ -66,13 +66,13 @@ def application() -> Any:
     return QtWidgets.QApplication.instance() or QtWidgets.QApplication(["tests", "-platform", "offscreen"])
 
 
-def load_panel(path: Path) -> QtWidgets.QWidget:
-    """The panel as Qt builds it, collapsed parts open, their titles above them."""
+def load_panel(path: Path, stand_ins: dict[str, type[QtWidgets.QWidget]] = STAND_INS) -> QtWidgets.QWidget:
+    """The panel as Qt builds it, Slicer's own widgets replaced."""
 
     class Loader(QUiLoader):
         def createWidget(self, name: str, parent: Any = None, own: str = "") -> Any:  # noqa: N802
-            if name in STAND_INS:
-                widget = STAND_INS[name](parent)
+            if name in stand_ins:
+                widget = stand_ins[name](parent)
                 widget.setObjectName(own)
                 return widget
             return super().createWidget(name, parent, own)
