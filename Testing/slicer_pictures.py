@@ -1,6 +1,7 @@
 """Pictures from Slicer's real slice and 3D views, off screen.
 
-``python Testing/slicer_pictures.py SCAN RESULT PICTURE`` draws what ``hematoma predict`` left in RESULT.
+``python Testing/slicer_pictures.py SCAN RESULT PICTURE`` draws what ``hematoma predict`` left in RESULT;
+``python Testing/slicer_pictures.py CASE PICTURE`` what ``hematoma synthesize`` left in CASE.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from trame_slicer.views import DirectViewFactory, ViewLayoutDefinition
 from vtk.util.numpy_support import vtk_to_numpy
 
 SIZE = (600, 600)
-_ZOOM = 0.5
+_ZOOM, _CLOSER = 0.5, 0.6
 
 
 def slice_picture(application: Any, run: Any) -> np.ndarray:
@@ -28,6 +29,52 @@ def slice_picture(application: Any, run: Any) -> np.ndarray:
     view.zoom(_ZOOM)
     look_at(run)
     return _picture(view)
+
+
+def variant_pictures(application: Any, variants: Any) -> dict[str, np.ndarray]:
+    """The growth paper's Figure 1 of the first variant: mask, target, deformation, original and changed CT."""
+    from HematomaSlicerLib.node_files import Segment
+    from HematomaSynthesisLib.target_shapes import Family, TargetOptions
+    from HematomaSynthesisSlicerLib.target_preview import hide_target, show_target
+    from HematomaSynthesisSlicerLib.variant_display import (
+        DEFORMATION_VIEW,
+        ORIGINAL_VIEW,
+        VARIANT_VIEW,
+        look_at,
+        show_variant,
+    )
+    from HematomaSynthesisSlicerLib.variant_nodes import ORIGINAL, variant_name
+
+    tags = (ORIGINAL_VIEW, VARIANT_VIEW, DEFORMATION_VIEW)
+    views = {tag: _view(application, ViewLayoutDefinition.axial_view(tag)) for tag in tags}
+    show_variant(variants, 0, 1.0, grid=False)
+    for view in views.values():
+        view.fit_view_to_content()
+        view.zoom(_CLOSER)
+    look_at(variants)
+    display = variants.segmentation.GetDisplayNode()
+    display.SetVisibility(False)
+    pictures = {tag: _picture(view) for tag, view in views.items()}
+    display.SetVisibility(True)
+    display.SetVisibility2DFill(True)
+    display.SetOpacity2DFill(0.7)
+    original = variants.segment_id(ORIGINAL)
+    display.SetSegmentVisibility(variants.segment_id(variant_name(0)), False)
+    masks = [_picture(views[ORIGINAL_VIEW])]
+    description = variants.descriptions[0]
+    options = TargetOptions(Family(description["family"]), description["iterations"], description["in_plane"])
+    target = show_target(Segment(variants.segmentation, original), options, description["seed"])
+    target.GetDisplayNode().SetVisibility2DFill(True)
+    target.GetDisplayNode().SetOpacity2DFill(1.0)
+    masks.append(_picture(views[ORIGINAL_VIEW]))
+    hide_target()
+    return {
+        "A  hematoma": masks[0],
+        "B  target": masks[1],
+        "C  deformation": pictures[DEFORMATION_VIEW],
+        "D  original CT": pictures[ORIGINAL_VIEW],
+        "E  variant": pictures[VARIANT_VIEW],
+    }
 
 
 def surface_picture(application: Any, run: Any) -> np.ndarray:
@@ -63,7 +110,6 @@ def draw(scan: Path, result: Path, picture: Path) -> None:
     """An axial view, one with arrows of the deformation, and the growing surface at 0, 50 and 100 %."""
     import SimpleITK as sitk
     import slicer
-    from HematomaExpansionLib.report import new_figure
     from HematomaSlicerLib.node_images import volume_from_image
     from HematomaSlicerLib.prediction_display import Look, apply_look, show_growth
     from HematomaSlicerLib.prediction_nodes import add_prediction
@@ -84,6 +130,26 @@ def draw(scan: Path, result: Path, picture: Path) -> None:
     for percent in (0, 50, 100):
         show_growth(run, percent / 100)
         panels[f"growth {percent} %"] = surface_picture(application, run)
+    _save(panels, picture)
+
+
+def draw_variants(case: Path, picture: Path) -> None:
+    """The first variant as the growth paper's Figure 1 shows one."""
+    import SimpleITK as sitk
+    import slicer
+    from HematomaSlicerLib.node_images import volume_from_image
+    from HematomaSynthesisSlicerLib.variant_nodes import add_variants
+    from trame_slicer.core import SlicerApp
+
+    application = SlicerApp()
+    slicer.mrmlScene = application.scene
+    scan = volume_from_image(sitk.ReadImage(str(case / "baseline.nii.gz")), "scan")
+    _save(variant_pictures(application, add_variants(case, scan)), picture)
+
+
+def _save(panels: dict[str, np.ndarray], picture: Path) -> None:
+    from HematomaExpansionLib.report import new_figure
+
     figure = new_figure(4 * len(panels), 4.4, "black")
     for axes, (title, panel) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         axes.imshow(panel)
@@ -96,4 +162,8 @@ def draw(scan: Path, result: Path, picture: Path) -> None:
 if __name__ == "__main__":
     repository = Path(__file__).resolve().parent.parent
     sys.path[:0] = [str(repository / "HematomaExpansion"), str(repository / "HematomaSynthesis")]
-    draw(*(Path(argument) for argument in sys.argv[1:4]))
+    paths = [Path(argument) for argument in sys.argv[1:]]
+    if len(paths) == 2:
+        draw_variants(*paths)
+    else:
+        draw(*paths)

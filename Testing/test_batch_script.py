@@ -34,6 +34,8 @@ def test_a_prediction_by_the_script_is_that_of_the_command(case_folder: Path, tm
         (["-i", "absent.nii.gz", "-o", "out"], "hematoma: The scan does not exist. Check the path."),
         (["-i", "absent.nii.gz"], "-o/--output"),
         (["compare", "--baseline", "a.nii.gz", "--followup", "b.nii.gz", "-o", "out"], "does not exist"),
+        (["synthesize", "-i", "a.nii.gz", "--mask", "b.nii.gz", "-o", "out"], "does not exist"),
+        (["simulate", "-n", "0", "--seed", "1", "-o", "out"], "at least 1"),
     ],
 )
 def test_bad_arguments_end_with_status_2_and_a_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -235,6 +235,24 @@ def test_who_reads_all_the_true_signs_does_not_know_the_answer(drawn: list[Patie
     assert 0.8 < roc_auc_score(expanded(drawn), probability) < 0.9
 
 
+def test_what_the_user_fixes_is_kept_and_nothing_else_changes() -> None:
+    wanted = SimulationOptions(site="lobar", irregularity=0.3, growth_ml=-2.0, noise_hu=7.0)
+    for number in range(20):
+        free, fixed = (
+            draw_parameters(np.random.default_rng(number), options) for options in (SimulationOptions(), wanted)
+        )
+        assert (fixed.bleeding.site, fixed.bleeding.irregularity) == ("lobar", 0.3)
+        assert (fixed.growth.growth_ml, fixed.scanner.noise_hu) == (-2.0, 7.0)
+        assert (
+            replace(fixed.bleeding, site=free.bleeding.site, irregularity=free.bleeding.irregularity)
+            == free.bleeding
+        )
+        assert replace(fixed.scanner, noise_hu=free.scanner.noise_hu) == free.scanner
+        assert fixed.signs == free.signs
+    larger = draw_parameters(np.random.default_rng(1), SimulationOptions(volume_ml=33.0))
+    assert larger.bleeding.volume_ml == 33.0
+
+
 def test_early_scans_expand_more(drawn: list[PatientParameters]) -> None:
     early = np.array([p.onset_hours < 2.5 for p in drawn])
     grown = expanded(drawn)

@@ -19,7 +19,7 @@ from HematomaExpansionLib.training.cohort import read_case, with_variants
 from slicer_scene import nodes, overlap, wait_for
 
 slicer = pytest.importorskip("slicer")
-pytest.importorskip("trame_slicer.core")
+core = pytest.importorskip("trame_slicer.core")
 
 from HematomaSlicerLib import node_images  # noqa: E402
 from HematomaSlicerLib.node_files import Segment  # noqa: E402
@@ -296,3 +296,30 @@ def test_variants_and_patients_are_made_in_the_background(
     assert ended[0][1] is None
     assert nodes(scene) == present
     assert not list(tmp_path.glob("hematoma-*"))
+
+
+def test_the_real_views_show_original_variant_and_deformation_each_in_its_own(
+    variants_case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slicer_pictures import variant_pictures
+
+    application = core.SlicerApp()  # views do not survive that a scene is closed
+    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+    scan = node_images.volume_from_image(image(variants_case, "baseline"), "scan")
+    try:
+        pictures = variant_pictures(application, add_variants(variants_case, scan))
+    except RuntimeError as error:
+        pytest.skip(f"nothing can be rendered on this machine: {error}")
+    mask, target, deformation, original, variant = (picture.astype(int) for picture in pictures.values())
+    if not original.any():
+        pytest.skip("nothing can be rendered on this machine")
+
+    def colored(picture: np.ndarray) -> int:
+        return np.count_nonzero(picture.max(axis=-1) - picture.min(axis=-1) > 40)
+
+    assert colored(original) < 50, "nothing is drawn over the original"
+    assert colored(variant) < 50
+    assert colored(deformation) > 200, "arrows"
+    assert colored(mask) > 1000
+    assert colored(target) < 0.7 * colored(mask), "the target covers most of the mask"
+    assert np.abs(variant - original).max(axis=-1).mean() > 0.05

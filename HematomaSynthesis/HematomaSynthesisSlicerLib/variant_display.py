@@ -32,8 +32,8 @@ LAYOUT = (
 
 _GRID_SPACING_MM, _GRID_LINE_MM = 5.0, 0.5
 _ARROW_SPACING_MM, _ARROW_DIAMETER_MM, _SMALLEST_ARROW_MM = 4.0, 1.2, 0.3
-_ARROW_PERCENT = 300.0
-"""Shifts of a few millimeters are drawn at three times their length, or they would not be seen in a head."""
+_ARROW_PERCENT = 200.0
+"""Shifts of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
 
 
 def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) -> None:
@@ -79,26 +79,35 @@ def _show_segments(variants: VariantSet, index: int) -> None:
 
 
 def _show_deformation(variants: VariantSet, index: int, *, shown: bool, grid: bool) -> None:
+    """Draw a field in the deformation's own view; where there is no such view, it would cover every other one."""
     field = variants.field(index)
+    if shown and field.GetDisplayNode() is None:
+        _add_display(field, variants.segmentation)
     display = field.GetDisplayNode()
-    if display is None:
-        if not shown:
-            return
-        field.CreateDefaultDisplayNodes()
-        display = field.GetDisplayNode()
-        display.SetGridSpacingMm(_GRID_SPACING_MM)
-        display.SetGridLineDiameterMm(_GRID_LINE_MM)
-        display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
-        display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
-        display.SetGlyphScalePercent(_ARROW_PERCENT)
-        display.SetGlyphDisplayRangeMinMm(_SMALLEST_ARROW_MM)
-        display.SetAndObserveRegionNode(variants.segmentation)
-    modes = slicer.vtkMRMLTransformDisplayNode
-    display.SetVisualizationMode(modes.VIS_MODE_GRID if grid else modes.VIS_MODE_GLYPH)
-    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        if node.GetLayoutName() == DEFORMATION_VIEW and not display.IsViewNodeIDPresent(node.GetID()):
-            display.AddViewNodeID(node.GetID())
-    # Without its own view the deformation would cover every other one.
-    display.SetVisibility(shown and display.GetNumberOfViewNodeIDs() > 0)
+    if display is not None:
+        modes = slicer.vtkMRMLTransformDisplayNode
+        display.SetVisualizationMode(modes.VIS_MODE_GRID if grid else modes.VIS_MODE_GLYPH)
+        display.SetVisibility(shown)
+
+
+def _add_display(field: slicer.vtkMRMLGridTransformNode, region: slicer.vtkMRMLSegmentationNode) -> None:
+    views = [
+        node.GetID()
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode")
+        if node.GetLayoutName() == DEFORMATION_VIEW
+    ]
+    if not views:
+        return
+    display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformDisplayNode")
+    for view in views:  # before the field has it: views decide only then whether they draw it
+        display.AddViewNodeID(view)
+    display.SetGridSpacingMm(_GRID_SPACING_MM)
+    display.SetGridLineDiameterMm(_GRID_LINE_MM)
+    display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
+    display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
+    display.SetGlyphScalePercent(_ARROW_PERCENT)
+    display.SetGlyphDisplayRangeMinMm(_SMALLEST_ARROW_MM)
     display.SetVisibility2D(True)
     display.SetVisibility3D(False)
+    display.SetAndObserveRegionNode(region)
+    field.SetAndObserveDisplayNodeID(display.GetID())
