@@ -98,6 +98,7 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._missing = ""
         self._updating = False
         self._listed: Any = None
+        self._shown: Any = None
 
     # --- life of the panel ------------------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if self._parameters is not None:
             self._parameters.disconnectGui(self._gui_tag)
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-        self._parameters = parameters
+        self._parameters, self._shown = parameters, None
         if parameters is not None:
             self._gui_tag = parameters.connectGui(self.ui)
             self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
@@ -198,8 +199,16 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self._missing = missing
             self.ui.exportButton.enabled = variants is not None
         with self._work.sentences():
-            self.logic.show(parameters)
+            self._show()
             self._preview()
+
+    def _show(self) -> None:
+        """Show what was chosen, when it has changed: at any other time the views are the user's."""
+        parameters = self._parameters
+        chosen = (parameters.variants, parameters.variantShown, parameters.changeShown, parameters.deformation)
+        if chosen != self._shown:
+            self._shown = chosen
+            self.logic.show(parameters)
 
     def _show_segments(self) -> None:
         parameters, self._updating = self._parameters, True
@@ -232,7 +241,6 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             table.setRowCount(0 if variants is None else len(variants.kept))
             for row, cells in enumerate(self.logic.rows(variants)):
                 keep = qt.QTableWidgetItem("")
-                keep.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
                 keep.setCheckState(qt.Qt.Checked if variants.kept[row] else qt.Qt.Unchecked)
                 table.setItem(row, 0, keep)
                 for column, text in enumerate(cells, start=1):
