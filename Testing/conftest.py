@@ -67,6 +67,7 @@ def scene(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import slicer
 
     monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+    application.scene.GetSubjectHierarchyNode()  # is made when it is first asked for
     yield application.scene
     application.scene.Clear(0)
 

@@ -128,7 +128,6 @@ def test_a_broken_result_leaves_the_scene_as_it_was(scene: Any, variants_case: P
     shutil.copytree(variants_case, tmp_path / "case")
     (tmp_path / "case" / "variants" / "2" / "displacement.nii.gz").unlink()
     scan = node_images.volume_from_image(image(variants_case, "baseline"), "scan")
-    scene.GetSubjectHierarchyNode()  # is made when it is first asked for
     before = nodes(scene)
     with pytest.raises(RuntimeError):
         add_variants(tmp_path / "case", scan)

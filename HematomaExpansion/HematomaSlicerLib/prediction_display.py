@@ -8,8 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
-from .node_images import image_from_segment, sharing_the_grid, use_brain_window
+from .node_images import image_from_segment, use_brain_window
 from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
+from .scaled_field import set_scale
 
 _SURFACE_OPACITY = 0.3
 _FILL_OPACITY = 0.35
@@ -58,14 +59,7 @@ def show_growth(run: PredictionRun, share: float) -> None:
     """Show the hematoma on its way from baseline (0) to prediction (1)."""
     if run.field is None or run.shown is None:
         return
-    transform = run.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
-    field = run.field.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
-    if transform is None or transform.GetDisplacementGrid() is not field.GetDisplacementGrid():
-        # After the scene was reopened this node holds the field as it was shown, not the whole of it.
-        transform = sharing_the_grid(field)
-        run.shown.SetAndObserveTransformFromParent(transform)
-    transform.SetDisplacementScale(share)
-    transform.Modified()
+    set_scale(run.shown, run.field, share)
 
 
 def look_at(run: PredictionRun) -> None:

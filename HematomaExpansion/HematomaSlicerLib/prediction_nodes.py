@@ -7,7 +7,6 @@ attribute, so a saved scene holds everything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import slicer
-import vtk
 
 from .node_images import (
     NodeError,
@@ -23,17 +21,20 @@ from .node_images import (
     image_from_grid_transform,
     image_from_segment,
     image_from_volume,
-    sharing_the_grid,
     use_brain_window,
     volume_from_image,
 )
+from .scaled_field import add_moving_surface, add_scaled, field_of
 from .scene_nodes import (
     add_segments,
+    add_table,
     folder_of,
     move_to_folder,
     new_folder_beside,
-    remove_folder_if_empty,
+    remove_group,
     remove_nodes,
+    set_columns,
+    tables_with,
 )
 
 BASELINE, PREDICTED, GROWTH = "Hematoma (baseline)", "Hematoma (predicted)", "Predicted growth"
@@ -140,10 +141,7 @@ def add_prediction(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> Predic
     """
     result = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
     name = scan.GetName()
-    table = slicer.vtkMRMLTableNode()
-    table.SetName(slicer.mrmlScene.GenerateUniqueName(f"{name} hematoma measures"))
-    table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(result))
-    slicer.mrmlScene.AddNode(table)  # only now, since selectors look for the attribute when a node is added
+    table = add_table(f"{name} hematoma measures", {RESULT_ATTRIBUTE: json.dumps(result)})
     run = PredictionRun(table)
     try:
         table.SetNodeReferenceID(_SCAN, scan.GetID())
@@ -161,18 +159,14 @@ def is_run(table: slicer.vtkMRMLTableNode | None) -> bool:
     return table is not None and bool(table.GetAttribute(RESULT_ATTRIBUTE))
 
 
-def find_runs() -> Iterator[PredictionRun]:
+def find_runs() -> list[PredictionRun]:
     """Every run in the scene, the latest last."""
-    for table in slicer.util.getNodesByClass("vtkMRMLTableNode"):
-        if is_run(table):
-            yield PredictionRun(table)
+    return [PredictionRun(table) for table in tables_with(RESULT_ATTRIBUTE)]
 
 
 def remove_run(run: PredictionRun) -> None:
     """Remove the run's nodes, with what only they use, and its folder in the tree."""
-    folder = folder_of(run.table)
-    remove_nodes(run.nodes)
-    remove_folder_if_empty(folder)
+    remove_group(run.table, run.nodes)
 
 
 def prediction_of(run: PredictionRun) -> Any:
@@ -189,11 +183,10 @@ def prediction_of(run: PredictionRun) -> Any:
     ct = image_from_volume(run.background)
     growth = None
     if run.field is not None:
-        field = run.field.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
         growth = Growth(
             followup_ct=sitk.Cast(image_from_volume(run.predicted), sitk.sitkFloat32),
             followup_mask=_mask_on(ct, run, PREDICTED),
-            displacement=sitk.Cast(image_from_grid_transform(field), sitk.sitkVectorFloat32),
+            displacement=sitk.Cast(image_from_grid_transform(field_of(run.field)), sitk.sitkVectorFloat32),
         )
     return Prediction(
         baseline_ct=sitk.Cast(ct, sitk.sitkFloat32),
@@ -292,49 +285,25 @@ def _add_images(run: PredictionRun, folder: Path, scan: slicer.vtkMRMLScalarVolu
 
 
 def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
-    """The field, and under a second one that the slider scales the surface of the baseline.
-
-    Two, because Slicer saves a grid transform as it is scaled at that moment.
-    """
-    table, segmentation = run.table, run.segmentation
-    transform = grid_transform_from_image(displacement)
+    """The field, and under a second one that the slider scales the surface of the baseline."""
     field = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", f"{name} displacement")
-    table.SetNodeReferenceID(_role("Field"), field.GetID())
-    field.SetAndObserveTransformFromParent(transform)
-    shown = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", f"{name} growth shown")
-    table.SetNodeReferenceID(_role("Shown"), shown.GetID())
-    shown.SetAndObserveTransformFromParent(sharing_the_grid(transform))
-    segmentation.CreateClosedSurfaceRepresentation()
-    polydata = vtk.vtkPolyData()
-    segmentation.GetClosedSurfaceRepresentation(run.segment_id(BASELINE), polydata)
-    surface = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", f"{name} growing hematoma")
-    table.SetNodeReferenceID(_role("Surface"), surface.GetID())
-    surface.SetAndObservePolyData(polydata)
-    surface.CreateDefaultDisplayNodes()
-    surface.SetAndObserveTransformNodeID(shown.GetID())
-    look = surface.GetDisplayNode()
-    look.SetScalarVisibility(False)
-    look.SetColor(*_SHOWN_COLOR)
-    look.SetVisibility2D(True)
-    look.SetSliceIntersectionThickness(3)
+    run.table.SetNodeReferenceID(_role("Field"), field.GetID())
+    field.SetAndObserveTransformFromParent(grid_transform_from_image(displacement))
+    shown = add_scaled(field, f"{name} growth shown")
+    run.table.SetNodeReferenceID(_role("Shown"), shown.GetID())
+    surface = add_moving_surface(
+        run.segmentation, run.segment_id(BASELINE), shown, f"{name} growing hematoma", _SHOWN_COLOR
+    )
+    run.table.SetNodeReferenceID(_role("Surface"), surface.GetID())
 
 
 def _fill_table(
     table: slicer.vtkMRMLTableNode, result: dict[str, Any], comparison: dict[str, Any] | None = None
 ) -> None:
-    rows = measures(result, comparison)
-    table.RemoveAllColumns()
-    names, values, units = vtk.vtkStringArray(), vtk.vtkDoubleArray(), vtk.vtkStringArray()
-    for name, value, unit in rows:
-        names.InsertNextValue(name)
-        values.InsertNextValue(value)
-        units.InsertNextValue(unit)
-    for title, column in (("Measure", names), ("Value", values), ("Unit", units)):
-        column.SetName(title)
-        table.AddColumn(column)
+    names, values, units = zip(*measures(result, comparison), strict=True)
     models = ", ".join(f"{model['name']}" for model in result["models"].values())
-    table.SetDescription(f"Research use only. Models: {models}.")
-    table.SetUseColumnTitleAsColumnHeader(True)
+    columns = {"Measure": names, "Value": values, "Unit": units}
+    set_columns(table, columns, f"Research use only. Models: {models}.")
 
 
 def _role(name: str) -> str:

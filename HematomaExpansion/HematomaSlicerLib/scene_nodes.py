@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import SimpleITK as sitk
 import slicer
+import vtk
 
 from .node_images import labelmap_from_image
 
@@ -36,6 +37,45 @@ def add_segments(
     display.SetSliceIntersectionThickness(2)
 
 
+def add_table(name: str, attributes: Mapping[str, str]) -> slicer.vtkMRMLTableNode:
+    """A new table that stands for a group of nodes; its attributes say which kind."""
+    table = slicer.vtkMRMLTableNode()
+    table.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    for attribute, value in attributes.items():
+        table.SetAttribute(attribute, value)
+    slicer.mrmlScene.AddNode(table)  # only now, since selectors look for the attribute when a node is added
+    return table
+
+
+def tables_with(attribute: str) -> list[slicer.vtkMRMLTableNode]:
+    """The tables of one kind, the latest last."""
+    return [table for table in slicer.util.getNodesByClass("vtkMRMLTableNode") if table.GetAttribute(attribute)]
+
+
+def set_columns(
+    table: slicer.vtkMRMLTableNode, columns: Mapping[str, Sequence[str] | Sequence[float]], description: str
+) -> None:
+    """Fill a table anew: title -> texts or numbers."""
+    table.RemoveAllColumns()
+    for title, values in columns.items():
+        column = vtk.vtkStringArray() if isinstance(values[0], str) else vtk.vtkDoubleArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+    table.SetDescription(description)
+    table.SetUseColumnTitleAsColumnHeader(True)
+
+
+def remove_group(table: slicer.vtkMRMLTableNode, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
+    """Remove a table with the nodes that it stands for, and their folder of the tree."""
+    folder = folder_of(table)
+    remove_nodes(nodes)
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    if folder and folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
+        hierarchy.RemoveItem(folder, False, True)
+
+
 def folder_of(node: slicer.vtkMRMLNode) -> int:
     """The item of the tree that holds the node; 0 where it is not in the tree."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
@@ -58,13 +98,6 @@ def move_to_folder(nodes: Sequence[slicer.vtkMRMLNode], folder: int) -> None:
             hierarchy.SetItemParent(item, folder)
         else:
             hierarchy.CreateItem(folder, node)
-
-
-def remove_folder_if_empty(folder: int) -> None:
-    """Remove a folder of the tree that holds nothing any more; the root stays."""
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    if folder and folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
-        hierarchy.RemoveItem(folder, False, True)
 
 
 def remove_nodes(nodes: Sequence[slicer.vtkMRMLNode]) -> None:

@@ -18,6 +18,7 @@ from HematomaSlicerLib.node_images import (
     image_from_segment,
     image_from_volume,
 )
+from HematomaSlicerLib.scaled_field import field_of
 
 from .patient_nodes import lie_on_each_other, source_of
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
@@ -78,10 +79,10 @@ def _kept(variants: VariantSet, progress: Progress) -> Iterator[Variant]:
             raise NodeError(f"{variant_name(index)} is no longer whole in the scene: reject it, or make it anew.")
         ct = sitk.Cast(image_from_volume(variants.volume(index)), sitk.sitkFloat32)
         mask = image_from_segment(variants.segmentation, variants.segment_id(variant_name(index)))
-        field = variants.field(index).GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+        displacement = image_from_grid_transform(field_of(variants.field(index)))
         yield Variant(
             ct=ct,
             mask=sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0),
-            displacement=sitk.Cast(image_from_grid_transform(field), sitk.sitkVectorFloat32),
+            displacement=sitk.Cast(displacement, sitk.sitkVectorFloat32),
             description=description,
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import slicer
-from HematomaSlicerLib.node_images import sharing_the_grid, use_brain_window
+from HematomaSlicerLib.node_images import use_brain_window
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
+from HematomaSlicerLib.scaled_field import set_scale
 
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
 
@@ -38,13 +39,7 @@ _ARROW_PERCENT = 200.0
 
 def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) -> None:
     """Show one variant on its way from the original (share 0) to itself (1), its deformation as grid or arrows."""
-    field = variants.field(index).GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
-    transform = variants.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
-    if transform is None or transform.GetDisplacementGrid() is not field.GetDisplacementGrid():
-        transform = sharing_the_grid(field)
-        variants.shown.SetAndObserveTransformFromParent(transform)
-    transform.SetDisplacementScale(share)
-    transform.Modified()
+    set_scale(variants.shown, variants.field(index), share)
     # At its end the way leads to the variant itself, not to another interpolation of it.
     shown = variants.volume(index) if share >= 1 else variants.moving
     _show_segments(variants, index)

@@ -7,29 +7,28 @@ each variant in an attribute, so a saved scene holds everything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
 import slicer
-import vtk
 from HematomaExpansionLib.grid import Grid
 from HematomaSlicerLib.node_images import (
     grid_transform_from_image,
     image_from_volume,
-    sharing_the_grid,
     use_brain_window,
     volume_from_image,
 )
+from HematomaSlicerLib.scaled_field import add_moving_surface, add_scaled
 from HematomaSlicerLib.scene_nodes import (
     add_segments,
-    folder_of,
+    add_table,
     move_to_folder,
     new_folder_beside,
-    remove_folder_if_empty,
-    remove_nodes,
+    remove_group,
+    set_columns,
+    tables_with,
 )
 
 ORIGINAL = "Hematoma (original)"
@@ -150,11 +149,8 @@ def add_variants(case: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> VariantSet
     folders = sorted(case.glob("variants/*/"), key=lambda folder: int(folder.name))
     descriptions = [json.loads((folder / "variant.json").read_text(encoding="utf-8")) for folder in folders]
     name = scan.GetName()
-    table = slicer.vtkMRMLTableNode()
-    table.SetName(slicer.mrmlScene.GenerateUniqueName(f"{name} variants"))
-    table.SetAttribute(VARIANTS_ATTRIBUTE, json.dumps(descriptions))
-    table.SetAttribute(_KEPT, json.dumps([True] * len(descriptions)))
-    slicer.mrmlScene.AddNode(table)  # only now, since selectors look for the attribute when a node is added
+    attributes = {VARIANTS_ATTRIBUTE: json.dumps(descriptions), _KEPT: json.dumps([True] * len(descriptions))}
+    table = add_table(f"{name} variants", attributes)
     variants = VariantSet(table)
     try:
         _refer(variants, "Scan", scan)
@@ -172,18 +168,14 @@ def is_set(table: slicer.vtkMRMLTableNode | None) -> bool:
     return table is not None and bool(table.GetAttribute(VARIANTS_ATTRIBUTE))
 
 
-def find_sets() -> Iterator[VariantSet]:
+def find_sets() -> list[VariantSet]:
     """Every set in the scene, the latest last."""
-    for table in slicer.util.getNodesByClass("vtkMRMLTableNode"):
-        if is_set(table):
-            yield VariantSet(table)
+    return [VariantSet(table) for table in tables_with(VARIANTS_ATTRIBUTE)]
 
 
 def remove_variants(variants: VariantSet) -> None:
     """Remove the set's nodes, with what only they use, and its folder in the tree."""
-    folder = folder_of(variants.table)
-    remove_nodes(variants.nodes)
-    remove_folder_if_empty(folder)
+    remove_group(variants.table, variants.nodes)
 
 
 def _add_images(
@@ -213,48 +205,26 @@ def _add_images(
 
 
 def _add_moving(variants: VariantSet, baseline: sitk.Image, name: str) -> None:
-    """Under a transform that the slider scales: the baseline, and the surface of its hematoma.
-
-    Not under a variant's own field, because Slicer saves a grid transform as it is scaled at that moment.
-    """
-    shown = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", f"{name} change shown")
+    """Under a field that the slider scales: the baseline, and the surface of its hematoma."""
+    shown = add_scaled(variants.field(0), f"{name} change shown")
     _refer(variants, "Shown", shown)
-    field = variants.field(0).GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
-    shown.SetAndObserveTransformFromParent(sharing_the_grid(field))
     moving = volume_from_image(baseline, f"{name} changing")
     _refer(variants, "Moving", moving)
     use_brain_window(moving)
     moving.SetAndObserveTransformNodeID(shown.GetID())
-    variants.segmentation.CreateClosedSurfaceRepresentation()
-    surface = vtk.vtkPolyData()
-    variants.segmentation.GetClosedSurfaceRepresentation(variants.segment_id(ORIGINAL), surface)
-    outline = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", f"{name} changing hematoma")
+    outline = add_moving_surface(
+        variants.segmentation, variants.segment_id(ORIGINAL), shown, f"{name} changing hematoma", MOVING_COLOR
+    )
     _refer(variants, "Outline", outline)
-    outline.SetAndObservePolyData(surface)
-    outline.CreateDefaultDisplayNodes()
-    outline.SetAndObserveTransformNodeID(shown.GetID())
-    display = outline.GetDisplayNode()
-    display.SetScalarVisibility(False)
-    display.SetColor(*MOVING_COLOR)
-    display.SetVisibility2D(True)
-    display.SetSliceIntersectionThickness(3)
 
 
 def _fill_table(table: slicer.vtkMRMLTableNode, descriptions: list[dict[str, Any]]) -> None:
-    names = vtk.vtkStringArray()
-    names.SetName("Variant")
-    for index in range(len(descriptions)):
-        names.InsertNextValue(variant_name(index))
-    table.AddColumn(names)
-    for title, (unit, entry) in MEASURES.items():
-        column = vtk.vtkDoubleArray()
-        column.SetName(title)
-        for description in descriptions:
-            column.InsertNextValue(float(description[entry]))
-        table.AddColumn(column)
+    columns: dict[str, list[Any]] = {"Variant": [variant_name(index) for index in range(len(descriptions))]}
+    for title, (_unit, entry) in MEASURES.items():
+        columns[title] = [float(description[entry]) for description in descriptions]
+    set_columns(table, columns, "Synthetic variants. Research use only.")
+    for title, (unit, _entry) in MEASURES.items():
         table.SetColumnUnitLabel(title, unit)
-    table.SetDescription("Synthetic variants. Research use only.")
-    table.SetUseColumnTitleAsColumnHeader(True)
 
 
 def _refer(variants: VariantSet, name: str, node: slicer.vtkMRMLNode) -> None:
