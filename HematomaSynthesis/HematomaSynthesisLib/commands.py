@@ -71,11 +71,13 @@ def _simulate(arguments: argparse.Namespace) -> int:
         from HematomaExpansionLib.head_ct import read_head_ct
 
         scan = read_head_ct(Path(arguments.anatomy))
-    cases = simulate_cohort(arguments.output, arguments.number, arguments.seed, options, scan, arguments.jobs)
     with reporting(arguments.json_progress) as progress:
-        progress("simulating", 0.0)
-        for done, _ in enumerate(cases, start=1):
-            progress("simulating", done / arguments.number)
+        cases = simulate_cohort(
+            arguments.output, arguments.number, arguments.seed, options, scan, arguments.jobs, progress
+        )
+        for _ in cases:
+            pass
+        progress("done", 1.0)
     if not arguments.json_progress:
         print(f"{arguments.number} simulated patients, seed {arguments.seed}. Research use only.")
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
+from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.workers import case_workers, use_one_torch_thread
 
 from .anatomy import Anatomy, anatomy_from_scan
@@ -42,20 +43,34 @@ def write_case(patient: SimulatedPatient, folder: Path) -> None:
 
 
 def simulate_cohort(
-    output: Path, count: int, seed: int, options: SimulationOptions, scan: HeadCT | None = None, jobs: int = 0
+    output: Path,
+    count: int,
+    seed: int,
+    options: SimulationOptions,
+    scan: HeadCT | None = None,
+    jobs: int = 0,
+    progress: Progress = silent,
 ) -> Iterator[Path]:
     """Simulate patients 1 to ``count`` on all cores (or ``jobs``) and yield each case's folder when it is there.
 
-    Cases already in ``output`` are kept as they are. With ``scan`` the bleeds lie in that real head.
+    Cases already in ``output`` are kept as they are. With ``scan`` the bleeds lie in that real head. ``progress``
+    is told of the stages where just one patient is to be made, and of the patients otherwise.
     """
     output.mkdir(parents=True, exist_ok=True)
     folders = {number: output / f"simulated-{seed}-{number:04d}" for number in range(1, count + 1)}
     missing = [number for number, folder in folders.items() if not folder.exists()]
     yield from (folder for folder in folders.values() if folder.exists())
+    if len(missing) == 1:
+        anatomy = None if scan is None else anatomy_from_scan(scan)
+        write_case(simulate_patient(seed, missing[0], options, anatomy, progress), folders[missing[0]])
+        yield folders[missing[0]]
+        return
     with case_workers(len(missing), jobs, _start_worker, (scan,)) as pool:
         simulate = partial(_simulate_case, seed, options)
-        for done in as_completed([pool.submit(simulate, number, folders[number]) for number in missing]):
+        patients = [pool.submit(simulate, number, folders[number]) for number in missing]
+        for made, done in enumerate(as_completed(patients), start=1):
             yield done.result()
+            progress("patients", made / len(missing))
 
 
 def _start_worker(scan: HeadCT | None) -> None:

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from HematomaExpansionLib.grid import Grid, image_on, resample
 from HematomaExpansionLib.growth import warp_image
 from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.progress import Progress, silent
 
 from .anatomy import Anatomy, icbm_anatomy
 from .bleeding import Hematoma, make_hematoma, paint, paint_ventricles
@@ -35,7 +36,11 @@ class SimulatedPatient:
 
 
 def simulate_patient(
-    seed: int, number: int, options: SimulationOptions, anatomy: Anatomy | None = None
+    seed: int,
+    number: int,
+    options: SimulationOptions,
+    anatomy: Anatomy | None = None,
+    progress: Progress = silent,
 ) -> SimulatedPatient:
     """Patient ``number`` of a cohort with that seed; the same for the same two numbers and options.
 
@@ -43,12 +48,16 @@ def simulate_patient(
     """
     random = np.random.default_rng([seed, number])
     parameters = draw_parameters(random, options)
+    progress("anatomy", 0.0)
     head = anatomy or icbm_anatomy(random)
+    progress("bleeding", 0.3)
     hematoma = make_hematoma(head, parameters.bleeding, random)
+    progress("growth", 0.33)
     growth = grow(head, hematoma, parameters.growth, random)
     while growth.smallest_jacobian < _TORN:
         parameters = replace(parameters, growth=_gentler(parameters.growth))
         growth = grow(head, hematoma, parameters.growth, random)
+    progress("scans", 0.8)
     make = _scan_anew if not head.from_scan else _paint_into_scan
     baseline, baseline_mask, followup, followup_mask = make(
         head, hematoma, growth.displacement, parameters, random
