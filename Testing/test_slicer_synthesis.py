@@ -124,6 +124,12 @@ def test_removed_variants_leave_nothing_behind(scene: Any, variants_case: Path) 
     assert hierarchy.GetNumberOfItems() == items
 
 
+def test_a_set_whose_nodes_were_removed_says_so(variants: VariantSet) -> None:
+    slicer.mrmlScene.RemoveNode(variants.field(1))
+    with pytest.raises(node_images.NodeError, match="removed"):
+        variant_display.show_variant(variants, 0, 1.0, grid=True)
+
+
 def test_a_broken_result_leaves_the_scene_as_it_was(scene: Any, variants_case: Path, tmp_path: Path) -> None:
     shutil.copytree(variants_case, tmp_path / "case")
     (tmp_path / "case" / "variants" / "2" / "displacement.nii.gz").unlink()

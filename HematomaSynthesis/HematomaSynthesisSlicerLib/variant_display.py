@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import slicer
-from HematomaSlicerLib.node_images import use_brain_window
+from HematomaSlicerLib.node_images import NodeError, use_brain_window
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
 from HematomaSlicerLib.scaled_field import set_scale
 
@@ -38,7 +38,13 @@ _ARROW_PERCENT = 200.0
 
 
 def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) -> None:
-    """Show one variant on its way from the original (share 0) to itself (1), its deformation as grid or arrows."""
+    """Show one variant on its way from the original (share 0) to itself (1), its deformation as grid or arrows.
+
+    Raises:
+        NodeError: some of the set's nodes were removed from the scene.
+    """
+    if not variants.is_whole:
+        raise NodeError("Some of these variants' nodes were removed from the scene: make the variants anew.")
     set_scale(variants.shown, variants.field(index), share)
     # At its end the way leads to the variant itself, not to another interpolation of it.
     shown = variants.volume(index) if share >= 1 else variants.moving
@@ -48,15 +54,14 @@ def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) 
         _show_deformation(variants, number, shown=number == index, grid=grid)
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         original = composite.GetLayoutName() in (ORIGINAL_VIEW, DEFORMATION_VIEW)
-        volume = variants.background if original else shown
-        if volume is not None:
-            composite.SetBackgroundVolumeID(volume.GetID())
+        composite.SetBackgroundVolumeID((variants.background if original else shown).GetID())
 
 
 def look_at(variants: VariantSet) -> None:
     """Brain window, and every slice view at the middle of the largest slice of the original hematoma."""
-    if variants.background is not None:
-        use_brain_window(variants.background)
+    if variants.background is None or variants.segmentation is None:
+        return
+    use_brain_window(variants.background)
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         if composite.GetLayoutName() in (ORIGINAL_VIEW, VARIANT_VIEW, DEFORMATION_VIEW):
             composite.SetLinkedControl(True)

@@ -83,8 +83,8 @@ class VariantSet:
         return self._node("Baseline")
 
     @property
-    def background(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        """The original scan on the grid of the variants."""
+    def background(self) -> Any:
+        """The original scan on the grid of the variants; None when it was removed."""
         return self.baseline or self.scan
 
     @property
@@ -122,6 +122,14 @@ class VariantSet:
         own = [self._node(name) for name in _OWN]
         own += [node for k in range(count) for node in (self.volume(k), self.field(k))]
         return [*(node for node in own if node is not None), self.table]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its nodes are still in the scene."""
+        count = len(self.descriptions)
+        nodes = [self.background, self.segmentation, self.shown, self.moving, self.outline]
+        nodes += [node for k in range(count) for node in (self.volume(k), self.field(k))]
+        return all(node is not None for node in nodes)
 
     def keep(self, index: int, kept: bool) -> None:
         """Keep a variant, or reject it; a rejected one stays in the scene, but is not exported."""
