@@ -115,9 +115,10 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic = HematomaSynthesisLogic()
 
         table = self.ui.variantsTable
-        titles = [f"{title}, {unit}" if unit else title for title, (unit, _entry) in MEASURES.items()]
-        table.setColumnCount(1 + len(titles))
-        table.setHorizontalHeaderLabels([_("Keep"), *titles])
+        table.setColumnCount(1 + len(MEASURES))
+        table.setHorizontalHeaderLabels([_("Keep"), *(measure.heading for measure in MEASURES)])
+        for column, measure in enumerate(MEASURES, start=1):
+            table.horizontalHeaderItem(column).setToolTip(measure.title)
         table.connect("itemSelectionChanged()", self._on_row_chosen)
         table.connect("itemChanged(QTableWidgetItem*)", self._on_row_marked)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import ClassVar
 import qt
 
 _LINES_KEPT = 30
+_PACKAGES = ("HematomaExpansionLib", "HematomaSynthesisLib")
 _UNEXPECTED = "The computation ended unexpectedly. The application log holds its last messages."
 
 
@@ -136,15 +138,8 @@ def _python() -> str:
 
 def _environment() -> qt.QProcessEnvironment:
     """The window's environment, in which the child also finds the packages that this window found."""
-    import HematomaExpansionLib
-
-    folders = [str(Path(HematomaExpansionLib.__file__).parent.parent)]
-    try:
-        import HematomaSynthesisLib
-
-        folders.append(str(Path(HematomaSynthesisLib.__file__).parent.parent))
-    except ImportError:
-        pass
+    found = [importlib.util.find_spec(name) for name in _PACKAGES]
+    folders = [str(Path(package.origin).parent.parent) for package in found if package and package.origin]
     environment = qt.QProcessEnvironment.systemEnvironment()
     known = environment.value("PYTHONPATH")
     environment.insert("PYTHONPATH", os.pathsep.join(filter(None, [*folders, known])))

@@ -38,14 +38,25 @@ _KEPT = "HematomaSynthesis.Kept"
 
 _OWN = ("Baseline", "Segmentation", "Shown", "Moving", "Outline")
 
-# Column of the table of measures -> its unit and its entry in variant.json.
-MEASURES: dict[str, tuple[str, str]] = {
-    "Volume": ("mL", "volume_ml"),
-    "Dice to target": ("", "dice_to_target"),
-    "Smallest Jacobian": ("", "smallest_jacobian"),
-    "Largest shift": ("mm", "largest_displacement_mm"),
-    "Mean surface shift": ("mm", "mean_surface_shift_mm"),
-}
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table of measures: title, heading where there is little room, unit, and entry in
+    ``variant.json``."""
+
+    title: str
+    heading: str
+    unit: str
+    entry: str
+
+
+MEASURES = (
+    Measure("Volume", "mL", "mL", "volume_ml"),
+    Measure("Dice to target", "Dice", "", "dice_to_target"),
+    Measure("Smallest Jacobian", "Jacobian", "", "smallest_jacobian"),
+    Measure("Largest shift", "Max. mm", "mm", "largest_displacement_mm"),
+    Measure("Mean shift of the surface", "Mean mm", "mm", "mean_surface_shift_mm"),
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,7 @@ def variant_name(index: int) -> str:
 
 def measures_of(description: dict[str, Any]) -> list[str]:
     """What a table of variants says of one, in the order of ``MEASURES``."""
-    return [f"{description[entry]:.3g}" for _unit, entry in MEASURES.values()]
+    return [f"{description[measure.entry]:.3g}" for measure in MEASURES]
 
 
 def add_variants(case: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> VariantSet:
@@ -228,11 +239,11 @@ def _add_moving(variants: VariantSet, baseline: sitk.Image, name: str) -> None:
 
 def _fill_table(table: slicer.vtkMRMLTableNode, descriptions: list[dict[str, Any]]) -> None:
     columns: dict[str, list[Any]] = {"Variant": [variant_name(index) for index in range(len(descriptions))]}
-    for title, (_unit, entry) in MEASURES.items():
-        columns[title] = [float(description[entry]) for description in descriptions]
+    for measure in MEASURES:
+        columns[measure.title] = [float(description[measure.entry]) for description in descriptions]
     set_columns(table, columns, "Synthetic variants. Research use only.")
-    for title, (unit, _entry) in MEASURES.items():
-        table.SetColumnUnitLabel(title, unit)
+    for measure in MEASURES:
+        table.SetColumnUnitLabel(measure.title, measure.unit)
 
 
 def _refer(variants: VariantSet, name: str, node: slicer.vtkMRMLNode) -> None:
