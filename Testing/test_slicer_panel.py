@@ -6,6 +6,8 @@ import ast
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,6 @@ def test_the_module_imports_nothing_heavy_when_slicer_starts(module: str) -> Non
     names = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in at_start if isinstance(node, ast.ImportFrom)}
     own = {"qt", "slicer", "vtk", "ctk"}
-    import sys
 
     allowed = own | set(sys.stdlib_module_names)
     assert {name.split(".")[0] for name in names} <= allowed
@@ -171,3 +172,30 @@ def test_the_comparison_says_what_was_true() -> None:
     assert "True follow-up 29.0 mL" in text
     assert "error +2.0 mL" in text
     assert "Nothing grew" in text
+
+
+def test_the_panels_code_needs_nothing_that_slicer_does_not_bring() -> None:
+    """Before anything was installed the panels open, and say what to do."""
+    pytest.importorskip("slicer")
+    packages = ("HematomaExpansion/HematomaSlicerLib", "HematomaSynthesis/HematomaSynthesisSlicerLib")
+    files = [file for package in packages for file in sorted((REPOSITORY / package).glob("[a-z]*.py"))]
+    names = [f"{file.parent.name}.{file.stem}" for file in files]
+    assert len(names) > 15
+    code = f"""
+import importlib, sys, types
+for name in ("torch", "monai", "scipy", "matplotlib", "safetensors", "nilearn", "lightning", "pydicom", "tqdm"):
+    sys.modules[name] = None
+sys.modules["qt"] = types.SimpleNamespace(QByteArray=None, QProcessEnvironment=None)
+sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=str)
+for name in {names}:
+    importlib.import_module(name)
+"""
+    folders = os.pathsep.join(str((REPOSITORY / package).parent) for package in packages)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": folders},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
