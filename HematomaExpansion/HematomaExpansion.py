@@ -99,6 +99,7 @@ class HematomaExpansionParameterNode:
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     expansionDefinition: Annotated[str, Choice(["6ml", "12.5ml", "revised"])] = "6ml"
     replacePrevious: bool = True
+    keepIntermediate: bool = False
 
 
 class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -405,6 +406,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             device=parameters.device,
             expansion_definition=parameters.expansionDefinition,
             replace_previous=parameters.replacePrevious,
+            keep_intermediate=parameters.keepIntermediate,
         )
         return start_prediction(request, progress, ended)
 

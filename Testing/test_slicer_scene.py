@@ -344,7 +344,7 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
         node_images.labelmap_from_image(mask), "blood"
     )
     request = prediction_jobs.PredictionRequest(
-        scan, Segment(segmentation, segment), onset_hours=2.0, device="cpu"
+        scan, Segment(segmentation, segment), onset_hours=2.0, device="cpu", keep_intermediate=True
     )
     for _ in range(2):  # the second replaces the first
         stages: list[tuple[str, float]] = []
@@ -358,6 +358,10 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
         assert "growth" in [stage for stage, _ in stages]
         assert run.result["baseline"]["volume_ml"] == pytest.approx(volume_ml(mask), rel=1e-3)
     assert len(list(prediction_nodes.find_runs())) == 1
+    (inside,) = run.skull.GetSegmentation().GetSegmentIDs()
+    assert 800 < volume_ml(node_images.image_from_segment(run.skull, inside)) < 2000
+    skulls = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if "skull" in node.GetName()]
+    assert len(skulls) == 1, "that of the first run went with it"
 
     followup = node_images.volume_from_image(sitk.ReadImage(case_folder / "followup.nii.gz"), "follow-up")
     true = sitk.ReadImage(case_folder / "followup-mask.nii.gz")

@@ -84,6 +84,9 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
     add_device(parser)
     add_definition(parser)
+    parser.add_argument(
+        "--keep-intermediate", action="store_true", help="write the inside of the skull, found on the way, too"
+    )
     add_json_progress(parser)
     parser.set_defaults(run=_predict)
 
@@ -104,6 +107,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         onset_hours=arguments.onset_hours,
         expansion_definition=arguments.expansion_definition,
         device=arguments.device,
+        keep_intermediate=arguments.keep_intermediate,
     )
     with reporting(arguments.json_progress) as progress:
         stages = Stages(progress)

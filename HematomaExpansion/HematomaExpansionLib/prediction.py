@@ -27,13 +27,17 @@ NO_HEMATOMA = "No hematoma was found in this scan, so there is no growth to pred
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What the user may choose. ``segmenter`` None means the threshold method, which needs no weights."""
+    """What the user may choose. ``segmenter`` None means the threshold method, which needs no weights.
+
+    ``keep_intermediate``: the inside of the skull, found on the way, is part of the prediction too.
+    """
 
     growth: ModelPackage
     segmenter: ModelPackage | None
     onset_hours: float | None = None
     expansion_definition: ExpansionDefinition = ExpansionDefinition.SIX_ML
     device: str = "auto"
+    keep_intermediate: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Prediction:
 
     ``baseline_ct`` is in HU, ``baseline_mask`` 0 or 1. ``growth`` is None where no hematoma was found.
     ``resampled``: the scan was tilted or uneven, and its grid is that of ``baseline_ct``, not the file's.
-    ``result`` is what ``prediction.json`` holds.
+    ``result`` is what ``prediction.json`` holds. ``inside_skull``: 0 or 1, where it was asked for.
     """
 
     baseline_ct: sitk.Image
@@ -50,6 +54,7 @@ class Prediction:
     growth: Growth | None
     resampled: bool
     result: dict[str, Any]
+    inside_skull: sitk.Image | None = None
 
 
 def predict(
@@ -92,6 +97,7 @@ def predict(
         baseline_mask=scan.restore(hematoma),
         growth=None if growth is None else growth.mapped(scan.restore),
         resampled=scan.resampled,
+        inside_skull=scan.restore(inside_skull) if options.keep_intermediate else None,
         result={
             "research_use_only": True,
             "software": {"name": "HematomaExpansion", "version": __version__},

@@ -41,6 +41,8 @@ def _images(prediction: Prediction) -> dict[str, sitk.Image]:
     images = {"baseline-mask.nii.gz": prediction.baseline_mask}
     if prediction.resampled:
         images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
+    if prediction.inside_skull is not None:
+        images["inside-skull.nii.gz"] = prediction.inside_skull
     if prediction.growth is not None:
         images["followup-mask.nii.gz"] = prediction.growth.followup_mask
         images["followup-ct.nii.gz"] = as_int16(prediction.growth.followup_ct)

@@ -39,6 +39,7 @@ class PredictionRequest:
     device: str = "auto"
     expansion_definition: str = "6ml"
     replace_previous: bool = True
+    keep_intermediate: bool = False
 
 
 def start_prediction(
@@ -93,6 +94,8 @@ def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]
     for option, name in (("--growth", request.growth_model), ("--segmenter", request.segmentation_model)):
         if name:
             arguments += [option, name]
+    if request.keep_intermediate:
+        arguments.append("--keep-intermediate")
     arguments += ["--device", request.device, "--expansion-definition", request.expansion_definition]
     return [*arguments, "-o", str(folder / "result")]
 

@@ -21,6 +21,7 @@ from .node_images import (
     image_from_grid_transform,
     image_from_segment,
     image_from_volume,
+    labelmap_from_image,
     use_brain_window,
     volume_from_image,
 )
@@ -40,11 +41,11 @@ from .scene_nodes import (
 BASELINE, PREDICTED, GROWTH = "Hematoma (baseline)", "Hematoma (predicted)", "Predicted growth"
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "Predicted rightly", "Predicted too much", "Missed"
 BASELINE_COLOR, PREDICTED_COLOR, GROWTH_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37), (0.75, 0.35, 0.95)
-_SHOWN_COLOR = (1.0, 0.55, 0.1)
+_SHOWN_COLOR, _SKULL_COLOR = (1.0, 0.55, 0.1), (0.45, 0.7, 0.95)
 RESULT_ATTRIBUTE = "HematomaExpansion.Result"
 _SCAN = "HematomaExpansion.Scan"
 _COMPARISON = "HematomaExpansion.Comparison"
-_OWN = ("Baseline", "Segmentation", "Predicted", "Field", "Shown", "Surface")
+_OWN = ("Baseline", "Skull", "Segmentation", "Predicted", "Field", "Shown", "Surface")
 _OF_COMPARISON = ("FollowUp", "Agreement")
 
 
@@ -57,6 +58,7 @@ class PredictionRun:
         scan: the user's volume.
         baseline: the scan on whose grid the results lie, where that is not the user's volume: it was tilted,
             uneven, or under a transform.
+        skull: its inside, where intermediate results were to be kept.
         segmentation: baseline, prediction and growth.
         predicted: the predicted follow-up CT.
         field: the displacement from baseline to prediction; nothing is under it.
@@ -80,6 +82,10 @@ class PredictionRun:
     @property
     def baseline(self) -> slicer.vtkMRMLScalarVolumeNode | None:
         return self._node("Baseline")
+
+    @property
+    def skull(self) -> Any:
+        return self._node("Skull")
 
     @property
     def segmentation(self) -> Any:
@@ -263,6 +269,8 @@ def _add_images(run: PredictionRun, folder: Path, scan: slicer.vtkMRMLScalarVolu
     if own_baseline.exists():
         baseline = volume_from_image(sitk.ReadImage(str(own_baseline)), f"{name} straightened")
         table.SetNodeReferenceID(_role("Baseline"), baseline.GetID())
+    if (folder / "inside-skull.nii.gz").exists():
+        _add_skull(run, sitk.ReadImage(str(folder / "inside-skull.nii.gz")), f"{name} inside of the skull")
     baseline_mask = sitk.ReadImage(str(folder / "baseline-mask.nii.gz"))
     masks = {BASELINE: (baseline_mask, BASELINE_COLOR)}
     if (folder / "followup-mask.nii.gz").exists():
@@ -282,6 +290,15 @@ def _add_images(run: PredictionRun, folder: Path, scan: slicer.vtkMRMLScalarVolu
     table.SetNodeReferenceID(_role("Predicted"), predicted.GetID())
     use_brain_window(predicted)
     _add_morph(run, sitk.ReadImage(str(folder / "displacement.nii.gz")), name)
+
+
+def _add_skull(run: PredictionRun, inside: sitk.Image, name: str) -> None:
+    """There to be looked at, but not shown by itself."""
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    run.table.SetNodeReferenceID(_role("Skull"), segmentation.GetID())
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap_from_image(inside), name, _SKULL_COLOR)
+    segmentation.GetDisplayNode().SetVisibility(False)
 
 
 def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
