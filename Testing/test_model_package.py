@@ -144,6 +144,17 @@ def test_an_installed_model_is_found_by_name(package: ModelPackage, own_models_f
     assert find_package(str(package.folder), "growth").sha256 == package.sha256
 
 
+def test_a_name_that_is_a_folder_here_too_is_not_guessed(
+    package: ModelPackage, own_models_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_package(package.folder)
+    monkeypatch.chdir(package.folder.parent)
+    assert package.folder.name == package.description.name == "small"
+    with pytest.raises(ModelPackageError, match=r"write \./small"):
+        find_package("small", "growth")
+    assert find_package("./small", "growth").folder.resolve() == package.folder.resolve()
+
+
 def test_a_damaged_package_does_not_hide_the_others(package: ModelPackage, own_models_folder: Path) -> None:
     install_package(package.folder)
     shutil.copytree(own_models_folder / "small", own_models_folder / "damaged")

@@ -252,11 +252,16 @@ def locate_package(name_or_path: str) -> ModelPackage:
     """The package of that name (the user's before the shipped ones) or in that folder.
 
     Raises:
-        ModelPackageError: there is none, or it is damaged.
+        ModelPackageError: there is none, it is damaged, or the text means both a known model and a folder here.
     """
     if _NAME.fullmatch(name_or_path):
         for folder in (installed_models_folder(), shipped_models_folder()):
             if (folder / name_or_path / DESCRIPTION_FILE).exists():
+                if (Path(name_or_path) / DESCRIPTION_FILE).exists():
+                    raise ModelPackageError(
+                        f"{name_or_path!r} is a known model and a folder here too: write ./{name_or_path} for the "
+                        "folder, or go elsewhere for the known model."
+                    )
                 return open_package(folder / name_or_path)
     if Path(name_or_path).is_dir():
         return open_package(Path(name_or_path))

@@ -274,7 +274,7 @@ def train_growth(
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
     trained_on = describe_cases(cases, len(training), len(validation), seed)
     if segmenter is not None:
-        trained_on += f", from their own masks and those of {segmenter.description.name}"
+        trained_on += ", from their own masks and automatic ones"
     description = ModelDescription(
         name=package.name,
         version="1",
