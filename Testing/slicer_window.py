@@ -309,16 +309,17 @@ class Window:
         self.samples: dict[str, dict[str, Any]] = {}
 
     def modules(self) -> dict[str, types.ModuleType]:
-        """What an import finds in place of what only the application has."""
+        """What an import finds in place of what only the application has; background work's ``qt`` is there."""
         qt = types.ModuleType("qt")
         for name, value in {
             "Qt": QtCore.Qt,
             "QTableWidgetItem": QtWidgets.QTableWidgetItem,
             "QTimer": lambda: Wrapped(QtCore.QTimer()),
             "QFileDialog": QtWidgets.QFileDialog,
-            "QProcess": _Process,
-            "QProcessEnvironment": QtCore.QProcessEnvironment,
-            "QByteArray": QtCore.QByteArray,
+            **{
+                name: getattr(sys.modules["qt"], name)
+                for name in ("QProcess", "QProcessEnvironment", "QByteArray")
+            },
         }.items():
             setattr(qt, name, value)
         translations = types.ModuleType("slicer.i18n")
@@ -421,8 +422,3 @@ class Window:
             if node.IsA("vtkMRMLStorableNode") and node.GetSaveWithScene() and node.GetStorageNode() is None:
                 node.AddDefaultStorageNode()
         return bool(self.scene.WriteToMRB(path))
-
-
-class _Process(QtCore.QProcess):
-    def connect(self, signal: str, slot: Any) -> None:
-        getattr(self, signal.partition("(")[0]).connect(slot)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import slicer
 from HematomaExpansionLib.progress import Progress
 
 from .background import BackgroundCommand, Outcome
@@ -19,7 +20,20 @@ from .node_images import NodeError
 
 Added = TypeVar("Added")
 
+_SCAN_IS_GONE = "The scan was removed from the scene while the computation ran: nothing was added."
 _NOT_ADDED = "The result could not be put into the scene. The application log says why."
+
+
+def still_there(node_id: str) -> slicer.vtkMRMLNode:
+    """The node of that ID, to which the result of a job belongs.
+
+    Raises:
+        NodeError: it was removed in the meantime.
+    """
+    node = slicer.mrmlScene.GetNodeByID(node_id)
+    if node is None:
+        raise NodeError(_SCAN_IS_GONE)
+    return node
 
 
 def start_job(

@@ -10,7 +10,7 @@ import slicer
 from HematomaExpansionLib.progress import Progress
 
 from .background import BackgroundCommand, Outcome
-from .jobs import start_job
+from .jobs import start_job, still_there
 from .node_files import Segment, write_segment, write_volume
 from .node_images import NodeError
 from .prediction_display import Look, apply_look
@@ -23,8 +23,6 @@ from .prediction_nodes import (
     find_runs,
     remove_run,
 )
-
-_SCAN_IS_GONE = "The scan was removed from the scene while the computation ran: nothing was added."
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,7 @@ def start_prediction(
     scan_id = request.baseline.GetID()
 
     def add(folder: Path) -> PredictionRun:
-        scan = slicer.mrmlScene.GetNodeByID(scan_id)
-        if scan is None:
-            raise NodeError(_SCAN_IS_GONE)
-        return _add_run(folder / "result", scan, request.replace_previous)
+        return _add_run(folder / "result", still_there(scan_id), request.replace_previous)
 
     return start_job(lambda folder: _prediction_arguments(request, folder), add, progress, ended)
 
@@ -78,8 +73,7 @@ def start_comparison(
     table_id = run.table.GetID()
 
     def add(folder: Path) -> None:
-        if slicer.mrmlScene.GetNodeByID(table_id) is None:
-            raise NodeError(_SCAN_IS_GONE)
+        still_there(table_id)
         add_comparison(run, folder / "result")
 
     return start_job(lambda folder: _comparison_arguments(run, followup, hematoma, folder), add, progress, ended)

@@ -9,14 +9,11 @@ from pathlib import Path
 import slicer
 from HematomaExpansionLib.progress import Progress
 from HematomaSlicerLib.background import BackgroundCommand, Outcome
-from HematomaSlicerLib.jobs import start_job
+from HematomaSlicerLib.jobs import start_job, still_there
 from HematomaSlicerLib.node_files import Segment, write_segment, write_volume
-from HematomaSlicerLib.node_images import NodeError
 
 from .patient_nodes import SimulatedPair, add_patient
 from .variant_nodes import VariantSet, add_variants
-
-_SCAN_IS_GONE = "The scan was removed from the scene while the computation ran: nothing was added."
 
 
 @dataclass(frozen=True)
@@ -60,10 +57,7 @@ def start_variants(
     scan_id = request.baseline.GetID()
 
     def add(folder: Path) -> VariantSet:
-        scan = slicer.mrmlScene.GetNodeByID(scan_id)
-        if scan is None:
-            raise NodeError(_SCAN_IS_GONE)
-        return add_variants(folder / "case", scan)
+        return add_variants(folder / "case", still_there(scan_id))
 
     return start_job(lambda folder: _variant_arguments(request, folder), add, progress, ended)
 

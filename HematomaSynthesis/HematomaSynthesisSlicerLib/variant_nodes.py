@@ -35,8 +35,7 @@ ORIGINAL = "Hematoma (original)"
 ORIGINAL_COLOR, VARIANT_COLOR, MOVING_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37), (1.0, 0.55, 0.1)
 VARIANTS_ATTRIBUTE = "HematomaSynthesis.Variants"
 _KEPT = "HematomaSynthesis.Kept"
-
-_OWN = ("Baseline", "Segmentation", "Shown", "Moving", "Outline")
+_OWN = ("Segmentation", "Shown", "Moving", "Outline")
 
 
 @dataclass(frozen=True)
@@ -129,22 +128,23 @@ class VariantSet:
     @property
     def nodes(self) -> list[slicer.vtkMRMLNode]:
         """All nodes that belong to the set, the user's scan not being one."""
-        count = len(self.descriptions)
-        own = [self._node(name) for name in _OWN]
-        own += [node for k in range(count) for node in (self.volume(k), self.field(k))]
-        return [*(node for node in own if node is not None), self.table]
+        own = [self.baseline, *self._parts, self.table]
+        return [node for node in own if node is not None]
 
     @property
     def is_whole(self) -> bool:
         """Whether all of its nodes are still in the scene."""
-        count = len(self.descriptions)
-        nodes = [self.background, self.segmentation, self.shown, self.moving, self.outline]
-        nodes += [node for k in range(count) for node in (self.volume(k), self.field(k))]
-        return all(node is not None for node in nodes)
+        return all(node is not None for node in (self.background, *self._parts))
 
     def keep(self, index: int, kept: bool) -> None:
         """Keep a variant, or reject it; a rejected one stays in the scene, but is not exported."""
         self.table.SetAttribute(_KEPT, json.dumps([*self.kept[:index], kept, *self.kept[index + 1 :]]))
+
+    @property
+    def _parts(self) -> list[Any]:
+        """What every set has; None in place of a node that was removed."""
+        made = [node for k in range(len(self.descriptions)) for node in (self.volume(k), self.field(k))]
+        return [*(self._node(name) for name in _OWN), *made]
 
     def _node(self, name: str) -> Any:
         return self.table.GetNodeReference(_role(name))
