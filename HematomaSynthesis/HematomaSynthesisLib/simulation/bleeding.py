@@ -20,6 +20,8 @@ SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = 
 }
 _GRID_MM = 1.0
 _EDEMA_HU = 25.0
+_RIM_MM = 2.0
+"""Of clot over a swirl."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class BleedingParameters:
     Attributes:
         irregularity: how much the margin wavers, in parts of the radius.
         lobes: how many rounded parts sit on the main one.
-        swirl_mm: radius of the ragged hypodense region that reaches the bleeding edge; 0 without one.
+        swirl_mm: radius of the ragged hypodense region just beneath the bleeding edge; 0 without one.
         pocket_mm: radius of an enclosed hypodense pocket near the bleeding edge; 0 without one.
         black_hole_mm: radius of an enclosed, round, much darker pocket; 0 without one.
         decoy_mm: radius of a hypodense pocket anywhere, which means nothing; 0 without one.
@@ -273,7 +275,7 @@ def _blood_hu(
         return surface[int(aligned.argmax())] - depth * side
 
     for radius, depth, value, ragged in (
-        (parameters.swirl_mm, 0.5 * parameters.swirl_mm, low, 0.3),
+        (parameters.swirl_mm, parameters.swirl_mm + _RIM_MM, low, 0.25),
         (parameters.pocket_mm, parameters.pocket_mm + 2.5, low, 0.15),
         (parameters.black_hole_mm, parameters.black_hole_mm + 3.0, parameters.hu - 32.0, 0.0),
     ):

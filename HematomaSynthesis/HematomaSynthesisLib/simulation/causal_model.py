@@ -11,6 +11,8 @@ This is an invention for making and testing software, and no finding about peopl
   higher one. A third of the patients have a hypodense pocket, and a tenth a fluid level, that mean nothing.
 * Where: each hematoma has a bleeding direction. The swirl, enclosed pockets, the less dense part of a blend and
   the satellites lie toward it, astray by some 20 degrees; growth is strongest toward it, and uneven beyond that.
+  The swirl is as dark as brain, and lies beneath a ragged rim of clot: where the rim is whole, a scan shows where
+  the hematoma ends.
 * Happens: the third of the patients with the highest propensity (plus noise of its own) expand, by a
   heavy-tailed volume that rises with the propensity, the swirl's size and the baseline; the others change by
   0 ± 1.4 mL. Some of those who expand break into the ventricles.
@@ -55,8 +57,8 @@ VENTRICULAR_SHARE = {"deep": 0.45, "lobar": 0.2, "cerebellar": 0.3}
 
 _EXPANDING_SHARE = 1 / 3
 _FLUID_LEVEL_SHARE = 0.1
-_PROPENSITY_IN_EXPANSION = 0.95
-_PROPENSITY_IN_SWIRL_SIZE, _PROPENSITY_IN_DARKNESS = 0.8, 0.7
+_PROPENSITY_IN_EXPANSION = 0.94
+_PROPENSITY_IN_SWIRL_SIZE, _PROPENSITY_IN_DARKNESS = 0.85, 0.75
 _SMALLEST_ML, _LARGEST_ML = 2.0, 70.0
 
 
@@ -167,7 +169,7 @@ def _draw_bleeding(
         hu=hu,
         texture_hu=float(random.uniform(4, 6) if signs["heterogeneous"] else random.uniform(1, 3)),
         hypodense_hu=float(np.clip(40.5 - 3.0 * darkness, 34.0, 47.0)),
-        swirl_mm=max(3.0, float(np.clip(0.42 + 0.12 * swirl, 0.15, 0.75)) * radius) if signs["swirl"] else 0.0,
+        swirl_mm=max(3.0, float(np.clip(0.42 + 0.14 * swirl, 0.15, 0.75)) * radius) if signs["swirl"] else 0.0,
         pocket_mm=float(random.uniform(0.2, 0.3)) * radius if signs["hypodensity"] else 0.0,
         black_hole_mm=float(random.uniform(0.2, 0.3)) * radius if signs["black_hole"] else 0.0,
         decoy_mm=float(random.uniform(0.15, 0.3)) * radius if random.random() < 1 / 3 else 0.0,
@@ -184,13 +186,13 @@ def _draw_growth(
     expands: bool, propensity: float, swirl: float, baseline_ml: float, random: np.random.Generator
 ) -> GrowthParameters:
     still = float(np.clip(random.normal(0.0, 1.4), -0.1 * baseline_ml, min(5.9, 0.3 * baseline_ml)))
-    heavy = float(np.exp(random.normal(np.log(7.0) + 0.35 * propensity + 0.3 * swirl, 0.35)))
+    heavy = float(np.exp(random.normal(np.log(6.0) + 0.35 * propensity + 0.3 * swirl, 0.35)))
     heavy *= (baseline_ml / MEDIAN_ML) ** 0.4
-    growth = max(min(heavy, 1.5 * baseline_ml, 60.0), min(6.5, 0.36 * baseline_ml)) if expands else still
+    growth = max(min(heavy, 1.2 * baseline_ml, 60.0), min(6.5, 0.36 * baseline_ml)) if expands else still
     return GrowthParameters(
         growth_ml=growth,
-        base=float(random.uniform(0.04, 0.15)),
-        concentration=float(random.uniform(1.5, 3.0)),
+        base=float(random.uniform(0.02, 0.08)),
+        concentration=float(random.uniform(3.5, 6.0)),
         unevenness=float(random.uniform(0.15, 0.35)),
     )
 

@@ -3,12 +3,13 @@
 The flow is a stationary velocity, outward from the hematoma's surface, stronger toward the bleeding edge and
 uneven beyond that, fading with distance into the brain and faster through CSF, which gives way; stopped by
 bone and nearly so by the falx. Its integral cannot fold: tissue is displaced, never overwritten. Its strength
-is found by bisection so that the follow-up has the wanted volume.
+is found so that the follow-up has the wanted volume.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,6 +24,7 @@ from HematomaExpansionLib.growth import (
     warp,
 )
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import brentq
 
 from .anatomy import Anatomy, crop
 from .bleeding import Hematoma, largest_part
@@ -35,8 +37,10 @@ _MASS_EFFECT_MM = 14.0
 """Distance from the hematoma over which the displacement of tissue falls to 1/e."""
 _CSF_MASS_EFFECT_MM = 3.0
 """The same where it crosses CSF."""
-_STRONG, _STRONGEST = 14.0, 110.0
-"""Velocity in voxels at the bleeding edge: enough for most, and more than any patient needs."""
+_WEAK, _STRONGEST = 1.75, 110.0
+"""Velocity in voxels at the bleeding edge: enough for who hardly changes, and more than any patient needs."""
+_STRENGTH_PRECISION = 0.01
+"""To which that velocity is found."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +91,21 @@ def grow(
     def at(strength: float) -> torch.Tensor:
         return confined_displacement(strength * velocity, confinement.float(), _STEPS)
 
-    def grown_to(strength: float) -> float:
+    @cache
+    def missing(strength: float) -> float:
         # Satellites are too small for the flow's grid, so the blood is measured on a finer one.
         displacement = _FINER * torch.nn.functional.interpolate(
             at(strength), scale_factor=_FINER, mode="trilinear", align_corners=False
         )
-        return _volume(warp(blood, displacement), fine)
+        return wanted - _volume(warp(blood, displacement), fine)
 
-    low, high = (0.0, _STRONG) if parameters.growth_ml > 0 else (-_STRONG, 0.0)
-    while high < _STRONGEST and grown_to(high) < wanted:
-        low, high = high, 2 * high
-    for _ in range(12):
-        strength = (low + high) / 2
-        if grown_to(strength) < wanted:
-            low = strength
-        else:
-            high = strength
-    displacement = image_on(region, to_millimeters(at((low + high) / 2)[0].numpy(), region))
+    direction = 1 if parameters.growth_ml > 0 else -1
+    weak, strong = 0.0, direction * _WEAK
+    while abs(strong) < _STRONGEST and direction * missing(strong) > 0:
+        weak, strong = strong, 2 * strong
+    enough = direction * missing(strong) <= 0
+    strength = brentq(missing, weak, strong, xtol=_STRENGTH_PRECISION) if enough else strong
+    displacement = image_on(region, to_millimeters(at(strength)[0].numpy(), region))
     return SimulatedGrowth(displacement, smallest_jacobian(displacement))
 
 

@@ -19,7 +19,7 @@ from .growth import GrowthParameters, grow
 from .scanner import acquire, acquire_mask
 
 # Below this Jacobian determinant tissue would all but tear: growth is made gentler.
-_TORN = 0.01
+_TORN = 0.002
 # Of a bleeding edge as wide as half the hematoma; if that does not do, the growth is made smaller.
 _WIDE = 0.5
 
