@@ -269,7 +269,8 @@ def train_growth(
     )
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
     if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
-        settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset))
+        patients = np.repeat(np.arange(len(unseen_by_case)), [len(samples) for samples in unseen_by_case])
+        settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset), patients)
     originals = [samples[0] for samples in learned_by_case[: len(training)]]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
     trained_on = describe_cases(cases, len(training), len(validation), seed)

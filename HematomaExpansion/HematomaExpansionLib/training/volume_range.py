@@ -18,22 +18,24 @@ FEWEST_PATIENTS = 10
 _TAILS = ((1 - RANGE_SHARE) / 2, (1 + RANGE_SHARE) / 2)
 
 
-def fit_volume_range(baseline: Array, predicted: Array, true: Array) -> dict[str, list[float]]:
-    """Coefficients for ``growth.followup_range``; one value a patient in mL, at least ``FEWEST_PATIENTS``.
+def fit_volume_range(baseline: Array, predicted: Array, true: Array, patients: Array) -> dict[str, list[float]]:
+    """Coefficients for ``growth.followup_range``; volumes in mL, and of which patient (a number) each is.
+
+    A patient may come more than once, with masks from several sources; at least ``FEWEST_PATIENTS`` are needed.
 
     Conformalized quantile regression (Romano 2019): the 10 % and 90 % quantiles of the true growth, linear in a
     constant, the baseline and the predicted growth; then both are moved so far that the range held its share of
-    the patients which had been left out of the fit, one fifth at a time.
+    the patients who had been left out of the fit, one fifth at a time.
     """
-    from sklearn.model_selection import KFold
+    from sklearn.model_selection import GroupKFold
 
     features, growth = np.column_stack([baseline, predicted - baseline]), true - baseline
     outside = np.empty(len(growth))
-    for kept, left_out in KFold(5, shuffle=True, random_state=0).split(features):
+    for kept, left_out in GroupKFold(5).split(features, groups=patients):
         low, high = (_quantile(features[kept], growth[kept], quantile) for quantile in _TAILS)
         below = low.predict(features[left_out]) - growth[left_out]
         outside[left_out] = np.maximum(below, growth[left_out] - high.predict(features[left_out]))
-    margin = float(np.quantile(outside, min(1.0, RANGE_SHARE * (1 + 1 / len(growth)))))
+    margin = float(np.quantile(outside, min(1.0, RANGE_SHARE * (1 + 1 / len(np.unique(patients))))))
     coefficients = {}
     for name, quantile, shift in zip(("low", "high"), _TAILS, (-margin, margin), strict=True):
         model = _quantile(features, growth, quantile)
