@@ -115,6 +115,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._missing = ""
         self._updating = False
         self._play_timer: Any = None
+        self._listed: Any = None
 
     # --- life of the panel ------------------------------------------------------------------------------
 
@@ -129,6 +130,12 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.resultSelector.addAttribute("vtkMRMLTableNode", RESULT_ATTRIBUTE)
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = HematomaExpansionLogic()
+
+        table = self.ui.markersTable
+        table.setColumnCount(2)
+        table.setHorizontalHeaderLabels([_("CT marker"), _("Measured")])
+        table.connect("itemSelectionChanged()", self._on_marker_chosen)
+        table.connect("itemChanged(QTableWidgetItem*)", self._on_marker_overruled)
 
         self._play_timer = qt.QTimer()
         self._play_timer.setInterval(_FRAME_MS)
@@ -211,6 +218,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.cardLabel.text = _("There is no prediction yet.") if result is None else card(result)
         comparison = None if run is None else run.comparison
         self.ui.comparisonLabel.text = "" if comparison is None else comparison_text(comparison)
+        self._list_markers(result)
         self.ui.hematomaSelector.enabled = not parameters.segmentAutomatically
         self.ui.followupHematomaSelector.enabled = not parameters.segmentFollowup
         self.ui.displayWidget.enabled = run is not None and run.field is not None
@@ -225,6 +233,36 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self._missing = missing
             self.ui.compareButton.enabled = run is not None and parameters.followup is not None
         self.logic.show(parameters)
+
+    def _list_markers(self, result: Any) -> None:
+        """Fill the table of markers where it shows other ones than before."""
+        from HematomaSlicerLib.result_card import bat_line, marker_rows
+
+        rows = marker_rows(result)
+        self.ui.markersWidget.visible = bool(rows)
+        self.ui.batLabel.text = bat_line(result)
+        if rows == self._listed:
+            return
+        table, self._updating, self._listed = self.ui.markersTable, True, rows
+        table.setRowCount(len(rows))
+        for row, marker in enumerate(rows):
+            item = qt.QTableWidgetItem(marker.title)
+            item.setCheckState(qt.Qt.Checked if marker.present else qt.Qt.Unchecked)
+            table.setItem(row, 0, item)
+            table.setItem(row, 1, qt.QTableWidgetItem(marker.reason))
+        table.resizeColumnsToContents()
+        self._updating = False
+
+    def _on_marker_chosen(self) -> None:
+        row = self.ui.markersTable.currentRow()
+        if not self._updating and self._parameters is not None and 0 <= row < len(self._listed or []):
+            self.logic.lookAtMarker(self._parameters, self._listed[row].name)
+
+    def _on_marker_overruled(self, item: Any) -> None:
+        if not self._updating and self._parameters is not None and item.column() == 0:
+            name, present = self._listed[item.row()].name, item.checkState() == qt.Qt.Checked
+            self.logic.run(self._parameters).overrule_marker(name, present)
+            self._on_parameters()
 
     def _show_segments(self) -> None:
         parameters, self._updating = self._parameters, True
@@ -448,6 +486,14 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             if slicer.app.layoutManager() is not None:
                 slicer.util.resetThreeDViews()
 
+    def lookAtMarker(self, parameters: Any, name: str) -> None:
+        """Turn the slice views to the place where a CT marker was found."""
+        from HematomaSlicerLib.prediction_display import jump_to
+
+        place = self.run(parameters).result["markers"][name]["place_mm"]
+        if place is not None:
+            jump_to(place)
+
     def export(self, parameters: Any) -> pathlib.Path:
         """Write the files of the prediction that is shown into a new folder; returns it."""
         from HematomaSlicerLib.prediction_export import export_run
@@ -496,6 +542,12 @@ class HematomaExpansionTest(ScriptedLoadableModuleTest):
         self.assertIn(f"{run.result['baseline']['volume_ml']:.1f} mL", panel.ui.cardLabel.text)
         self.assertGreater(run.result["baseline"]["volume_ml"], 5.0)
         self.assertEqual(run.segmentation.GetSegmentation().GetNumberOfSegments(), 3)
+        self.assertEqual(panel.ui.markersTable.rowCount, len(run.result["markers"]))
+        found = run.result["markers"]["blend"]["present"]
+        row = list(run.result["markers"]).index("blend")
+        panel.ui.markersTable.item(row, 0).setCheckState(qt.Qt.Unchecked if found else qt.Qt.Checked)
+        self.assertEqual(run.result["scores"]["bat"]["blend"], int(not found))
+        self.assertIn(f"blend {int(not found)}", panel.ui.batLabel.text)
         panel.ui.growthSlider.value = 50
         transform = run.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
         self.assertAlmostEqual(transform.GetDisplacementScale(), 0.5)

@@ -92,6 +92,24 @@ def write_result(folder: Path, direction: str) -> dict[str, Any]:
             "definition": 'growth > 6 mL or > 33 % of baseline: "; & <',
             "detectable": True,
         },
+        "markers": {
+            name: {
+                "present": name == "swirl",
+                "evidence": {"area_mm2": 40.0, "enclosed_share": 0.5},
+                "place_mm": [float(value) for value in _middle(where)] if name == "swirl" else None,
+            }
+            for name in ("hypodensity", "swirl", "black_hole", "blend")
+        },
+        "scores": {
+            "bat": {
+                "blend": 0,
+                "hypodensity": 2,
+                "time": None,
+                "total": None,
+                "total_if_early": 4,
+                "total_if_late": 2,
+            }
+        },
         "models": {"segmentation": model, "growth": model},
         "timing_s": {"total": 1.0},
         "device": "cpu",

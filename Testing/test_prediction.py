@@ -90,6 +90,9 @@ def test_the_result_says_what_the_files_hold(predicted: Path) -> None:
     for task in ("segmentation", "growth"):
         assert set(result["models"][task]) >= {"name", "version", "sha256"}
     assert result["models"]["segmentation"]["name"] == "user mask"
+    assert {"hypodensity", "swirl", "blend", "island"} <= set(result["markers"])
+    assert {"present", "evidence", "place_mm"} == set(result["markers"]["swirl"])
+    assert result["scores"]["bat"]["total"] is None, "the onset was not told"
 
 
 def test_the_users_mask_is_used_as_it_is(predicted: Path, case_folder: Path) -> None:
@@ -151,6 +154,11 @@ def test_the_stored_order_of_the_axes_changes_nothing(
     expected = json.loads((predicted / "prediction.json").read_text())
     assert result["baseline"] == pytest.approx(expected["baseline"], rel=1e-5)
     assert result["followup"]["volume_ml"] == pytest.approx(expected["followup"]["volume_ml"], rel=0.005)
+    for name, marker in expected["markers"].items():
+        found = result["markers"][name]
+        assert found["evidence"] == pytest.approx(marker["evidence"], rel=1e-3, abs=1e-3), name
+        assert found["present"] == marker["present"]
+        assert (found["place_mm"] is None) or found["place_mm"] == pytest.approx(marker["place_mm"], abs=0.01)
     assert result["input"]["size"] == list(sitk.ReadImage(str(tmp_path / "baseline.nrrd")).GetSize())
     own = sitk.ReadImage(str(output / "followup-mask.nii.gz"))
     assert Grid.of(own).is_same(Grid.of(sitk.ReadImage(str(tmp_path / "baseline.nrrd"))))
@@ -178,6 +186,8 @@ def test_no_bleed_is_invented(segmenter: list[str], healthy_head: Path, tmp_path
     result = predict(healthy_head, tmp_path / "result", *segmenter)
     assert result["baseline"]["volume_ml"] == 0
     assert result["growth"] is None
+    assert result["markers"] is None
+    assert result["scores"] is None
     assert any("No hematoma was found" in warning for warning in result["input"]["warnings"])
     names = {path.name for path in (tmp_path / "result").iterdir()}
     assert names == FILES - {"followup-mask.nii.gz", "followup-ct.nii.gz", "displacement.nii.gz"}
@@ -210,7 +220,7 @@ def test_progress_comes_as_json_lines(
     predict(case_folder / "baseline.nii.gz", tmp_path / "result", "--mask", mask, "--json-progress")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     stages = [line["stage"] for line in lines]
-    assert stages == ["read", "brain", "segmentation", "growth", "write", "done"]
+    assert stages == ["read", "brain", "segmentation", "growth", "markers", "write", "done"]
     fractions = [line["fraction"] for line in lines]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaSlicerLib.result_card import card, comparison_text, notice
+from HematomaExpansionLib.scores import overrule, scores_of
+from HematomaSlicerLib.result_card import bat_line, card, comparison_text, marker_rows, notice
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODULES = [path.stem for path in sorted(REPOSITORY.glob("Hematoma*/Resources/UI/*.ui"))]
@@ -155,6 +156,24 @@ def test_research_use_and_training_data_are_always_in_view() -> None:
     assert RESEARCH_USE in text
     assert "384 simulated patients" in text
     assert "growth-&lt;b&gt;" in text, "a package's name is not markup"
+
+
+def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> None:
+    evidence = {"area_mm2": 40.4, "lowest_hu": 38.2, "enclosed_share": 0.756, "irregularities": 2.0}
+    markers = {
+        name: {"present": name == "black_hole", "evidence": evidence, "place_mm": None}
+        for name in ("hypodensity", "swirl", "black_hole", "blend")
+    }
+    result = {"input": {"onset_hours": 1.0}, "markers": markers, "scores": scores_of(markers, 1.0)}
+    row = marker_rows(result)[2]
+    assert (row.title, row.present) == ("Black hole", True)
+    assert row.reason == "area 40 mm², lowest 38 HU, enclosed 76 %, irregularities 2"
+    assert bat_line(result) == "BAT score 4 of 5 (blend 0, hypodensity 2, time 2); high from 3"
+    overruled = overrule(result, "black_hole", False)
+    assert not any(row.present for row in marker_rows(overruled))
+    assert bat_line(overruled) == "BAT score 2 of 5 (blend 0, hypodensity 0, time 2); high from 3"
+    assert marker_rows(None) == marker_rows({"markers": None, "scores": None}) == []
+    assert bat_line({"markers": None, "scores": None}) == ""
 
 
 def test_the_comparison_says_what_was_true() -> None:

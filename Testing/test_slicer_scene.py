@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,22 @@ def test_the_exported_files_are_those_of_the_command_line(scene: Any, run: Any, 
         assert same_place(written, original)
     assert {"report.pdf", "overlay.png", "measures.csv", "prediction.json"} <= {f.name for f in folder.iterdir()}
     assert "Growth," in (folder / "measures.csv").read_text()
+
+
+def test_a_readers_word_on_a_marker_is_kept_with_the_run_and_exported(
+    scene: Any, run: Any, tmp_path: Path
+) -> None:
+    from HematomaSlicerLib.prediction_export import export_run
+
+    pytest.importorskip("matplotlib")
+    assert run.result["scores"]["bat"]["total_if_late"] == 2
+    run.overrule_marker("swirl", False)
+    run.overrule_marker("blend", True)
+    assert run.result["scores"]["bat"]["total_if_late"] == 1
+    assert run.result["markers"]["swirl"]["present"], "what was measured stays"
+    exported = json.loads((export_run(run, tmp_path) / "prediction.json").read_text())
+    assert exported["markers"]["blend"]["overruled"] is True
+    assert exported["scores"]["bat"]["blend"] == 1
 
 
 def test_the_views_jump_to_the_hematoma_in_a_brain_window(scene: Any, run: Any, application: Any) -> None:

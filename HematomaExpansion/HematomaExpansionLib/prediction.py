@@ -1,4 +1,4 @@
-"""The one pipeline: head CT -> brain -> hematoma -> growth -> measures.
+"""The one pipeline: head CT -> brain -> hematoma -> growth -> markers -> measures.
 
 ``predict`` is used alike by the command line, by Slicer and by other Python programs.
 """
@@ -17,9 +17,11 @@ from .errors import InputError
 from .grid import Grid
 from .growth import Growth, followup_range, predict_growth
 from .head_ct import HeadCT
+from .markers import Marker, find_markers
 from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
 from .model_package import VOLUME_RANGE, ModelPackage
 from .progress import Stages
+from .scores import scores_of
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
 NO_HEMATOMA = "No hematoma was found in this scan, so there is no growth to predict."
@@ -86,12 +88,15 @@ def predict(
         else:
             _check_inside(hematoma, inside_skull)
             segmenter = USER_MASK
-    growth = None
+    growth, markers = None, None
     with stages("growth", 0.5):
         if volume_ml(hematoma) > 0:
             growth = predict_growth(scan.image, hematoma, inside_skull, options.growth, device)
         else:
             warnings.append(NO_HEMATOMA)
+    with stages("markers", 0.7):
+        if volume_ml(hematoma) > 0:
+            markers = find_markers(scan.image, hematoma)
     return Prediction(
         baseline_ct=scan.restore(scan.image),
         baseline_mask=scan.restore(hematoma),
@@ -104,7 +109,7 @@ def predict(
             "input": _describe_input(scan, options, warnings),
             **_describe_volumes(hematoma, growth, options),
             "risk": None,
-            "markers": None,
+            **_describe_markers(markers, options.onset_hours),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
             "timing_s": stages.timing,
             "device": str(device),
@@ -147,6 +152,13 @@ def _describe_volumes(
     }
     measures = measure_growth(baseline_ml, followup_ml, options.expansion_definition)
     return {"baseline": baseline, "followup": followup, "growth": asdict(measures)}
+
+
+def _describe_markers(markers: dict[str, Marker] | None, onset_hours: float | None) -> dict[str, Any]:
+    if markers is None:
+        return {"markers": None, "scores": None}
+    described = {name: asdict(marker) for name, marker in markers.items()}
+    return {"markers": described, "scores": scores_of(described, onset_hours)}
 
 
 def _check_inside(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:

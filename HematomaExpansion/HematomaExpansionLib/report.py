@@ -14,6 +14,7 @@ from . import RESEARCH_USE
 from .errors import MissingLibraryError
 from .grid import Array, Grid, bounding_box
 from .prediction import Prediction
+from .scores import bat_text, markers_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,6 +62,11 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{baseline['c_mm']:.0f} mm; simplified {baseline['abc2_simplified_ml']:.1f} mL)",
             ),
             ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
+        ]
+    if result.get("markers"):  # a scene saved by an earlier version has none
+        rows += [
+            ("Markers on CT", markers_text(result["markers"])),
+            ("BAT score", bat_text(result["scores"]["bat"])),
         ]
     for task, model in result["models"].items():
         rows.append((f"Model, {task}", " ".join(filter(None, (model["name"], model["version"])))))

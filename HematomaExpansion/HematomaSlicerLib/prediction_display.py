@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,9 +78,13 @@ def look_at(run: PredictionRun) -> None:
 
 def jump_to_largest_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
     """Turn every slice view to the middle of the segment, on the slice where it is largest."""
-    center = _center_of_largest_slice(image_from_segment(segmentation, segment_id))
+    jump_to(_center_of_largest_slice(image_from_segment(segmentation, segment_id)))
+
+
+def jump_to(place: Sequence[float]) -> None:
+    """Turn every slice view to a place, LPS mm."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(
-        slicer.mrmlScene, -center[0], -center[1], center[2], slicer.vtkMRMLSliceNode.CenteredJumpSlice
+        slicer.mrmlScene, -place[0], -place[1], place[2], slicer.vtkMRMLSliceNode.CenteredJumpSlice
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import slicer
+from HematomaExpansionLib.scores import overrule
 
 from .node_images import (
     NodeError,
@@ -131,6 +132,10 @@ class PredictionRun:
         """All nodes that belong to the run, the user's scan not being one."""
         own = [self._node(name) for name in (*_OWN, *_OF_COMPARISON)]
         return [*(node for node in own if node is not None), self.table]
+
+    def overrule_marker(self, name: str, present: bool) -> None:
+        """Note a reader's word on a CT marker in the result, with the scores that follow."""
+        self.table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(overrule(self.result, name, present)))
 
     def segment_id(self, name: str) -> str:
         """The ID of one of its three segments; empty where there is none of that name."""

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from HematomaExpansionLib import RESEARCH_USE
+from HematomaExpansionLib.scores import bat_text, present_markers
+
+_UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
+
+
+@dataclass(frozen=True)
+class MarkerRow:
+    """A CT marker as the panel lists it: its name in the result, its title, whether it is there, and why."""
+
+    name: str
+    title: str
+    present: bool
+    reason: str
 
 
 def card(result: dict[str, Any]) -> str:
@@ -29,6 +43,35 @@ def card(result: dict[str, Any]) -> str:
         + detectable
         + notes
     )
+
+
+def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
+    """The CT markers of a result; none where there is no hematoma."""
+    markers = (result or {}).get("markers") or {}
+    return [
+        MarkerRow(name, name.replace("_", " ").capitalize(), present, _reason(markers[name]["evidence"]))
+        for name, present in present_markers(markers).items()
+    ]
+
+
+def bat_line(result: dict[str, Any] | None) -> str:
+    """The BAT score of a result; empty where it has none."""
+    scores = (result or {}).get("scores")
+    return f"BAT score {bat_text(scores['bat'])}" if scores else ""
+
+
+def _reason(evidence: dict[str, float]) -> str:
+    """Measured values in words, such as "area 40 mm², lowest 38 HU"."""
+    words = []
+    for name, value in evidence.items():
+        what, _, unit = name.rpartition("_")
+        if unit == "share":
+            words.append(f"{what} {100 * value:.0f} %".replace("_", " "))
+        elif unit in _UNITS:
+            words.append(f"{what} {value:.0f} {_UNITS[unit]}".replace("_", " "))
+        else:
+            words.append(f"{name} {value:.2g}".replace("_", " "))
+    return ", ".join(words)
 
 
 def notice(result: dict[str, Any] | None) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .fitting import FitOptions
     from .growth_training import GrowthPreset
 
+Summary = dict[str, dict[str, float]]
+
 
 def add_training_commands(commands: Commands) -> None:
     """Add them to the command line."""
@@ -51,14 +53,17 @@ def add_training_commands(commands: Commands) -> None:
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
-    evaluate.add_argument("task", choices=["segmentation", "growth"])
+    evaluate.add_argument("task", choices=["segmentation", "growth", "markers"])
     evaluate.add_argument(
         "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
     )
     evaluate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
     evaluate.add_argument("--model", metavar="NAME|PATH", help="model to measure (default: the shipped one)")
     evaluate.add_argument(
-        "--masks", choices=["true", "automatic"], default="true", help="growth: begin from these (default: true)"
+        "--masks",
+        choices=["true", "automatic"],
+        default="true",
+        help="growth, markers: begin from these (default: true)",
     )
     evaluate.add_argument(
         "--rival", action="append", default=[], metavar="NAME|PATH", help="growth: another model beside it"
@@ -150,37 +155,50 @@ def _widths(text: str | None) -> tuple[int, ...]:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from .evaluation import (
-        evaluate_growth,
-        evaluate_segmentation,
-        summarize_growth,
-        summarize_segmentation,
-        write_rows,
-    )
-    from .figures import draw_growth_examples, draw_growth_figures, growth_table
-
-    folder = arguments.output
-    if arguments.task == "growth":
-        evaluation = None if arguments.folds else _growth_evaluation(arguments)
-        growth_rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
-        summary = summarize_growth(growth_rows)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_rows(growth_rows, folder / "growth.csv")
-        tables = {"Cases that expanded": "_expanders", "All cases": ""}
-        text = "\n".join(f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items())
-        (folder / "growth.md").write_text(text, encoding="utf-8")
-        draw_growth_figures(growth_rows, folder / "growth.png")
-        if evaluation is not None:
-            draw_growth_examples(evaluation, arguments.cohort, growth_rows, folder / "examples.png")
-    else:
-        scan_rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
-        summary = summarize_segmentation(scan_rows)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_rows(scan_rows, folder / "segmentation.csv")
-    text = json.dumps(summary, indent=2)
-    (folder / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
+    evaluate = {"growth": _evaluate_growth, "segmentation": _evaluate_segmentation, "markers": _evaluate_markers}
+    text = json.dumps(evaluate[arguments.task](arguments, arguments.output), indent=2)
+    (arguments.output / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
+
+
+def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> Summary:
+    from .evaluation import evaluate_growth, summarize_growth, write_rows
+    from .figures import draw_growth_examples, draw_growth_figures, growth_table
+
+    evaluation = None if arguments.folds else _growth_evaluation(arguments)
+    rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
+    summary = summarize_growth(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(rows, folder / "growth.csv")
+    tables = {"Cases that expanded": "_expanders", "All cases": ""}
+    text = "\n".join(f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items())
+    (folder / "growth.md").write_text(text, encoding="utf-8")
+    draw_growth_figures(rows, folder / "growth.png")
+    if evaluation is not None:
+        draw_growth_examples(evaluation, arguments.cohort, rows, folder / "examples.png")
+    return summary
+
+
+def _evaluate_segmentation(arguments: argparse.Namespace, folder: Path) -> Summary:
+    from .evaluation import evaluate_segmentation, summarize_segmentation, write_rows
+
+    rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(rows, folder / "segmentation.csv")
+    return summarize_segmentation(rows)
+
+
+def _evaluate_markers(arguments: argparse.Namespace, folder: Path) -> Summary:
+    from .evaluation import write_rows
+    from .marker_evaluation import evaluate_markers, summarize_markers
+
+    automatic = arguments.masks == "automatic"
+    segmenter = find_segmenter(arguments.segmenter) if automatic else None
+    rows = evaluate_markers(arguments.cohort, segmenter, automatic=automatic)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(rows, folder / "markers.csv")
+    return summarize_markers(rows)
 
 
 def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:

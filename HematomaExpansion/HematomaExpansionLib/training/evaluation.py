@@ -270,7 +270,7 @@ def _each_case(evaluate: Callable[[Path], list[Any]], cohort: Path) -> list[Any]
     return [row for folder in tqdm(case_folders(cohort), desc="Cases", disable=None) for row in evaluate(folder)]
 
 
-def write_rows(rows: Sequence[GrowthRow] | Sequence[SegmentationRow], path: Path) -> None:
+def write_rows(rows: Sequence[Any], path: Path) -> None:
     """One line per row, as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))

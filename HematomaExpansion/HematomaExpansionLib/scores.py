@@ -1,0 +1,83 @@
+"""Scores made of CT markers, and a radiologist's word against what was measured.
+
+Works on what ``prediction.json`` holds, and needs nothing but Python: the panel recomputes a score at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+HYPODENSITIES = ("hypodensity", "swirl", "black_hole")
+"""The markers any of which BAT counts as hypodensity."""
+
+EARLY_HOURS = 2.5
+"""Hours from onset to scan below which BAT gives points."""
+
+HIGH_BAT = 3
+"""Points of BAT from which on the risk of expansion is called high."""
+
+
+@dataclass(frozen=True)
+class BatScore:
+    """The BAT score (Morotti 2018): blend 1 point, any hypodensity 2, scan within 2.5 hours of onset 2.
+
+    Where the onset is not known ``time`` and ``total`` are None, and the other two say what the total would be.
+    """
+
+    blend: int
+    hypodensity: int
+    time: int | None
+    total: int | None
+    total_if_early: int
+    total_if_late: int
+
+
+def bat_score(present: Mapping[str, bool], onset_hours: float | None) -> BatScore:
+    """BAT from the markers that are there and the hours from onset to scan."""
+    blend, hypodensity = int(present["blend"]), 2 * int(any(present[name] for name in HYPODENSITIES))
+    time = None if onset_hours is None else 2 * int(onset_hours < EARLY_HOURS)
+    total = blend + hypodensity
+    return BatScore(blend, hypodensity, time, None if time is None else total + time, total + 2, total)
+
+
+def scores_of(markers: Mapping[str, Mapping[str, Any]], onset_hours: float | None) -> dict[str, Any]:
+    """The ``scores`` of a result from its ``markers``."""
+    return {"bat": asdict(bat_score(present_markers(markers), onset_hours))}
+
+
+def present_markers(markers: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
+    """Which markers are there: as overruled, else as found."""
+    return {name: bool(marker.get("overruled", marker["present"])) for name, marker in markers.items()}
+
+
+def overrule(result: Mapping[str, Any], name: str, present: bool) -> dict[str, Any]:
+    """The result with a radiologist's word on one marker, and the scores that follow.
+
+    What was measured stays; the word is taken back where it agrees with that.
+    """
+    found = {key: value for key, value in result["markers"][name].items() if key != "overruled"}
+    marker = found if present == found["present"] else {**found, "overruled": present}
+    markers = {**result["markers"], name: marker}
+    return {**result, "markers": markers, "scores": scores_of(markers, result["input"].get("onset_hours"))}
+
+
+def markers_text(markers: Mapping[str, Mapping[str, Any]]) -> str:
+    """The markers that are there, in words, and which of them a reader decided."""
+    words = [
+        name.replace("_", " ") + (" (by the reader)" if "overruled" in markers[name] else "")
+        for name, there in present_markers(markers).items()
+        if there
+    ]
+    return ", ".join(words) or "none found"
+
+
+def bat_text(score: Mapping[str, int | None]) -> str:
+    """A BAT score in words: its total, or what it would be where the onset is not known."""
+    points = f"blend {score['blend']}, hypodensity {score['hypodensity']}"
+    high = f"high from {HIGH_BAT}"
+    if score["total"] is not None:
+        return f"{score['total']} of 5 ({points}, time {score['time']}); {high}"
+    early, late = score["total_if_early"], score["total_if_late"]
+    return f"{late} of 5, or {early} if scanned within {EARLY_HOURS:g} h of onset ({points}); {high}"
