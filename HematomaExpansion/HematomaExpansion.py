@@ -249,8 +249,10 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             item = qt.QTableWidgetItem(marker.title)
             item.setCheckState(qt.Qt.Checked if marker.present else qt.Qt.Unchecked)
             table.setItem(row, 0, item)
-            table.setItem(row, 1, qt.QTableWidgetItem(marker.reason))
-        table.resizeColumnsToContents()
+            reason = qt.QTableWidgetItem(marker.reason)
+            reason.setToolTip(marker.measured)
+            table.setItem(row, 1, reason)
+        table.resizeColumnToContents(0)
         self._updating = False
 
     def _on_marker_chosen(self) -> None:

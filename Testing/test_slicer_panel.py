@@ -167,7 +167,8 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
     result = {"input": {"onset_hours": 1.0}, "markers": markers, "scores": scores_of(markers, 1.0)}
     row = marker_rows(result)[2]
     assert (row.title, row.present) == ("Black hole", True)
-    assert row.reason == "area 40 mm², lowest 38 HU, enclosed 76 %, irregularities 2"
+    assert row.reason == "area 40 mm², lowest 38 HU"
+    assert row.measured == "area 40 mm², lowest 38 HU, enclosed 76 %, irregularities 2"
     assert bat_line(result) == "BAT score 4 of 5 (blend 0, hypodensity 2, time 2); high from 3"
     overruled = overrule(result, "black_hole", False)
     assert not any(row.present for row in marker_rows(overruled))

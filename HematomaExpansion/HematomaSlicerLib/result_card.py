@@ -10,16 +10,21 @@ from HematomaExpansionLib import RESEARCH_USE
 from HematomaExpansionLib.scores import bat_text, present_markers
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
+_DECIDING = 2
 
 
 @dataclass(frozen=True)
 class MarkerRow:
-    """A CT marker as the panel lists it: its name in the result, its title, whether it is there, and why."""
+    """A CT marker as the panel lists it: its name in the result, its title, whether it is there, and why.
+
+    ``reason``: the measurements that decide; ``measured``: all of them.
+    """
 
     name: str
     title: str
     present: bool
     reason: str
+    measured: str
 
 
 def card(result: dict[str, Any]) -> str:
@@ -48,10 +53,12 @@ def card(result: dict[str, Any]) -> str:
 def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
     """The CT markers of a result; none where there is no hematoma."""
     markers = (result or {}).get("markers") or {}
-    return [
-        MarkerRow(name, name.replace("_", " ").capitalize(), present, _reason(markers[name]["evidence"]))
-        for name, present in present_markers(markers).items()
-    ]
+    rows = []
+    for name, present in present_markers(markers).items():
+        words = _words(markers[name]["evidence"])
+        title = name.replace("_", " ").capitalize()
+        rows.append(MarkerRow(name, title, present, ", ".join(words[:_DECIDING]), ", ".join(words)))
+    return rows
 
 
 def bat_line(result: dict[str, Any] | None) -> str:
@@ -60,8 +67,8 @@ def bat_line(result: dict[str, Any] | None) -> str:
     return f"BAT score {bat_text(scores['bat'])}" if scores else ""
 
 
-def _reason(evidence: dict[str, float]) -> str:
-    """Measured values in words, such as "area 40 mm², lowest 38 HU"."""
+def _words(evidence: dict[str, float]) -> list[str]:
+    """Measured values in words, such as "area 40 mm²" and "lowest 38 HU"."""
     words = []
     for name, value in evidence.items():
         what, _, unit = name.rpartition("_")
@@ -71,7 +78,7 @@ def _reason(evidence: dict[str, float]) -> str:
             words.append(f"{what} {value:.0f} {_UNITS[unit]}".replace("_", " "))
         else:
             words.append(f"{name} {value:.2g}".replace("_", " "))
-    return ", ".join(words)
+    return words
 
 
 def notice(result: dict[str, Any] | None) -> str:
