@@ -31,6 +31,13 @@ def quiet_libraries() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
+def volume_stem(path: Path) -> str | None:
+    """A file's name without its suffix, if the suffix is that of a NIfTI, NRRD, MHA or MHD file."""
+    name = path.name.lower()
+    suffix = max((suffix for suffix in _FILE_SUFFIXES if name.endswith(suffix)), key=len, default=None)
+    return None if suffix is None else path.name[: -len(suffix)]
+
+
 def read_volume(path: Path, what: str) -> sitk.Image:
     """The image in a NIfTI, NRRD, MHA or MHD file, its size checked before its voxels are loaded.
 

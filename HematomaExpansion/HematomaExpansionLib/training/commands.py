@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_segmenter
 from ..errors import InputError
 from ..model_package import find_package
@@ -98,12 +99,12 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
 def _prepare(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .preparation import prepare_cohort, read_pairs, write_report
+    from .preparation import PreparedCase, prepare_cohort, read_pairs
 
     pairs, segmenter = read_pairs(arguments.pairs), find_segmenter(arguments.segmenter)
     cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, arguments.device)
     lines = list(tqdm(cases, total=len(pairs), desc="Preparing pairs", disable=None))
-    write_report(lines, arguments.output / "prepared.csv")
+    write_rows(PreparedCase, lines, arguments.output / "prepared.csv")
     for line in lines:
         if not line.prepared:
             print(f"{line.case}: left out. {line.reason}")
@@ -151,11 +152,12 @@ def _widths(text: str | None) -> tuple[int, ...]:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .evaluation import (
+        GrowthRow,
+        SegmentationRow,
         evaluate_growth,
         evaluate_segmentation,
         summarize_growth,
         summarize_segmentation,
-        write_rows,
     )
     from .figures import draw_growth_examples, draw_growth_figures, growth_table
 
@@ -165,7 +167,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         growth_rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
         summary = summarize_growth(growth_rows)
         folder.mkdir(parents=True, exist_ok=True)
-        write_rows(growth_rows, folder / "growth.csv")
+        write_rows(GrowthRow, growth_rows, folder / "growth.csv")
         tables = {"Cases that expanded": "_expanders", "All cases": ""}
         text = "\n".join(f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items())
         (folder / "growth.md").write_text(text, encoding="utf-8")
@@ -176,7 +178,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         scan_rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
         summary = summarize_segmentation(scan_rows)
         folder.mkdir(parents=True, exist_ok=True)
-        write_rows(scan_rows, folder / "segmentation.csv")
+        write_rows(SegmentationRow, scan_rows, folder / "segmentation.csv")
     text = json.dumps(summary, indent=2)
     (folder / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
