@@ -28,11 +28,21 @@ def test_a_prediction_by_the_script_is_that_of_the_command(case_folder: Path, tm
     assert "Research use only." in done.stdout
 
 
+def test_a_batch_by_the_script_is_that_of_the_command(case_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"case,scan\nP1,{case_folder / 'baseline.nii.gz'}\nP2,absent.nii.gz\n")
+    done = run("batch", "-i", "list.csv", "-o", "out", "--segmenter", "threshold", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 cases predicted" in done.stdout
+    assert (tmp_path / "out" / "P1" / "prediction.json").exists()
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["-i", "absent.nii.gz", "-o", "out"], "hematoma: The scan does not exist. Check the path."),
         (["-i", "absent.nii.gz"], "-o/--output"),
+        (["batch", "-i", "absent", "-o", "out"], "hematoma: The input does not exist. Check the path."),
         (["compare", "--baseline", "a.nii.gz", "--followup", "b.nii.gz", "-o", "out"], "does not exist"),
         (["synthesize", "-i", "a.nii.gz", "--mask", "b.nii.gz", "-o", "out"], "does not exist"),
         (["simulate", "-n", "0", "--seed", "1", "-o", "out"], "at least 1"),

@@ -303,11 +303,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "scan.jpg").write_bytes(b"\xff\xd8")
     with pytest.raises(InputError, match="unknown format"):
         read_head_ct(tmp_path / "scan.jpg")
-    sitk.WriteImage(head_image(head_grid()), str(tmp_path / "scan.nrrd"))
-    content = (tmp_path / "scan.nrrd").read_bytes()
-    (tmp_path / "scan.nrrd").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="damaged or cut off"):
-        read_head_ct(tmp_path / "scan.nrrd")
+    for name in ("scan.nrrd", "scan.mha", "scan.nii", "scan.nii.gz"):
+        sitk.WriteImage(head_image(head_grid()), str(tmp_path / name))
+        read_head_ct(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        for part in (0.01, 0.5, 0.98):
+            (tmp_path / name).write_bytes(content[: int(part * len(content))])
+            with pytest.raises(InputError, match="damaged or cut off"):
+                read_head_ct(tmp_path / name)
     (tmp_path / "huge.mhd").write_text(
         "ObjectType = Image\nNDims = 3\nDimSize = 40000 40000 4000\nElementSpacing = 1 1 1\n"
         "ElementType = MET_SHORT\nElementDataFile = none.raw\n"

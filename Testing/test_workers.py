@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 from environment import variables
-from HematomaExpansionLib.workers import case_workers
+from HematomaExpansionLib.workers import case_workers, each_result
 
 
 def square(number: int) -> int:
@@ -21,6 +24,69 @@ def square(number: int) -> int:
 def test_every_case_is_done_once() -> None:
     with case_workers(5, jobs=2) as pool:
         assert list(pool.map(square, range(5))) == [0, 1, 4, 9, 16]
+
+
+class Counted:
+    """Counts the cases that have been handed over and are not yet taken back."""
+
+    def __init__(self) -> None:
+        self.now, self.most, self._lock = 0, 0, threading.Lock()
+
+    def change(self, by: int) -> None:
+        with self._lock:
+            self.now += by
+            self.most = max(self.most, self.now)
+
+
+class CountingExecutor(ThreadPoolExecutor):
+    def __init__(self, counted: Counted) -> None:
+        super().__init__(2)
+        self._counted = counted
+
+    def submit(self, *arguments: object, **named: object) -> object:  # type: ignore[override]
+        self._counted.change(1)
+        return super().submit(*arguments, **named)  # type: ignore[arg-type]
+
+
+def test_no_more_cases_are_handed_over_than_asked_for() -> None:
+    counted = Counted()
+
+    def open_workers(left: int) -> Executor:
+        assert left == 50
+        return CountingExecutor(counted)
+
+    results = {}
+    for number, result in each_result(square, range(50), open_workers, most=4):
+        counted.change(-1)
+        results[number] = result
+    assert results == {number: number * number for number in range(50)}
+    assert counted.most == 4
+
+
+def test_who_stops_asking_stops_the_work() -> None:
+    counted = Counted()
+    results = each_result(square, range(50), lambda left: CountingExecutor(counted), most=4)
+    next(results)
+    results.close()
+    assert counted.most == 4
+
+
+def square_or_die(always: bool, file: Path, number: int) -> int:
+    """Ends its worker at 5, always or the first time."""
+    if number == 5 and (always or not file.exists()):
+        file.touch()
+        os._exit(1)
+    return number * number
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_only_a_case_whose_worker_dies_twice_has_no_result(always: bool, tmp_path: Path) -> None:
+    function = partial(square_or_die, always, tmp_path / "died")
+    results = dict(each_result(function, range(12), partial(case_workers, jobs=2), most=4))
+    expected: dict[int, int | None] = {number: number * number for number in range(12)}
+    if always:
+        expected[5] = None
+    assert results == expected
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ")

@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_predict(commands)
+    _add_batch(commands)
     _add_segment(commands)
     _add_measure(commands)
     _add_compare(commands)
@@ -97,8 +98,6 @@ def _predict(arguments: argparse.Namespace) -> int:
     from .prediction_folder import check_output_folder, write_prediction
     from .report import new_figure, summary_rows
 
-    if arguments.onset_hours is not None and not 0 <= arguments.onset_hours <= 24 * 14:
-        raise InputError("The hours from onset must lie between 0 and 336.")
     check_output_folder(arguments.output)
     new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
     options = PredictionOptions(
@@ -124,6 +123,74 @@ def _predict(arguments: argparse.Namespace) -> int:
         print_table(summary_rows(prediction.result))
         print(f"Pictures and report: overlay.png and report.pdf in {arguments.output}")
         print("Research use only.")
+    return 0
+
+
+def _add_batch(commands: Commands) -> None:
+    parser = commands.add_parser("batch", help="predict every scan of a folder or a list, and make one table")
+    parser.add_argument(
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        metavar="FOLDER|LIST.csv",
+        help="folder with scans anywhere below it, or list: case, scan, and if known mask, onset_hours",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes (default: one per core, at most 4; one on a GPU)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an earlier run; what is finished stays")
+    add_segmenter(parser)
+    parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
+    add_device(parser)
+    add_definition(parser)
+    add_json_progress(parser)
+    parser.set_defaults(run=_batch)
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    from .batch import default_jobs, run_batch
+    from .batch_cases import RESULTS_FILE, find_cases
+    from .batch_rows import FAILED, check_batch_folder
+    from .device import choose_device
+    from .prediction import PredictionOptions
+    from .report import new_figure
+
+    if arguments.jobs < 0:
+        raise InputError("The number of jobs must not be negative.")
+    check_batch_folder(arguments.output, arguments.resume)
+    new_figure(1, 1, "white")  # as in predict
+    options = PredictionOptions(
+        growth=find_package(arguments.growth, "growth"),
+        segmenter=find_segmenter(arguments.segmenter),
+        expansion_definition=arguments.expansion_definition,
+        device=arguments.device,
+    )
+    device = choose_device(arguments.device)
+    cases = find_cases(arguments.input, arguments.output)
+    with reporting(arguments.json_progress) as progress:
+        rows = run_batch(cases, arguments.output, options, arguments.jobs or default_jobs(device), progress)
+        progress("done", 1.0)
+    failed = [row for row in rows if row.status == FAILED]
+    if not arguments.json_progress:
+        for row in failed:
+            print(f"{row.case}: {row.reason}")
+        expanding = sum(row.expansion is True for row in rows)
+        print(
+            f"{len(rows) - len(failed)} of {len(rows)} cases predicted, {expanding} of them with expansion; "
+            f"{len(failed)} failed."
+        )
+        print(f"A folder for each, and one table: {RESULTS_FILE} in {arguments.output}")
+        print("Research use only.")
+    if any(row.unforeseen for row in failed):
+        return 1
+    if len(failed) == len(rows):
+        raise InputError("None of the cases could be predicted. The table of results says why, case by case.")
     return 0
 
 

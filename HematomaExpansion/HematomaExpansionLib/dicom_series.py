@@ -48,10 +48,10 @@ class DicomScan:
     warnings: list[str]
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file in a folder and its subfolders, hidden ones left out."""
+def files_below(folder: Path, subfolders: bool = True) -> list[Path]:
+    """Every file in a folder and its subfolders (or in itself alone), hidden ones left out."""
     files: list[Path] = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.glob("**/*" if subfolders else "*")):
         if path.is_file() and not path.name.startswith("."):
             files.append(path)
         if len(files) > _MAX_FILES:

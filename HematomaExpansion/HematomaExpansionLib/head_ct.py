@@ -60,17 +60,17 @@ class HeadCT:
         return sitk.DICOMOrient(image, self.stored_orientation)
 
 
-def read_head_ct(path: str | Path) -> HeadCT:
+def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:
     """The scan in a DICOM folder or in a NIfTI, NRRD, MHA or MHD file.
 
-    A folder is searched with its subfolders; files that are not DICOM are passed over.
+    A folder is searched with its subfolders, or alone; files that are not DICOM are passed over.
 
     Raises:
         InputError: the scan cannot be read, or is not one non-contrast CT of a head.
     """
     path = Path(path)
     if path.is_dir():
-        return _from_dicom(files_below(path))
+        return _from_dicom(files_below(path, subfolders))
     if path.is_file() and is_dicom(path):
         return _from_dicom([path])
     return head_ct_from_image(read_volume(path, "scan"))

@@ -41,6 +41,11 @@ class PredictionOptions:
     device: str = "auto"
     keep_intermediate: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` for hours that cannot be."""
+        if self.onset_hours is not None and not 0 <= self.onset_hours <= 24 * 14:
+            raise InputError("The hours from onset must lie between 0 and 336.")
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from .prediction import Prediction
 from .report import write_overlay, write_report
 
 RESULT_FILE = "prediction.json"
+_UNFINISHED = ".unfinished-"
 
 
 def write_prediction(prediction: Prediction, folder: Path) -> None:
@@ -64,11 +66,16 @@ def check_output_folder(folder: Path, result_file: str = RESULT_FILE) -> None:
         raise InputError("The output folder holds other files: name a new folder for the result.")
     if folder.exists() and not folder.is_dir():
         raise InputError("The output is a file: name a folder for the result.")
+    make_folder(folder.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is not there; raise ``InputError`` where it cannot be made or written."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError("The output folder cannot be made there: choose another place.") from error
-    if not os.access(folder.parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise InputError("The output folder cannot be written there: choose another place.")
 
 
@@ -76,7 +83,7 @@ def check_output_folder(folder: Path, result_file: str = RESULT_FILE) -> None:
 def whole_or_nothing(folder: Path) -> Iterator[Path]:
     """A scratch folder beside ``folder`` that takes its name when the block ends well."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder.parent) as scratch:
             made = Path(scratch) / "new"
             made.mkdir()
             yield made
@@ -87,3 +94,12 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
         raise InputError(
             "The result could not be written (disk full or no permission): free space or choose another folder."
         ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what runs that were killed have left of their results in ``folder``."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,13 @@ def quiet_libraries() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
+def volume_stem(path: Path) -> str | None:
+    """A file's name without its suffix, if the suffix is that of a NIfTI, NRRD, MHA or MHD file."""
+    name = path.name.lower()
+    suffix = max((suffix for suffix in _FILE_SUFFIXES if name.endswith(suffix)), key=len, default=None)
+    return None if suffix is None else path.name[: -len(suffix)]
+
+
 def read_volume(path: Path, what: str) -> sitk.Image:
     """The image in a NIfTI, NRRD, MHA or MHD file, its size checked before its voxels are loaded.
 
@@ -50,14 +59,31 @@ def read_volume(path: Path, what: str) -> sitk.Image:
         with quiet_libraries():
             reader.ReadImageInformation()
             check_size(reader.GetSize())
+            if path.name.lower().endswith((".nii", ".nii.gz")):
+                _check_nifti_is_whole(path, reader)
             return reader.Execute()
-    except RuntimeError as error:
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
         if "orthonormal" in str(error):
             raise InputError(
                 f"The {what}'s axes are not at right angles, which NIfTI cannot hold reliably. "
                 "Give the DICOM folder, or save it as NRRD."
             ) from None
         raise InputError(f"The {what} cannot be read; the file is damaged or cut off. Export it again.") from None
+
+
+def _check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Raise ``EOFError`` for a file that is cut off: ITK takes what it lacks for zeros, without a word."""
+    axes = range(1, 1 + int(reader.GetMetaData("dim[0]")))
+    bits = math.prod(int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes) * int(reader.GetMetaData("bitpix"))
+    left = int(float(reader.GetMetaData("vox_offset"))) + bits // 8
+    with path.open("rb") as file:
+        is_compressed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if is_compressed else path.open("rb") as content:
+        while left > 0:
+            count = len(content.read(min(left, 1 << 20)))
+            if count == 0:
+                raise EOFError
+            left -= count
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:

@@ -1,15 +1,20 @@
-"""Worker processes that share out many cases, one core each, and that end with the program that started them."""
+"""Worker processes that share out many cases, one core each, and that end with the program that started them;
+and the way through more cases than are to be in memory at once, with workers that may die."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from multiprocessing import connection, get_context, parent_process
-from typing import Any
+from typing import Any, TypeVar
 
 import SimpleITK as sitk
+
+Case = TypeVar("Case")
+Result = TypeVar("Result")
 
 
 def case_workers(
@@ -42,3 +47,53 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def each_result(
+    function: Callable[[Case], Result],
+    cases: Iterable[Case],
+    open_workers: Callable[[int], Executor],
+    most: int,
+) -> Iterator[tuple[Case, Result | None]]:
+    """Yield each case with its result as it is done, at most ``most`` being handed over at a time.
+
+    ``open_workers`` is told how many cases are left. Where a worker dies, those handed over are tried once more,
+    each with a worker of its own, and the others go on; the result is None for a case whose worker died again.
+    """
+    waiting = deque(cases)
+    while waiting:
+        suspects = []
+        with open_workers(len(waiting)) as workers:
+            for case, future in _as_done(function, waiting, workers, most):
+                if isinstance(future.exception(), BrokenExecutor):
+                    suspects.append(case)
+                else:
+                    yield case, future.result()
+        for case in suspects:
+            with open_workers(1) as worker:
+                future = worker.submit(function, case)
+                lost = isinstance(future.exception(), BrokenExecutor)
+            yield case, None if lost else future.result()
+
+
+def _as_done(
+    function: Callable[[Case], Result], waiting: deque[Case], workers: Executor, most: int
+) -> Iterator[tuple[Case, Future[Result]]]:
+    """Takes cases from ``waiting`` for as long as the workers accept them."""
+    running: dict[Future[Result], Case] = {}
+    accepting = True
+    try:
+        while True:
+            while accepting and waiting and len(running) < most:
+                try:
+                    running[workers.submit(function, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                except BrokenExecutor:
+                    accepting = False
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future
+    finally:  # the one who asked has given up: begin no other case
+        for future in running:
+            future.cancel()

@@ -3,7 +3,7 @@
 Slicer --no-main-window --python-script predict_expansion.py -- -i CT -o DIR [options of `hematoma predict`]
 python predict_expansion.py -i CT -o DIR [options of `hematoma predict`]
 
-Another command's name may come first: compare, synthesize or simulate.
+Another command's name may come first: batch, compare, synthesize or simulate.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 _MODULE = Path(__file__).resolve().parent.parent
-_COMMANDS = ("predict", "compare", "synthesize", "simulate")
+_COMMANDS = ("predict", "batch", "compare", "synthesize", "simulate")
 
 
 def run(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_segmenter
 from ..errors import InputError
 from ..model_package import find_package
@@ -103,12 +104,12 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
 def _prepare(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .preparation import prepare_cohort, read_pairs, write_report
+    from .preparation import PreparedCase, prepare_cohort, read_pairs
 
     pairs, segmenter = read_pairs(arguments.pairs), find_segmenter(arguments.segmenter)
     cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, arguments.device)
     lines = list(tqdm(cases, total=len(pairs), desc="Preparing pairs", disable=None))
-    write_report(lines, arguments.output / "prepared.csv")
+    write_rows(PreparedCase, lines, arguments.output / "prepared.csv")
     for line in lines:
         if not line.prepared:
             print(f"{line.case}: left out. {line.reason}")
@@ -163,14 +164,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> Summary:
-    from .evaluation import evaluate_growth, summarize_growth, write_rows
+    from .evaluation import GrowthRow, evaluate_growth, summarize_growth
     from .figures import draw_growth_examples, draw_growth_figures, growth_table
 
     evaluation = None if arguments.folds else _growth_evaluation(arguments)
     rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
     summary = summarize_growth(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    write_rows(rows, folder / "growth.csv")
+    write_rows(GrowthRow, rows, folder / "growth.csv")
     tables = {"Cases that expanded": "_expanders", "All cases": ""}
     text = "\n".join(f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items())
     (folder / "growth.md").write_text(text, encoding="utf-8")
@@ -181,23 +182,22 @@ def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> Summary:
 
 
 def _evaluate_segmentation(arguments: argparse.Namespace, folder: Path) -> Summary:
-    from .evaluation import evaluate_segmentation, summarize_segmentation, write_rows
+    from .evaluation import SegmentationRow, evaluate_segmentation, summarize_segmentation
 
     rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
     folder.mkdir(parents=True, exist_ok=True)
-    write_rows(rows, folder / "segmentation.csv")
+    write_rows(SegmentationRow, rows, folder / "segmentation.csv")
     return summarize_segmentation(rows)
 
 
 def _evaluate_markers(arguments: argparse.Namespace, folder: Path) -> Summary:
-    from .evaluation import write_rows
-    from .marker_evaluation import evaluate_markers, summarize_markers
+    from .marker_evaluation import MarkerRow, evaluate_markers, summarize_markers
 
     automatic = arguments.masks == "automatic"
     segmenter = find_segmenter(arguments.segmenter) if automatic else None
     rows = evaluate_markers(arguments.cohort, segmenter, automatic=automatic)
     folder.mkdir(parents=True, exist_ok=True)
-    write_rows(rows, folder / "markers.csv")
+    write_rows(MarkerRow, rows, folder / "markers.csv")
     return summarize_markers(rows)
 
 

@@ -7,9 +7,8 @@ baseline, uniform dilation by the training cohort's mean growth, and the same wi
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -268,14 +267,6 @@ def _each_case(evaluate: Callable[[Path], list[Any]], cohort: Path) -> list[Any]
     from tqdm import tqdm
 
     return [row for folder in tqdm(case_folders(cohort), desc="Cases", disable=None) for row in evaluate(folder)]
-
-
-def write_rows(rows: Sequence[Any], path: Path) -> None:
-    """One line per row, as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 def _array(mask: sitk.Image) -> Array:

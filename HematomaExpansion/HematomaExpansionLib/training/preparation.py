@@ -7,15 +7,14 @@ out for it, since training needs patients of both kinds.
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import SimpleITK as sitk
 
+from ..case_list import read_case_list
 from ..comparison import Comparison, ScanWithMask, compare
 from ..errors import HematomaError, InputError
 from ..head_ct import read_head_ct, read_mask
@@ -23,8 +22,6 @@ from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..prediction_folder import as_int16, whole_or_nothing
 
-COLUMNS = ("case", "baseline", "followup", "baseline_mask", "followup_mask", "onset_hours")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LATEST_HOURS, _SMALLEST_ML = 12.0, 5.0
 
 
@@ -67,41 +64,19 @@ def read_pairs(table: Path) -> list[Pair]:
     Raises:
         InputError: a column or value is missing or wrong, or two cases have one name.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError("The list of pairs cannot be read: give a CSV file in UTF-8.") from error
-    pairs = [_pair(row, number, table.parent) for number, row in enumerate(rows, start=2)]
-    if not pairs:
-        raise InputError("The list of pairs is empty: below the names of the columns comes one line per patient.")
-    names = [pair.case for pair in pairs]
-    if len(set(names)) < len(names):
-        raise InputError("Two lines of the list name the same case: each needs a name of its own.")
-    return pairs
-
-
-def _pair(row: Mapping[str, str | None], number: int, folder: Path) -> Pair:
-    values = {name: (row.get(name) or "").strip() for name in COLUMNS}
-    if not all(values[name] for name in ("case", "baseline", "followup")):
-        raise InputError(f"Line {number} of the list lacks case, baseline or followup.")
-    if not _NAME.fullmatch(values["case"]):
-        raise InputError(
-            f"Line {number} of the list: a case's name may hold letters, digits, dot, dash and underscore only, "
-            "and should not be the patient's."
+    optional = ("baseline_mask", "followup_mask", "onset_hours")
+    lines = read_case_list(table, ("baseline", "followup"), optional, of="pairs", each="patient")
+    return [
+        Pair(
+            case=line.case,
+            baseline=line.path("baseline"),
+            followup=line.path("followup"),
+            baseline_mask=line.optional_path("baseline_mask"),
+            followup_mask=line.optional_path("followup_mask"),
+            onset_hours=line.optional_number("onset_hours"),
         )
-    try:
-        hours = float(values["onset_hours"]) if values["onset_hours"] else None
-    except ValueError as error:
-        raise InputError(f"Line {number} of the list: onset_hours is not a number.") from error
-    return Pair(
-        case=values["case"],
-        baseline=folder / values["baseline"],
-        followup=folder / values["followup"],
-        baseline_mask=folder / values["baseline_mask"] if values["baseline_mask"] else None,
-        followup_mask=folder / values["followup_mask"] if values["followup_mask"] else None,
-        onset_hours=hours,
-    )
+        for line in lines
+    ]
 
 
 def prepare_cohort(
@@ -158,11 +133,3 @@ def _write(comparison: Comparison, folder: Path, description: dict[str, object])
             sitk.WriteImage(image, scratch / f"{name}.nii.gz", useCompression=True, compressionLevel=1)
         values = {"research_use_only": True, "registered": True, **description}
         (scratch / "case.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def write_report(lines: list[PreparedCase], path: Path) -> None:
-    """All lines as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(lines[0])))
-        writer.writeheader()
-        writer.writerows(asdict(line) for line in lines)

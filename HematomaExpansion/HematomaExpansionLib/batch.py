@@ -1,0 +1,104 @@
+"""Many scans, one after another or side by side: a folder for each as ``predict`` leaves it, and one table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .batch_cases import RESULTS_FILE, BatchCase
+from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, predicted_row
+from .case_list import write_rows
+from .errors import HematomaError, InputError
+from .head_ct import read_head_ct, read_mask
+from .prediction import PredictionOptions, predict
+from .prediction_folder import remove_unfinished, write_prediction
+from .progress import Progress, Stages, silent
+from .workers import case_workers, each_result, use_one_torch_thread
+
+if TYPE_CHECKING:
+    import torch
+
+_MOST_WORKERS = 4  # memory, not cores, is what an ordinary computer lacks first
+
+CasePrediction = Callable[[PredictionOptions, Path, BatchCase], CaseRow]
+"""Makes the folder of one case below the given one and returns its row; called in a worker."""
+
+
+def default_jobs(device: torch.device) -> int:
+    """As many workers as cores, but no more than the memory of an ordinary computer holds; one on a GPU."""
+    return 1 if device.type == "cuda" else min(os.cpu_count() or 1, _MOST_WORKERS)
+
+
+def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
+    """Predict one case into its folder in ``output``; whatever goes wrong is in its row."""
+    stages = Stages()
+    try:
+        options = replace(options, onset_hours=case.onset_hours)
+        with stages("read", 0.0):
+            scan = read_head_ct(case.scan, subfolders=case.subfolders)
+            mask = None if case.mask is None else read_mask(case.mask, scan)
+        prediction = predict(scan, options, mask, stages)
+        write_prediction(prediction, output / case.name)
+        return predicted_row(case, prediction.result)
+    except HematomaError as error:
+        reason = str(error)
+    except MemoryError:
+        reason = LITTLE_MEMORY
+    except Exception:  # its text could name the patient or a file
+        reason = UNFORESEEN
+    return failed_row(case, reason, stages.timing["total"])
+
+
+def run_batch(
+    cases: Sequence[BatchCase],
+    output: Path,
+    options: PredictionOptions,
+    jobs: int,
+    progress: Progress = silent,
+    predict_one: CasePrediction = predict_case,
+    open_workers: Callable[[int], Executor] | None = None,
+) -> list[CaseRow]:
+    """Predict each case into its folder in ``output`` and return its row of the table there, in their order.
+
+    Cases with a result in ``output`` are finished, so a run that was killed goes on where it ended. The table
+    holds at any time those that are done with.
+
+    Args:
+        cases: with names that differ.
+        output: checked by ``check_batch_folder``.
+        options: for all cases; the hours from onset are each case's own.
+        jobs: how many at a time; no more than twice as many are handed to the workers.
+        progress: told of the cases.
+        predict_one: makes a case's folder and row, in a worker.
+        open_workers: opens workers for that many cases (default: processes on this computer).
+
+    Raises:
+        InputError: finished cases were made with other options, or the table cannot be written.
+    """
+    rows = finished_rows(cases, output, options)
+    left = [case for case in cases if case.name not in rows]
+    open_workers = open_workers or partial(case_workers, jobs=jobs, prepare=use_one_torch_thread)
+    remove_unfinished(output)
+
+    def write() -> None:
+        write_rows(CaseRow, [rows[case.name] for case in cases if case.name in rows], output / RESULTS_FILE)
+
+    try:
+        write()
+        progress("cases", len(rows) / len(cases))
+        for case, row in each_result(partial(predict_one, options, output), left, open_workers, 2 * jobs):
+            rows[case.name] = row or failed_row(case, LITTLE_MEMORY)
+            # A spreadsheet may have the table open, which is no reason to lose the cases that are left.
+            with suppress(InputError):
+                write()
+            progress("cases", len(rows) / len(cases))
+        write()
+    finally:
+        remove_unfinished(output)
+    return [rows[case.name] for case in cases]

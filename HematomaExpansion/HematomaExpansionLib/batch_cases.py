@@ -1,0 +1,117 @@
+"""The cases of a batch: every scan below a folder, or the lines of a list."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .case_list import read_case_list
+from .case_names import case_names
+from .dicom_series import is_dicom
+from .errors import InputError
+from .prediction_folder import RESULT_FILE
+from .volume_files import volume_stem
+
+RESULTS_FILE = "results.csv"
+_MASK_ENDING = re.compile(r"(?<=.)[-_]mask$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class BatchCase:
+    """A scan (file or DICOM folder, read with its subfolders or alone) and what is known of it."""
+
+    name: str
+    scan: Path
+    mask: Path | None = None
+    onset_hours: float | None = None
+    subfolders: bool = True
+
+
+def find_cases(given: Path, output: Path) -> list[BatchCase]:
+    """The cases in a folder or in a list (CSV), in the order of their paths or lines; ``output`` is no input.
+
+    Raises:
+        InputError: there are none, or the list is faulty.
+    """
+    if not given.exists():
+        raise InputError("The input does not exist. Check the path.")
+    if given.is_dir():
+        return _cases_below(given.resolve(), output.resolve())
+    if given.suffix.lower() != ".csv":
+        raise InputError(
+            "The input is neither a folder nor a list of cases (.csv). "
+            "For a single scan there is `hematoma predict`."
+        )
+    return _listed_cases(given)
+
+
+def _listed_cases(table: Path) -> list[BatchCase]:
+    lines = read_case_list(table, ("scan",), ("mask", "onset_hours"), of="cases", each="case")
+    cases = [
+        BatchCase(line.case, line.path("scan"), line.optional_path("mask"), line.optional_number("onset_hours"))
+        for line in lines
+    ]
+    if any(case.name.casefold() == RESULTS_FILE for case in cases):
+        raise InputError(f"A case of the list is named {RESULTS_FILE}, as is the table of results: rename it.")
+    return cases
+
+
+def _cases_below(root: Path, output: Path) -> list[BatchCase]:
+    found = sorted(_scans_below(root, output), key=lambda scan: scan.relative_to(root).as_posix())
+    masks = _masks_among(found)
+    scans = [scan for scan in found if scan not in masks.values()]
+    if not scans:
+        raise InputError(
+            "The folder holds no scans. Give one with DICOM folders, or NIfTI, NRRD, MHA or MHD files, "
+            "anywhere below it."
+        )
+    return [
+        BatchCase(name, scan, masks.get(_without_suffix(scan)), subfolders=False)
+        for name, scan in zip(case_names(root, scans, RESULTS_FILE), scans, strict=True)
+    ]
+
+
+def _scans_below(root: Path, output: Path) -> Iterator[Path]:
+    """Image files, and folders that hold DICOM files themselves; neither hidden ones nor what was predicted."""
+    passed = {output}
+    unreadable: list[OSError] = []
+    for place, folders, names in os.walk(root, onerror=unreadable.append, followlinks=True):
+        folder = Path(place)
+        if folder.resolve() in passed or RESULT_FILE in names:
+            folders.clear()
+            continue
+        passed.add(folder.resolve())
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = [folder / name for name in sorted(names) if not name.startswith(".")]
+        yield from (file for file in files if volume_stem(file) is not None)
+        if any(volume_stem(file) is None and _may_be_dicom(file) for file in files):
+            yield folder
+    # Each becomes a case that fails with its sentence, rather than a patient whom nobody misses.
+    yield from (Path(error.filename) for error in unreadable)
+
+
+def _may_be_dicom(file: Path) -> bool:
+    try:
+        return file.is_file() and is_dicom(file)
+    except InputError:  # it cannot be opened: to be said when the scan is read
+        return True
+
+
+def _masks_among(found: list[Path]) -> dict[Path, Path]:
+    """Scan (without its suffix) to mask: the file beside it whose name has -mask or _mask added."""
+    places = {_without_suffix(path) for path in found}
+    masks: dict[Path, Path] = {}
+    for path in found:
+        place = _without_suffix(path)
+        scan = place.with_name(_MASK_ENDING.sub("", place.name)) if path.is_file() else place
+        if scan != place and scan in places:
+            masks.setdefault(scan, path)
+    return masks
+
+
+def _without_suffix(path: Path) -> Path:
+    stem = None if path.is_dir() else volume_stem(path)
+    return path if stem is None else path.with_name(stem)

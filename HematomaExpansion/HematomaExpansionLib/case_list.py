@@ -1,0 +1,110 @@
+"""Cases in CSV files: the list that a user gives, one line per case, and the table that is written of them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class CaseLine:
+    """One line of a list: the text in each of its columns, empty where there is none."""
+
+    number: int
+    folder: Path
+    values: Mapping[str, str]
+
+    @property
+    def case(self) -> str:
+        """The case's name, which can name a folder."""
+        return self.values["case"]
+
+    def path(self, column: str) -> Path:
+        """A required file or folder; the list names it relative to itself."""
+        return self.folder / self.values[column]
+
+    def optional_path(self, column: str) -> Path | None:
+        """A file or folder, or None where the list leaves it out."""
+        return self.path(column) if self.values[column] else None
+
+    def optional_number(self, column: str) -> float | None:
+        """A number, or None where the list leaves it out.
+
+        Raises:
+            InputError: it is no number.
+        """
+        try:
+            return float(self.values[column]) if self.values[column] else None
+        except ValueError as error:
+            raise InputError(f"Line {self.number} of the list: {column} is not a number.") from error
+
+
+def read_case_list(
+    table: Path, required: Sequence[str], optional: Sequence[str], *, of: str, each: str
+) -> list[CaseLine]:
+    """The lines of a CSV file in UTF-8 with the column case and those named.
+
+    ``of`` says in the sentences what the lines are (in the plural), ``each`` what one line stands for.
+
+    Raises:
+        InputError: a column or a value is missing, a name could not name a folder, or two cases have one name.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"The list of {of} cannot be read: give a CSV file in UTF-8.") from error
+    lines = [_line(row, number, table.parent, required, optional) for number, row in enumerate(rows, start=2)]
+    if not lines:
+        raise InputError(f"The list of {of} is empty: below the names of the columns comes one line per {each}.")
+    names = {line.case.casefold() for line in lines}  # some file systems do not tell P1 from p1
+    if len(names) < len(lines):
+        raise InputError("Two lines of the list name the same case: each needs a name of its own.")
+    return lines
+
+
+def _line(
+    row: Mapping[str, str | None], number: int, folder: Path, required: Sequence[str], optional: Sequence[str]
+) -> CaseLine:
+    values = {name: (row.get(name) or "").strip() for name in ("case", *required, *optional)}
+    if not all(values[name] for name in ("case", *required)):
+        raise InputError(
+            f"Line {number} of the list lacks {', '.join(['case', *required[:-1]])} or {required[-1]}."
+        )
+    if not _NAME.fullmatch(values["case"]):
+        raise InputError(
+            f"Line {number} of the list: a case's name may hold letters, digits, dot, dash and underscore only, "
+            "and should not be the patient's."
+        )
+    return CaseLine(number, folder, values)
+
+
+def write_rows(kind: type[DataclassInstance], rows: Sequence[DataclassInstance], path: Path) -> None:
+    """One line per row of that dataclass, as CSV; the file is replaced whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(kind)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(
+            "The table could not be written (disk full, no permission, or open in another program): "
+            "close it, free space or choose another folder."
+        ) from error
