@@ -506,7 +506,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         """Names of the model packages at hand, by task; the shipped ones first."""
         from HematomaExpansionLib.model_package import ModelPackage, available_packages
 
-        names: dict[str, list[str]] = {"growth": [], "segmentation": []}
+        names: dict[str, list[str]] = {"growth": [], "segmentation": [], "risk": []}
         for package in available_packages():
             if isinstance(package, ModelPackage):
                 names[package.description.task].append(package.description.name)

@@ -30,6 +30,7 @@ from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.model_package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
+from HematomaExpansionLib.scores import markers_text
 from HematomaExpansionLib.workers import case_workers
 from phantoms import head_grid, head_image, write_dicom_series, write_slices
 
@@ -165,6 +166,9 @@ def test_the_volumes_are_those_of_predict(mixed_run: MixedRun, mixed: Path) -> N
     assert row["definition"] == result["growth"]["definition"] == "growth > 12.5 mL or > 33 % of baseline"
     assert row["expansion"] == str(result["growth"]["expansion"])
     assert row["detectable"] == str(result["growth"]["detectable"])
+    assert row["markers"] == markers_text(result["markers"])
+    bat = result["scores"]["bat"]
+    assert (row["bat_low"], row["bat_high"]) == (str(bat["total_if_late"]), str(bat["total_if_early"]))
     assert (row["mask"], row["onset_hours"], row["warnings"]) == ("automatic", "", "")
     assert float(row["seconds"]) > 0
     two = read_table(mixed_run[1])["two"]
@@ -182,7 +186,9 @@ def test_a_head_without_a_bleed_is_done_and_says_so(mixed_run: MixedRun) -> None
     row = next(row for name, row in read_table(mixed_run[1]).items() if name.startswith("scan-"))
     assert row["status"] == DONE
     assert float(row["baseline_ml"]) == 0
-    assert {row[name] for name in ("followup_ml", "growth_ml", "expansion", "definition", "detectable")} == {""}
+    assert {
+        row[name] for name in ("followup_ml", "growth_ml", "expansion", "definition", "markers", "bat_low")
+    } == {""}
     assert "No hematoma was found" in row["warnings"]
 
 

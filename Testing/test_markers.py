@@ -163,8 +163,11 @@ def test_a_second_large_or_a_distant_bleed_is_no_satellite() -> None:
         assert "satellite" not in found(find_markers(*scan(grid(), [ball(RADIUS_MM), other], [])))
 
 
-def test_a_bleed_of_a_few_voxels_is_answered_too() -> None:
-    markers = find_markers(*scan(grid(), [ball(3.0)], []))
+@pytest.mark.parametrize("radius", [3.0, 0.5])
+def test_a_bleed_of_a_few_voxels_is_answered_too(radius: float) -> None:
+    ct, mask = scan(grid((0.6, 0.6, 5.0)), [ball(radius, (0.3, 0.3, 0.0))], [])
+    assert np.count_nonzero(sitk.GetArrayViewFromImage(mask)) > 0
+    markers = find_markers(ct, mask)
     assert found(markers) <= {"irregular"}
     assert all(np.isfinite(value) for marker in markers.values() for value in marker.evidence.values())
 

@@ -13,6 +13,7 @@ from .batch_cases import RESULTS_FILE, BatchCase
 from .errors import InputError
 from .prediction import PredictionOptions
 from .prediction_folder import RESULT_FILE, check_output_folder, make_folder
+from .scores import markers_text
 from .segmentation import USER_MASK, identity_of_segmenter
 
 DONE, FAILED = "done", "failed"
@@ -28,7 +29,10 @@ UNFORESEEN = (
 
 @dataclass(frozen=True)
 class CaseRow:
-    """One line of ``results.csv``; volumes in mL, None where nothing was predicted. The fields are its columns."""
+    """One line of ``results.csv``; volumes in mL, None where nothing was predicted. The fields are its columns.
+
+    ``bat_low``, ``bat_high``: the BAT score; they differ where the time from onset is not known.
+    """
 
     case: str
     status: str
@@ -43,6 +47,10 @@ class CaseRow:
     expansion: bool | None = None
     definition: str = ""
     detectable: bool | None = None
+    probability: float | None = None
+    markers: str = ""
+    bat_low: int | None = None
+    bat_high: int | None = None
     onset_hours: float | None = None
     mask: str = ""
     warnings: str = ""
@@ -64,6 +72,10 @@ def failed_row(case: BatchCase, reason: str, seconds: float | None = None) -> Ca
 def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
     """The row of what ``prediction.json`` holds."""
     followup, growth = result["followup"] or {}, result["growth"] or {}
+    bat = (result["scores"] or {}).get("bat", {"total": None})
+    low, high = (
+        bat.get(f"total_if_{when}") if bat["total"] is None else bat["total"] for when in ("late", "early")
+    )
     return CaseRow(
         case=case.name,
         status=DONE,
@@ -77,6 +89,10 @@ def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
         expansion=growth.get("expansion"),
         definition=growth.get("definition", ""),
         detectable=growth.get("detectable"),
+        probability=(result["risk"] or {}).get("probability"),
+        markers="" if result["markers"] is None else markers_text(result["markers"]),
+        bat_low=low,
+        bat_high=high,
         onset_hours=case.onset_hours,
         mask=_mask_origin(case),
         warnings=" ".join(result["input"]["warnings"]),
@@ -118,6 +134,12 @@ def _is_made_so(result: Any, case: BatchCase, options: PredictionOptions) -> boo
         return (
             result["software"]["version"] == __version__
             and result["models"] == {"segmentation": segmenter, "growth": options.growth.identity}
+            and (result["risk"] is None or options.risk is not None)
+            and (
+                options.risk is None
+                or result["markers"] is None
+                or result["risk"]["model"] == options.risk.identity
+            )
             and result["input"]["onset_hours"] == case.onset_hours
             and (result["growth"] is None or result["growth"]["definition"] == options.expansion_definition.text)
         )

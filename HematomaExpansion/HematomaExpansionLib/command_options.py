@@ -18,6 +18,7 @@ else:
     Commands = object
 
 THRESHOLD_SEGMENTER = "threshold"
+NO_RISK = "none"
 
 
 def add_scan(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,16 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
 def find_segmenter(name: str | None) -> ModelPackage | None:
     """The package for ``--segmenter``; None for the threshold method."""
     return None if name == THRESHOLD_SEGMENTER else find_package(name, "segmentation")
+
+
+def add_risk(parser: argparse.ArgumentParser) -> None:
+    """The option for the probability of expansion."""
+    parser.add_argument("--risk", metavar="NAME|PATH", help=f"model of the probability, or {NO_RISK!r}")
+
+
+def find_risk(name: str | None) -> ModelPackage | None:
+    """The package for ``--risk``; None where no probability is to be told."""
+    return None if name == NO_RISK else find_package(name, "risk")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -20,8 +20,10 @@ from .command_options import (
     add_definition,
     add_device,
     add_json_progress,
+    add_risk,
     add_scan,
     add_segmenter,
+    find_risk,
     find_segmenter,
     print_table,
     reporting,
@@ -83,6 +85,7 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("--onset-hours", type=float, metavar="H", help="hours from onset to scan")
     add_segmenter(parser)
     parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
+    add_risk(parser)
     add_device(parser)
     add_definition(parser)
     parser.add_argument(
@@ -102,6 +105,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
     options = PredictionOptions(
         growth=find_package(arguments.growth, "growth"),
+        risk=find_risk(arguments.risk),
         segmenter=find_segmenter(arguments.segmenter),
         onset_hours=arguments.onset_hours,
         expansion_definition=arguments.expansion_definition,
@@ -147,6 +151,7 @@ def _add_batch(commands: Commands) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an earlier run; what is finished stays")
     add_segmenter(parser)
     parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
+    add_risk(parser)
     add_device(parser)
     add_definition(parser)
     add_json_progress(parser)
@@ -167,6 +172,7 @@ def _batch(arguments: argparse.Namespace) -> int:
     new_figure(1, 1, "white")  # as in predict
     options = PredictionOptions(
         growth=find_package(arguments.growth, "growth"),
+        risk=find_risk(arguments.risk),
         segmenter=find_segmenter(arguments.segmenter),
         expansion_definition=arguments.expansion_definition,
         device=arguments.device,

@@ -7,7 +7,7 @@ Densities are in HU, lengths in mm, areas in mm², places in LPS mm.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -34,7 +34,7 @@ _IRREGULARITY = 1 / 8
 """Of the radius: how far the outline leaves its ellipse where it counts as an irregularity."""
 _SATELLITE_ACROSS_MM, _SATELLITE_NEAR_MM, _SATELLITE_FAR_MM = 10.0, 1.0, 20.0
 _ISLANDS = 3
-_OUTLINE_MM = 0.5
+_OUTLINE_MM, _FEWEST_IN_OUTLINE = 0.5, 20
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,14 @@ def _hypodensity(clot: Clot, regions: Sequence[LowRegion]) -> Marker:
 def _swirl(clot: Clot, regions: Sequence[LowRegion]) -> Marker:
     """A region as dense as brain or less; it need not be enclosed."""
     limit = clot.brain_hu + _ISODENSE_HU
-    return _largest(clot, regions, _SMALLEST_SWIRL_MM2, lambda region: region.lowest_hu < limit)
+    marker = _largest(clot, regions, _SMALLEST_SWIRL_MM2, lambda region: region.lowest_hu < limit)
+    values = clot.hu[clot.core]
+    of_all = {
+        "low_density_share": float((clot.low & clot.core).sum()) / len(values),
+        "darkest_above_brain_hu": float(np.percentile(values, 5)) - clot.brain_hu,
+        "below_dense_clot_hu": clot.clot_hu - float(values.mean()),
+    }
+    return replace(marker, evidence=marker.evidence | of_all)
 
 
 def _black_hole(clot: Clot, regions: Sequence[LowRegion]) -> Marker:
@@ -150,7 +157,8 @@ def _heterogeneous(clot: Clot) -> Marker:
     values = clot.hu[dense]
     low, high = np.percentile(values, (25, 75))
     deviation = float(high - low) / 1.349  # of a normal distribution
-    return Marker(deviation > _HETEROGENEOUS_HU, {"deviation_hu": deviation})
+    evidence = {"deviation_hu": deviation, "whole_deviation_hu": float(clot.hu[clot.core].std())}
+    return Marker(deviation > _HETEROGENEOUS_HU, evidence)
 
 
 def _irregular(mask: sitk.Image) -> Marker:
@@ -158,7 +166,10 @@ def _irregular(mask: sitk.Image) -> Marker:
     array = sitk.GetArrayViewFromImage(mask) > 0
     k = int(array.sum(axis=(1, 2)).argmax())
     grid = Grid.of(mask)
-    outline = _largest_part(_fine(array[k], grid.spacing[:2]))
+    area = _fine(array[k], grid.spacing[:2])
+    if area.sum() < _FEWEST_IN_OUTLINE:
+        return Marker(False, {"irregularities": 0.0})
+    outline = _largest_part(area)
     points = np.argwhere(outline) * _OUTLINE_MM
     spread = np.cov((points - points.mean(axis=0)).T) + 1e-6 * np.eye(2)
     offset = np.moveaxis(np.indices(outline.shape), 0, -1) * _OUTLINE_MM - points.mean(axis=0)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import ModelPackageError
 
@@ -26,7 +26,7 @@ VOLUME_RANGE = "volume_range"
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
-Task = Literal["segmentation", "growth"]
+Task = Literal["segmentation", "growth", "risk"]
 
 # Far above any network here; a larger file is not one of our packages.
 _LARGEST_WEIGHTS_BYTES = 1 << 30
@@ -38,7 +38,8 @@ class ModelDescription:
     """What ``model.json`` says.
 
     ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
-    scaled to 0 and 1; ``settings`` holds what a task needs beyond its network (see ``growth.py``).
+    scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. ``settings``
+    holds what a task needs beyond its network (see ``growth.py``).
     """
 
     name: str
@@ -154,10 +155,8 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
         ) from error
     plausible = (
         _NAME.fullmatch(description.name)
-        and description.task in ("segmentation", "growth")
-        and all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
-        and all(8 <= size <= 512 for size in description.patch_size)
-        and description.window_hu[0] < description.window_hu[1]
+        and description.task in get_args(Task)
+        and (_looks_at_voxels(description) or description.task == "risk")
         and _is_range(description.settings.get(VOLUME_RANGE))
     )
     if not plausible:
@@ -165,6 +164,14 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
             f"The description of model {path.parent.name!r} holds values out of range: install the package again."
         )
     return description, sha256
+
+
+def _looks_at_voxels(description: ModelDescription) -> bool:
+    return (
+        all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
+        and all(8 <= size <= 512 for size in description.patch_size)
+        and description.window_hu[0] < description.window_hu[1]
+    )
 
 
 def _is_range(coefficients: Any) -> bool:

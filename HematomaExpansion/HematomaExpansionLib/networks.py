@@ -122,10 +122,34 @@ def segmentation_unet(channels: Sequence[int] = (32, 64, 128, 256), in_channels:
     return network
 
 
+class MarkerLogistic(nn.Module):
+    """Logistic regression on named measurements; one that is not known (NaN) counts as the mean.
+
+    Inputs are bounded at three standard deviations, or a single odd measurement would decide.
+    """
+
+    def __init__(self, features: Sequence[str]) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(len(features)))
+        self.register_buffer("deviation", torch.ones(len(features)))
+        self.linear = nn.Linear(len(features), 1)
+
+    def standardized(self, x: Tensor) -> Tensor:
+        """Tensor (batch, features) in standard deviations from the mean."""
+        return torch.nan_to_num((x - self.mean) / self.deviation).clamp(-3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tensor (batch, features) to the logit, (batch,)."""
+        return self.linear(self.standardized(x))[:, 0]
+
+
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "displacement-unet": displacement_unet,
     "affine-regressor": affine_regressor,
     "segmentation-unet": segmentation_unet,
+    "marker-logistic": MarkerLogistic,
 }
 
 

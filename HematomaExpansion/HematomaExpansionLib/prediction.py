@@ -21,6 +21,7 @@ from .markers import Marker, find_markers
 from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
 from .model_package import VOLUME_RANGE, ModelPackage
 from .progress import Stages
+from .risk import measurements, predict_risk
 from .scores import scores_of
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
@@ -29,7 +30,8 @@ NO_HEMATOMA = "No hematoma was found in this scan, so there is no growth to pred
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What the user may choose. ``segmenter`` None means the threshold method, which needs no weights.
+    """What the user may choose. ``segmenter`` None means the threshold method, which needs no weights; ``risk``
+    None means that no probability of expansion is told.
 
     ``keep_intermediate``: the inside of the skull, found on the way, is part of the prediction too.
     """
@@ -40,6 +42,7 @@ class PredictionOptions:
     expansion_definition: ExpansionDefinition = ExpansionDefinition.SIX_ML
     device: str = "auto"
     keep_intermediate: bool = False
+    risk: ModelPackage | None = None
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` for hours that cannot be."""
@@ -113,8 +116,7 @@ def predict(
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
             **_describe_volumes(hematoma, growth, options),
-            "risk": None,
-            **_describe_markers(markers, options.onset_hours),
+            **_describe_markers(markers, hematoma, options),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
             "timing_s": stages.timing,
             "device": str(device),
@@ -159,11 +161,17 @@ def _describe_volumes(
     return {"baseline": baseline, "followup": followup, "growth": asdict(measures)}
 
 
-def _describe_markers(markers: dict[str, Marker] | None, onset_hours: float | None) -> dict[str, Any]:
+def _describe_markers(
+    markers: dict[str, Marker] | None, hematoma: sitk.Image, options: PredictionOptions
+) -> dict[str, Any]:
     if markers is None:
-        return {"markers": None, "scores": None}
+        return {"risk": None, "markers": None, "scores": None}
     described = {name: asdict(marker) for name, marker in markers.items()}
-    return {"markers": described, "scores": scores_of(described, onset_hours)}
+    risk = None
+    if options.risk is not None:
+        measured = measurements(described, volume_ml(hematoma), options.onset_hours)
+        risk = asdict(predict_risk(measured, options.risk))
+    return {"risk": risk, "markers": described, "scores": scores_of(described, options.onset_hours)}
 
 
 def _check_inside(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:

@@ -14,6 +14,7 @@ from . import RESEARCH_USE
 from .errors import MissingLibraryError
 from .grid import Array, Grid, bounding_box
 from .prediction import Prediction
+from .risk import models_used
 from .scores import bat_text, markers_text
 
 if TYPE_CHECKING:
@@ -63,12 +64,14 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             ),
             ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
         ]
-    if result.get("markers"):  # a scene saved by an earlier version has none
+    if result.get("risk"):  # a scene saved by an earlier version has neither this nor markers
+        rows.append(("Probability of expansion", f"{100 * result['risk']['probability']:.0f} %"))
+    if result.get("markers"):
         rows += [
             ("Markers on CT", markers_text(result["markers"])),
             ("BAT score", bat_text(result["scores"]["bat"])),
         ]
-    for task, model in result["models"].items():
+    for task, model in models_used(result).items():
         rows.append((f"Model, {task}", " ".join(filter(None, (model["name"], model["version"])))))
         if model["trained_on"] is not None:
             rows.append(("  trained on", model["trained_on"]))

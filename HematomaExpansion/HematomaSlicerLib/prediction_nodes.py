@@ -254,6 +254,8 @@ def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -
             ("Relative growth", 100 * growth["relative"], "%"),
             (f"Expansion: {growth['definition']}", float(growth["expansion"]), "1 = yes"),
         ]
+    if result.get("risk"):
+        rows.append(("Probability of expansion", 100 * result["risk"]["probability"], "%"))
     if comparison is not None:
         rows.append(("True follow-up volume", comparison["followup"]["volume_ml"], "mL"))
         if comparison["prediction"] is not None:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from HematomaExpansionLib import RESEARCH_USE
+from HematomaExpansionLib.risk import models_used
 from HematomaExpansionLib.scores import bat_text, present_markers
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
@@ -44,10 +45,16 @@ def card(result: dict[str, Any]) -> str:
         + _line(f"Growth {growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %)")
         + _line(expansion)
         + _small(f"Definition: {growth['definition']}")
+        + _probability(result)
         + _line(f"ABC/2 {baseline['abc2_ml']:.1f} mL → {followup['abc2_ml']:.1f} mL")
         + detectable
         + notes
     )
+
+
+def _probability(result: dict[str, Any]) -> str:
+    risk = result.get("risk")
+    return _line(f"Probability of expansion {100 * risk['probability']:.0f} %") if risk else ""
 
 
 def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
@@ -86,7 +93,7 @@ def notice(result: dict[str, Any] | None) -> str:
     if result is None:
         return RESEARCH_USE
     lines = [RESEARCH_USE]
-    for task, model in result["models"].items():
+    for task, model in models_used(result).items():
         if model["trained_on"] is not None:
             lines.append(f"{task.capitalize()} model {model['name']}: {model['trained_on']}.")
     return "<br>".join([escape(lines[0]), *(f"<small>{escape(line)}</small>" for line in lines[1:])])

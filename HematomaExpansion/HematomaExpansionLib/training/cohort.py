@@ -97,13 +97,15 @@ def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -
 
 def describe_cases(cases: Sequence[Path], training: int, validation: int, seed: int) -> str:
     """One sentence on what a model was trained on, for its package."""
+    return f"{training} {kind_of_cases(cases)}; {validation} more chose the weights (training seed {seed})"
+
+
+def kind_of_cases(cases: Sequence[Path]) -> str:
+    """Whether they are simulated patients or real ones, and where from."""
     sources = {str(read_description(folder).get("source", "unknown source")) for folder in cases}
-    kind = (
-        "simulated patients, no real ones"
-        if sources == {"simulated"}
-        else f"patients ({', '.join(sorted(sources))})"
-    )
-    return f"{training} {kind}; {validation} more chose the weights (training seed {seed})"
+    if sources == {"simulated"}:
+        return "simulated patients, no real ones"
+    return f"patients ({', '.join(sorted(sources))})"
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_segmenter
 from ..errors import InputError
-from ..model_package import find_package
+from ..model_package import ModelPackage, find_package
 
 if TYPE_CHECKING:
     from .evaluation import GrowthEvaluation, GrowthRow
@@ -38,23 +38,23 @@ def add_training_commands(commands: Commands) -> None:
     prepare.set_defaults(run=_prepare)
 
     train = commands.add_parser("train", help="train a model on a cohort")
-    train.add_argument("task", choices=["segmentation", "growth"])
+    train.add_argument("task", choices=["segmentation", "growth", "risk"])
     train.add_argument("--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case")
     train.add_argument(
         "-o", "--output", type=Path, required=True, metavar="PACKAGE", help="model package to write"
     )
     train.add_argument(
         "--masks",
-        choices=["true", "both"],
+        choices=["true", "both", "automatic"],
         default="true",
-        help="growth: begin from the cases' own masks, or from automatic ones too (default: true)",
+        help="growth, risk: begin from the cases' own masks, from automatic ones (risk), or both (growth)",
     )
     _add_fit_options(train)
     add_segmenter(train)
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
-    evaluate.add_argument("task", choices=["segmentation", "growth", "markers"])
+    evaluate.add_argument("task", choices=["segmentation", "growth", "markers", "risk"])
     evaluate.add_argument(
         "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
     )
@@ -64,7 +64,7 @@ def add_training_commands(commands: Commands) -> None:
         "--masks",
         choices=["true", "automatic"],
         default="true",
-        help="growth, markers: begin from these (default: true)",
+        help="growth, markers, risk: begin from these (default: true)",
     )
     evaluate.add_argument(
         "--rival", action="append", default=[], metavar="NAME|PATH", help="growth: another model beside it"
@@ -72,7 +72,7 @@ def add_training_commands(commands: Commands) -> None:
     evaluate.add_argument(
         "--folds",
         metavar="K|loo",
-        help="growth: train and test anew in K folds, or leaving one out",
+        help="growth, risk: train and test anew in K folds, or leaving one out",
     )
     _add_fit_options(evaluate)
     add_segmenter(evaluate)
@@ -120,18 +120,37 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from .cohort import case_folders
-    from .growth_training import train_growth
-    from .segmentation_training import CHANNELS, FIT, train_segmentation
 
     cases = case_folders(arguments.cohort)
-    if arguments.task == "growth":
-        segmenter = find_package(arguments.segmenter, "segmentation") if arguments.masks == "both" else None
-        package = train_growth(cases, arguments.output, _growth_preset(arguments), segmenter=segmenter)
-    else:
-        channels = _widths(arguments.channels) or CHANNELS
-        package = train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT))
+    train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
+    package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
     return 0
+
+
+def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from .risk_training import train_risk
+
+    if arguments.masks == "both":
+        raise InputError("A risk model is trained with --masks true or automatic, not with both.")
+    segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
+
+
+def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from .growth_training import train_growth
+
+    if arguments.masks == "automatic":
+        raise InputError("A growth model is trained with --masks true or both.")
+    segmenter = find_package(arguments.segmenter, "segmentation") if arguments.masks == "both" else None
+    return train_growth(cases, arguments.output, _growth_preset(arguments), segmenter=segmenter)
+
+
+def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from .segmentation_training import CHANNELS, FIT, train_segmentation
+
+    channels = _widths(arguments.channels) or CHANNELS
+    return train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT))
 
 
 def _growth_preset(arguments: argparse.Namespace) -> GrowthPreset:
@@ -156,7 +175,12 @@ def _widths(text: str | None) -> tuple[int, ...]:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    evaluate = {"growth": _evaluate_growth, "segmentation": _evaluate_segmentation, "markers": _evaluate_markers}
+    evaluate = {
+        "growth": _evaluate_growth,
+        "segmentation": _evaluate_segmentation,
+        "markers": _evaluate_markers,
+        "risk": _evaluate_risk,
+    }
     text = json.dumps(evaluate[arguments.task](arguments, arguments.output), indent=2)
     (arguments.output / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
@@ -201,6 +225,33 @@ def _evaluate_markers(arguments: argparse.Namespace, folder: Path) -> Summary:
     return summarize_markers(rows)
 
 
+def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> Summary:
+    from .risk_evaluation import RiskRow, cross_validate_risk, draw_risk_figures, evaluate_risk, summarize_risk
+
+    masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
+    if arguments.folds:
+        rows = cross_validate_risk(
+            arguments.cohort, _folds(arguments), masks, segmenter, arguments.device, arguments.seed or 0
+        )
+        threshold = sum(row.expanded for row in rows) / len(rows)
+    else:
+        package = find_package(arguments.model, "risk")
+        rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device)
+        threshold = float(package.description.results["training_share_expanded"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(RiskRow, rows, folder / "risk.csv")
+    draw_risk_figures(rows, folder / "risk.png")
+    return summarize_risk(rows, threshold)
+
+
+def _folds(arguments: argparse.Namespace) -> int:
+    """How many folds; 0 leaves out one case at a time."""
+    try:
+        return 0 if arguments.folds == "loo" else int(arguments.folds)
+    except ValueError as error:
+        raise InputError("--folds takes a whole number, or loo to leave out one case at a time.") from error
+
+
 def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:
     from .evaluation import GrowthEvaluation
 
@@ -215,15 +266,11 @@ def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:
 def _study(arguments: argparse.Namespace) -> list[GrowthRow]:
     from .study import run_study
 
-    try:
-        folds = 0 if arguments.folds == "loo" else int(arguments.folds)
-    except ValueError as error:
-        raise InputError("--folds takes a whole number, or loo to leave out one case at a time.") from error
     return run_study(
         arguments.cohort,
         arguments.output,
         _growth_preset(arguments),
-        folds,
+        _folds(arguments),
         arguments.masks,
         find_segmenter(arguments.segmenter),
         arguments.device,

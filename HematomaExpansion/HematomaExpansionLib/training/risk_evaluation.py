@@ -1,0 +1,170 @@
+"""How well a probability of expansion does beside the volume and the BAT score (tables of Zhong 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import LeaveOneOut, StratifiedKFold
+
+from ..errors import InputError
+from ..grid import Array
+from ..model_package import ModelPackage
+from ..report import new_figure
+from ..risk import predict_risk
+from ..scores import HIGH_BAT
+from .cohort import case_folders
+from .risk_statistics import at_threshold, auc, brier, calibration, compare_auc
+from .risk_training import Masks, RiskSample, fit_risk, measure_cases, risk_of
+
+MODEL, VOLUME, BAT = "model", "volume", "BAT"
+_COLORS = {MODEL: "#c02040", VOLUME: "#406090", BAT: "#60a040"}
+
+
+@dataclass(frozen=True)
+class RiskRow:
+    """One patient: whether the hematoma expanded, and what each way says.
+
+    ``volume_probability`` and ``bat_probability``: of logistic models on them alone, fitted on the other folds;
+    None where no folds were made.
+    """
+
+    case: str
+    expanded: bool
+    probability: float
+    volume_ml: float
+    bat: int
+    volume_probability: float | None = None
+    bat_probability: float | None = None
+
+
+def evaluate_risk(
+    cohort: Path, package: ModelPackage, masks: Masks, segmenter: ModelPackage | None, device: str
+) -> list[RiskRow]:
+    """A package on a cohort that it has not seen."""
+    samples = _both_kinds(measure_cases(case_folders(cohort), masks, segmenter, device))
+    return [
+        RiskRow(
+            sample.case,
+            sample.expanded,
+            predict_risk(sample.measured, package).probability,
+            sample.volume_ml,
+            sample.bat,
+        )
+        for sample in samples
+    ]
+
+
+def cross_validate_risk(
+    cohort: Path, folds: int, masks: Masks, segmenter: ModelPackage | None, device: str, seed: int
+) -> list[RiskRow]:
+    """Trained and tested anew in folds, by patient; ``folds`` 0 leaves one out at a time."""
+    samples = _both_kinds(measure_cases(case_folders(cohort), masks, segmenter, device))
+    expanded = np.array([sample.expanded for sample in samples])
+    fewest = int(min(expanded.sum(), (~expanded).sum()))
+    if folds and not 2 <= folds <= fewest:
+        raise InputError(f"The cohort cannot be divided into {folds} folds: each needs patients of both kinds.")
+    division = StratifiedKFold(folds, shuffle=True, random_state=seed) if folds else LeaveOneOut()
+    rows: list[RiskRow] = []
+    for kept, left_out in division.split(samples, expanded):
+        learned, unseen = ([samples[k] for k in part] for part in (kept, left_out))
+        probability = risk_of(fit_risk(learned, seed), unseen)
+        alone = [_alone(measure, learned, unseen) for measure in (_log_volume, _bat)]
+        for k, sample in enumerate(unseen):
+            rows.append(
+                RiskRow(
+                    sample.case,
+                    sample.expanded,
+                    float(probability[k]),
+                    sample.volume_ml,
+                    sample.bat,
+                    float(alone[0][k]),
+                    float(alone[1][k]),
+                )
+            )
+    return rows
+
+
+def _both_kinds(samples: Sequence[RiskSample]) -> Sequence[RiskSample]:
+    if len({sample.expanded for sample in samples}) < 2:
+        raise InputError("The cohort needs patients whose hematoma expanded and others whose did not.")
+    return samples
+
+
+def _log_volume(samples: Sequence[RiskSample]) -> Array:
+    return np.log([[sample.volume_ml] for sample in samples])
+
+
+def _bat(samples: Sequence[RiskSample]) -> Array:
+    return np.array([[sample.bat] for sample in samples], float)
+
+
+def _alone(
+    measure: Callable[[Sequence[RiskSample]], Array], learned: Sequence[RiskSample], unseen: Sequence[RiskSample]
+) -> Array:
+    model = LogisticRegression().fit(measure(learned), [sample.expanded for sample in learned])
+    return model.predict_proba(measure(unseen))[:, 1]
+
+
+def summarize_risk(rows: Sequence[RiskRow], threshold: float) -> dict[str, dict[str, float]]:
+    """By way: AUC with its 95 % interval, p of DeLong's test against the model, and figures at a threshold.
+
+    The model calls from ``threshold`` on, BAT from 3 points on. Brier scores where there is a probability.
+    """
+    expanded = np.array([row.expanded for row in rows])
+    scores = _scores(rows)
+    called = {MODEL: scores[MODEL] >= threshold, BAT: scores[BAT] >= HIGH_BAT}
+    probabilities: dict[str, list[float | None]] = {
+        MODEL: [row.probability for row in rows],
+        VOLUME: [row.volume_probability for row in rows],
+        BAT: [row.bat_probability for row in rows],
+    }
+    summary: dict[str, dict[str, float]] = {}
+    for way, score in scores.items():
+        area = auc(expanded, score)
+        entry: dict[str, float] = {"cases": len(rows), "expanders": int(expanded.sum())}
+        entry |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
+        if way != MODEL:
+            entry["p"] = compare_auc(expanded, score, scores[MODEL])
+        if way in called:
+            entry |= at_threshold(expanded, called[way])
+        known = [value for value in probabilities[way] if value is not None]
+        if len(known) == len(rows):
+            entry["brier"] = brier(expanded, np.array(known))
+        summary[way] = entry
+    return summary
+
+
+def _scores(rows: Sequence[RiskRow]) -> dict[str, Array]:
+    return {
+        MODEL: np.array([row.probability for row in rows]),
+        VOLUME: np.array([row.volume_ml for row in rows]),
+        BAT: np.array([float(row.bat) for row in rows]),
+    }
+
+
+def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
+    """ROC curves of model, volume and BAT; and how often those of a like probability expanded."""
+    from sklearn.metrics import roc_curve
+
+    expanded = np.array([row.expanded for row in rows])
+    figure = new_figure(10, 4.8, "white")
+    curves, calibrated = figure.subplots(1, 2)
+    for way, score in _scores(rows).items():
+        alarms, hits, _ = roc_curve(expanded, score)
+        area = auc(expanded, score)
+        label = f"{way}: {area.value:.2f} ({area.low:.2f}–{area.high:.2f})"
+        curves.plot(alarms, hits, color=_COLORS[way], lw=2, label=label)
+    curves.set(xlabel="1 - specificity", ylabel="sensitivity", title="Expansion, AUC (95 % interval)")
+    curves.legend(loc="lower right", fontsize=9)
+    points = calibration(expanded, np.array([row.probability for row in rows]))
+    calibrated.plot([p for p, _, _ in points], [share for _, share, _ in points], "o-", color=_COLORS[MODEL], lw=2)
+    calibrated.set(xlabel="probability by the model", ylabel="share who expanded", title="Calibration, in fifths")
+    for axes in (curves, calibrated):
+        axes.plot([0, 1], [0, 1], color="#aaaaaa", lw=1, ls="--")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,166 @@
+"""Training of the probability of expansion on CT markers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from ..brain import extract_brain
+from ..device import choose_device
+from ..grid import Array
+from ..head_ct import read_head_ct, read_mask, read_mask_file
+from ..markers import find_markers
+from ..measures import ExpansionDefinition, measure_growth, volume_ml
+from ..model_package import ModelDescription, ModelPackage, write_package
+from ..networks import MarkerLogistic
+from ..risk import measurements
+from ..scores import bat_score
+from ..segmentation import segment
+from .cohort import kind_of_cases, prepare_all, read_description
+
+FEATURES = (
+    "log_volume_ml",
+    "onset_hours",
+    "hypodensity.present",
+    "hypodensity.area_mm2",
+    "hypodensity.difference_hu",
+    "swirl.present",
+    "swirl.area_mm2",
+    "swirl.lowest_hu",
+    "swirl.difference_hu",
+    "swirl.low_density_share",
+    "swirl.darkest_above_brain_hu",
+    "swirl.below_dense_clot_hu",
+    "black_hole.present",
+    "black_hole.difference_hu",
+    "blend.present",
+    "blend.difference_hu",
+    "blend.explained_share",
+    "fluid_level.present",
+    "fluid_level.explained_share",
+    "heterogeneous.deviation_hu",
+    "heterogeneous.whole_deviation_hu",
+    "irregular.irregularities",
+    "irregular.second_depth_of_radius",
+    "satellite.separate_bleeds",
+)
+"""What the model looks at; see ``risk.measurements``."""
+
+Masks = Literal["true", "automatic"]
+_REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class RiskSample:
+    """One patient: what was measured on the baseline, the BAT score, and whether the hematoma expanded.
+
+    ``bat``: where the onset is not known, as if the scan had been late.
+    """
+
+    case: str
+    measured: dict[str, float]
+    volume_ml: float
+    bat: int
+    expanded: bool
+
+
+def measure_cases(
+    cases: Sequence[Path], masks: Masks, segmenter: ModelPackage | None, device: str
+) -> list[RiskSample]:
+    """What is measured on each case, from its true mask or an automatic one; a case without a mask is left out."""
+    measured = prepare_all(partial(_measure, masks, segmenter, device), cases, "Measuring cases")
+    return [sample for sample in measured if sample is not None]
+
+
+def _measure(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> RiskSample | None:
+    scan = read_head_ct(folder / "baseline.nii.gz")
+    true_mask = read_mask(folder / "baseline-mask.nii.gz", scan)
+    mask = true_mask
+    if masks == "automatic":
+        mask = segment(scan.image, extract_brain(scan.image).mask, segmenter, choose_device(device))
+    if volume_ml(mask) == 0:
+        return None
+    onset_hours = read_description(folder).get("onset_hours")
+    markers = find_markers(scan.image, mask)
+    described = {
+        name: {"present": marker.present, "evidence": marker.evidence} for name, marker in markers.items()
+    }
+    score = bat_score({name: marker.present for name, marker in markers.items()}, onset_hours)
+    followup_ml = volume_ml(read_mask_file(folder / "followup-mask.nii.gz"))
+    return RiskSample(
+        case=folder.name,
+        measured=measurements(described, volume_ml(mask), onset_hours),
+        volume_ml=volume_ml(mask),
+        bat=score.total_if_late if score.total is None else score.total,
+        expanded=measure_growth(volume_ml(true_mask), followup_ml, ExpansionDefinition.SIX_ML).expansion,
+    )
+
+
+def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
+    """Logistic regression with the regularization that predicts best in folds."""
+    network = MarkerLogistic(FEATURES)
+    values = feature_values(samples)
+    network.mean.copy_(torch.from_numpy(np.nanmean(values, axis=0)))
+    network.deviation.copy_(torch.from_numpy(np.maximum(np.nanstd(values, axis=0), 1e-3)))
+    with torch.inference_mode():
+        standardized = network.standardized(torch.from_numpy(values).float()).numpy()
+    expanded = np.array([sample.expanded for sample in samples])
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    search = GridSearchCV(
+        LogisticRegression(max_iter=5000), {"C": _REGULARIZATIONS}, scoring="neg_log_loss", cv=folds
+    )
+    model = search.fit(standardized, expanded).best_estimator_
+    with torch.no_grad():
+        network.linear.weight.copy_(torch.from_numpy(model.coef_))
+        network.linear.bias.copy_(torch.from_numpy(model.intercept_))
+    return network.eval()
+
+
+def risk_of(network: MarkerLogistic, samples: Sequence[RiskSample]) -> Array:
+    """The probability of each sample."""
+    with torch.inference_mode():
+        return torch.sigmoid(network(torch.from_numpy(feature_values(samples)).float())).numpy()
+
+
+def feature_values(samples: Sequence[RiskSample]) -> Array:
+    """The features of each sample, (samples, features); NaN where one was not measured."""
+    return np.array([[sample.measured.get(name, np.nan) for name in FEATURES] for sample in samples], float)
+
+
+def train_risk(
+    cases: Sequence[Path],
+    package: Path,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    seed: int,
+) -> ModelPackage:
+    """Train on the cases of a cohort and write the package."""
+    samples = measure_cases(cases, masks, segmenter, device)
+    network = fit_risk(samples, seed)
+    expanded = [sample.expanded for sample in samples]
+    results: dict[str, Any] = {"training_share_expanded": round(float(np.mean(expanded)), 4)}
+    description = ModelDescription(
+        name=package.name,
+        version="1",
+        task="risk",
+        architecture="marker-logistic",
+        arguments={"features": list(FEATURES)},
+        spacing_mm=(0.0, 0.0, 0.0),
+        patch_size=(0, 0, 0),
+        window_hu=(0.0, 0.0),
+        trained_on=f"{len(samples)} {kind_of_cases(cases)}, from {masks} masks (training seed {seed})",
+        results=results,
+        license="Apache-2.0",
+        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
+    )
+    return write_package(package, description, network)
