@@ -65,7 +65,9 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
         ]
     if result.get("risk"):  # a scene saved by an earlier version has neither this nor markers
-        rows.append(("Probability of expansion", f"{100 * result['risk']['probability']:.0f} %"))
+        rows.append(
+            ("Probability", f"{100 * result['risk']['probability']:.0f} % of expansion by the markers on CT")
+        )
     if result.get("markers"):
         rows += [
             ("Markers on CT", markers_text(result["markers"])),
