@@ -39,7 +39,7 @@ _CSF_MASS_EFFECT_MM = 3.0
 """The same where it crosses CSF."""
 _WEAK, _STRONGEST = 1.75, 110.0
 """Velocity in voxels at the bleeding edge: enough for who hardly changes, and more than any patient needs."""
-_STRENGTH_PRECISION = 0.01
+_DIGITS = 2
 """To which that velocity is found."""
 
 
@@ -104,7 +104,8 @@ def grow(
     while abs(strong) < _STRONGEST and direction * missing(strong) > 0:
         weak, strong = strong, 2 * strong
     enough = direction * missing(strong) <= 0
-    strength = brentq(missing, weak, strong, xtol=_STRENGTH_PRECISION) if enough else strong
+    # Rounded, because sums differ in their last bits by the number of threads: same seed, same patient.
+    strength = round(float(brentq(missing, weak, strong, xtol=10**-_DIGITS)), _DIGITS) if enough else strong
     displacement = image_on(region, to_millimeters(at(strength)[0].numpy(), region))
     return SimulatedGrowth(displacement, smallest_jacobian(displacement))
 
