@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +30,11 @@ from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.model_package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
 from HematomaExpansionLib.scores import markers_text
-from HematomaExpansionLib.workers import case_workers
+from HematomaExpansionLib.workers import Workers, local_workers
 from phantoms import head_grid, head_image, write_dicom_series, write_slices
+from test_prediction import FILES
 
 GRID = head_grid((4.0, 4.0, 8.0))
-FILES = {
-    "prediction.json",
-    "baseline-mask.nii.gz",
-    "followup-mask.nii.gz",
-    "followup-ct.nii.gz",
-    "displacement.nii.gz",
-    "overlay.png",
-    "report.pdf",
-}
 Table = dict[str, dict[str, str]]
 
 
@@ -408,9 +399,7 @@ def test_a_worker_that_dies_takes_no_other_case_along(tmp_path: Path) -> None:
     output.mkdir()
     found = ["P0", "P1", "deadly", "P3", "P4", "P5"]
     cases = [BatchCase(name, tmp_path) for name in found]
-    rows = run_batch(
-        cases, output, options(), 2, predict_one=only_named, open_workers=partial(case_workers, jobs=2)
-    )
+    rows = run_batch(cases, output, options(), local_workers(2), predict_one=only_named)
     assert [row.case for row in rows] == found
     assert [row.case for row in rows if row.status != DONE] == ["deadly"]
     assert rows[2].reason == LITTLE_MEMORY
@@ -423,7 +412,7 @@ def test_workers_of_another_kind_can_be_used(tmp_path: Path) -> None:
     cases = [BatchCase(f"P{number}", tmp_path) for number in range(5)]
     output = tmp_path / "out"
     output.mkdir()
-    rows = run_batch(cases, output, options(), 1, predict_one=only_named, open_workers=ThreadPoolExecutor)
+    rows = run_batch(cases, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
     assert [row.case for row in rows] == [f"P{number}" for number in range(5)]
 
 
@@ -439,7 +428,7 @@ def test_a_table_that_is_open_elsewhere_is_written_when_it_can_be(
 
     monkeypatch.setattr("HematomaExpansionLib.batch.write_rows", write_rows)
     cases = [BatchCase("P1", tmp_path), BatchCase("P2", tmp_path)]
-    rows = run_batch(cases, tmp_path, options(), 1, predict_one=only_named, open_workers=ThreadPoolExecutor)
+    rows = run_batch(cases, tmp_path, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
     assert tables[-1] == rows == [CaseRow("P1", DONE), CaseRow("P2", DONE)]
 
 
@@ -490,7 +479,7 @@ def test_memory_stays_flat_over_many_scans(tmp_path: Path) -> None:
     cases = [BatchCase(f"P{number:03d}", heads[number % len(heads)]) for number in range(200)]
     output = tmp_path / "out"
     output.mkdir()
-    rows = run_batch(cases, output, options(), 2, predict_one=predict_and_weigh)
+    rows = run_batch(cases, output, options(), local_workers(2), predict_one=predict_and_weigh)
     assert {row.status for row in rows} == {DONE}
     assert len(read_table(output)) == len(list(output.glob("P*/prediction.json"))) == 200
     memory = defaultdict(list)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,33 @@ def test_what_is_written_is_read_again(package: ModelPackage) -> None:
         assert not tensor.is_floating_point() or tensor.dtype == torch.float32
 
 
+def test_variances_beyond_half_precision_survive(package: ModelPackage, tmp_path: Path) -> None:
+    """As infinity they would silence their channels, and another network be shipped than was trained."""
+    arguments = {"channels": [4, 8], "norm": "BATCH"}
+    torch.manual_seed(2)
+    network = build_network("displacement-unet", arguments)
+    variances = [tensor for name, tensor in network.state_dict().items() if name.endswith("running_var")]
+    assert variances
+    for variance in variances:
+        variance.fill_(2e5)
+    for parameter in network.parameters():
+        parameter.data *= 40
+    written = write_package(tmp_path / "wide", replace(package.description, arguments=arguments), network)
+    patch = torch.randn(1, 2, 16, 16, 16)
+    with torch.inference_mode():
+        expected, read = network.eval()(patch), written.load()(patch)
+    assert float(expected.abs().max()) > 0.01
+    torch.testing.assert_close(read, expected, rtol=0.01, atol=0.01 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(package: ModelPackage, tmp_path: Path, value: float) -> None:
+    network = package.load()
+    next(network.parameters()).data.view(-1)[3] = value
+    with pytest.raises(ModelPackageError, match="do not fit"):
+        write_package(tmp_path / "broken", package.description, network).load()
+
+
 def test_a_changed_weight_is_refused(package: ModelPackage) -> None:
     weights = package.folder / "weights.safetensors"
     content = bytearray(weights.read_bytes())
@@ -88,6 +116,10 @@ def described(package: ModelPackage, change: Callable[[dict[str, Any]], object])
         lambda v: v.update(task="surprise"),
         lambda v: v.update(patch_size=[100000, 100000, 100000]),
         lambda v: v.update(spacing_mm=[0, 2, 2]),
+        lambda v: v.update(name="C:\\elsewhere"),
+        lambda v: v.update(name="con/../.."),
+        lambda v: v.update(patch_size=[1e400, 16, 16]),
+        lambda v: v.update(intended_use="everything " * 2000),
         lambda v: v.update(settings={"volume_range": {"low": [0, 1]}}),
         lambda v: v.update(settings={"volume_range": {"low": [0, 1, "x"], "high": [0, 0, 0]}}),
     ],
@@ -100,9 +132,10 @@ def test_a_description_that_cannot_be_trusted_is_refused(
 
 
 def test_no_json_no_file_and_no_link_is_accepted(package: ModelPackage, tmp_path: Path) -> None:
-    (package.folder / "model.json").write_text("not json")
-    with pytest.raises(ModelPackageError, match="cannot be understood"):
-        open_package(package.folder)
+    for text in ("not json", "[" * 10_000, "[]", "3", ""):
+        (package.folder / "model.json").write_text(text)
+        with pytest.raises(ModelPackageError, match="cannot be understood"):
+            open_package(package.folder)
     with pytest.raises(ModelPackageError, match=r"has no model\.json"):
         open_package(tmp_path)
     weights = package.folder / "weights.safetensors"
@@ -116,6 +149,10 @@ def test_weights_of_another_network_are_refused(package: ModelPackage) -> None:
     folder = described(package, lambda v: v["architecture"]["arguments"].update(channels=[4, 16]))
     with pytest.raises(ModelPackageError, match="do not fit"):
         open_package(folder).load()
+    for channels in ([1 << 40] * 4, [60_000] * 4, [4] * 3000, [-4, 8], [0, 0], ["4", "8"], "48", None):
+        folder = described(package, lambda v, c=channels: v["architecture"]["arguments"].update(channels=c))
+        with pytest.raises(ModelPackageError, match=r"do not fit|does not know"):
+            open_package(folder).load()
     folder = described(package, lambda v: v["architecture"].update(name="os.system"))
     with pytest.raises(ModelPackageError, match="does not know"):
         open_package(folder).load()

@@ -15,9 +15,13 @@ import pytest
 import SimpleITK as sitk
 import torch
 from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.errors import DeviceError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import smallest_jacobian, warp_mask
+from HematomaExpansionLib.head_ct import read_head_ct, read_mask
 from HematomaExpansionLib.measures import dice, volume_ml
+from HematomaExpansionLib.model_package import find_package
+from HematomaExpansionLib.prediction import PredictionOptions
 
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
@@ -338,6 +342,40 @@ def test_a_missing_library_and_a_full_gpu_are_named(
         patch.setitem(__import__("sys").modules, "torch", None)
         assert "PyTorch is not installed" in refused(capsys, *scan)
     assert not (tmp_path / "result").exists()
+
+
+def test_a_full_gpu_leaves_the_work_to_the_cpu_and_says_so(
+    predicted: Path, case_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaExpansionLib import prediction
+
+    asked = []
+
+    def full(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def on_device(*arguments: Any) -> Any:
+            asked.append((compute.__name__, arguments[-1].type))
+            if arguments[-1].type == "cuda":
+                raise DeviceError("The GPU has too little free memory.")
+            return compute(*arguments)
+
+        return on_device
+
+    monkeypatch.setattr(prediction, "choose_device", lambda name: torch.device("cuda"))
+    for name in ("segment", "predict_growth"):
+        monkeypatch.setattr(prediction, name, full(getattr(prediction, name)))
+    scan = read_head_ct(case_folder / "baseline.nii.gz")
+    hematoma = read_mask(case_folder / "baseline-mask.nii.gz", scan)
+    options = PredictionOptions(find_package(None, "growth"), None)
+    result = prediction.predict(scan, options, hematoma).result
+    assert asked == [("predict_growth", "cuda"), ("predict_growth", "cpu")]
+    assert result["device"] == "cpu"
+    assert [text for text in result["input"]["warnings"] if "GPU had too little free memory" in text]
+    expected = json.loads((predicted / "prediction.json").read_text())
+    assert result["followup"]["volume_ml"] == pytest.approx(expected["followup"]["volume_ml"], rel=1e-3)
+    asked.clear()
+    found = prediction.predict(scan, options).result
+    assert asked == [("segment", "cuda"), ("segment", "cpu"), ("predict_growth", "cpu")]
+    assert len([text for text in found["input"]["warnings"] if "GPU" in text]) == 1
 
 
 def test_measure_prints_the_masks_volumes(case_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,12 @@ def test_a_lobar_hematoma_that_reaches_the_skull_is_kept() -> None:
     np.testing.assert_array_equal(kept(lobar), lobar)
 
 
+def test_a_small_lobar_hematoma_under_the_skull_is_kept() -> None:
+    small = ball((55.0, 0.0, 0.0), 8.5) & (DEPTH >= 0)
+    assert 1.5 < small.sum() * GRID.voxel_volume_ml < 3
+    np.testing.assert_array_equal(kept(small), small)
+
+
 def test_the_threshold_method_measures_a_ball_of_blood() -> None:
     found = segment_by_threshold(sitk.Cast(head_image(GRID, sphere_mm=18.0), sitk.sitkFloat32), BRAIN)
     assert Grid.of(found) == GRID

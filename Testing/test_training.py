@@ -11,11 +11,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import followup_range
 from HematomaExpansionLib.measures import dice, growth_dice, volume_ml
-from HematomaExpansionLib.model_package import ModelDescription, find_package, write_package
+from HematomaExpansionLib.model_package import ModelDescription, ModelPackage, find_package, write_package
 from HematomaExpansionLib.networks import build_network
 from HematomaExpansionLib.segmentation import segment
 from HematomaExpansionLib.training.cohort import (
@@ -30,7 +30,7 @@ from HematomaExpansionLib.training.evaluation import (
     summarize_growth,
     uniform_dilation,
 )
-from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit
+from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
 from HematomaExpansionLib.training.growth_training import (
     PRESETS,
     growth_loss,
@@ -38,6 +38,7 @@ from HematomaExpansionLib.training.growth_training import (
     prepare_growth_samples,
     roughness,
 )
+from HematomaExpansionLib.training.segmentation_training import patch_transform as segmentation_patch_transform
 from HematomaExpansionLib.training.volume_range import fit_volume_range, range_coverage
 from monai.transforms import Compose, EnsureTyped, RandFlipd
 from torch import nn
@@ -329,6 +330,46 @@ def test_the_learning_rate_anneals_to_nothing(tmp_path: Path) -> None:
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.0, abs=1e-9)
 
 
+def small_segmenter(folder: Path) -> ModelPackage:
+    arguments = {"channels": [4, 4, 8, 8]}
+    description = replace(find_package(None, "segmentation").description, name="small", arguments=arguments)
+    torch.manual_seed(8)
+    return write_package(folder, description, build_network(description.architecture, arguments))
+
+
+def test_training_goes_on_from_the_weights_of_a_package_of_the_same_network(tmp_path: Path) -> None:
+    start = small_segmenter(tmp_path)
+    kind, arguments = start.description.architecture, start.description.arguments
+    weights = start.load().state_dict()
+    begun = initial_network(kind, arguments, start, seed=1)
+    assert begun.training
+    assert all(torch.equal(value, weights[name]) for name, value in begun.state_dict().items())
+    anew = initial_network(kind, arguments, None, seed=1)
+    assert not torch.equal(next(anew.parameters()), next(begun.parameters()))
+    with pytest.raises(ModelPackageError, match="another network"):
+        initial_network(kind, {"channels": [4, 4, 8, 16]}, start, seed=1)
+
+
+def test_brightness_varies_slowly_over_the_patches_of_segmentation() -> None:
+    """As cupping does it: a network that has seen even brain alone took the bright rim of a real one for blood."""
+    even = {"ct": np.full((1, 32, 64, 64), 0.33, np.float32), "mask": np.zeros((1, 32, 64, 64), np.uint8)}
+    even["mask"][:, 10:20, 20:40, 20:40] = 1
+    vary = segmentation_patch_transform(vary=True)
+    slopes = []
+    for seed in range(24):
+        vary.set_random_state(seed)
+        ct = vary(even)[0]["ct"][0].double()
+        slopes.append(float((ct[:, :, :16].mean() - ct[:, :, -16:].mean()).abs()) * 100)
+    assert 0.2 < np.mean(np.array(slopes) > 1.0) < 0.8, "HU from side to side, in about half of the patches"
+    assert max(slopes) < 25
+
+
+def test_with_no_epochs_the_weights_stay_and_are_validated(tmp_path: Path) -> None:
+    network, results = toy_fit(tmp_path, epochs=0)
+    assert float(network.weight.sum()) == 0.0  # type: ignore[operator]
+    assert results["validation_loss"] == pytest.approx(2.5**2)
+
+
 def make_cases(folder: Path, count: int) -> Path:
     for number in range(count):
         case = folder / f"case-{number}"
@@ -366,6 +407,8 @@ def test_variants_stay_with_their_case(tmp_path: Path) -> None:
 def test_a_package_says_whom_it_was_trained_on(tmp_path: Path) -> None:
     cases = case_folders(make_cases(tmp_path, 3))
     assert "simulated patients, no real ones" in describe_cases(cases, 2, 1, 5)
+    start = small_segmenter(tmp_path / "start")
+    assert start.description.trained_on in describe_cases(cases, 2, 1, 5, start)
     (tmp_path / "case-0" / "case.json").write_text('{"source": "Hospital A"}')
     assert "no real ones" not in describe_cases(cases, 2, 1, 5)
     with pytest.raises(InputError, match="no case"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ from .head_ct import read_head_ct, read_mask
 from .prediction import PredictionOptions, predict
 from .prediction_folder import remove_unfinished, write_prediction
 from .progress import Progress, Stages, silent
-from .workers import case_workers, each_result, use_one_torch_thread
+from .workers import Workers, each_result
 
 if TYPE_CHECKING:
     import torch
@@ -59,10 +58,9 @@ def run_batch(
     cases: Sequence[BatchCase],
     output: Path,
     options: PredictionOptions,
-    jobs: int,
+    workers: Workers,
     progress: Progress = silent,
     predict_one: CasePrediction = predict_case,
-    open_workers: Callable[[int], Executor] | None = None,
 ) -> list[CaseRow]:
     """Predict each case into its folder in ``output`` and return its row of the table there, in their order.
 
@@ -73,17 +71,15 @@ def run_batch(
         cases: with names that differ.
         output: checked by ``check_batch_folder``.
         options: for all cases; the hours from onset are each case's own.
-        jobs: how many at a time; no more than twice as many are handed to the workers.
+        workers: no more than twice as many cases are handed to them as they work on.
         progress: told of the cases.
         predict_one: makes a case's folder and row, in a worker.
-        open_workers: opens workers for that many cases (default: processes on this computer).
 
     Raises:
         InputError: finished cases were made with other options, or the table cannot be written.
     """
     rows = finished_rows(cases, output, options)
     left = [case for case in cases if case.name not in rows]
-    open_workers = open_workers or partial(case_workers, jobs=jobs, prepare=use_one_torch_thread)
     remove_unfinished(output)
 
     def write() -> None:
@@ -92,7 +88,7 @@ def run_batch(
     try:
         write()
         progress("cases", len(rows) / len(cases))
-        for case, row in each_result(partial(predict_one, options, output), left, open_workers, 2 * jobs):
+        for case, row in each_result(partial(predict_one, options, output), left, workers.open, 2 * workers.jobs):
             rows[case.name] = row or failed_row(case, LITTLE_MEMORY)
             # A spreadsheet may have the table open, which is no reason to lose the cases that are left.
             with suppress(InputError):

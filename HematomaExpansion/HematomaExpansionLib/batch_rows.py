@@ -131,15 +131,11 @@ def _read_result(folder: Path) -> Any:
 def _is_made_so(result: Any, case: BatchCase, options: PredictionOptions) -> bool:
     segmenter = USER_MASK if case.mask is not None else identity_of_segmenter(options.segmenter)
     try:
+        risk = None if options.risk is None or result["markers"] is None else options.risk.identity
         return (
             result["software"]["version"] == __version__
             and result["models"] == {"segmentation": segmenter, "growth": options.growth.identity}
-            and (result["risk"] is None or options.risk is not None)
-            and (
-                options.risk is None
-                or result["markers"] is None
-                or result["risk"]["model"] == options.risk.identity
-            )
+            and (result["risk"] or {}).get("model") == risk
             and result["input"]["onset_hours"] == case.onset_hours
             and (result["growth"] is None or result["growth"]["definition"] == options.expansion_definition.text)
         )

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from .components import largest_component
 from .grid import Array, Grid, average_onto, bounding_box
 
 _PIXEL_MM, _SLICE_MM, _AROUND_MM = 1.0, 4.0, 12.0
@@ -61,14 +62,14 @@ class LowRegion:
     """A region of low density in one slice of the core.
 
     Attributes:
-        where: its voxels.
+        place_mm: its middle, LPS.
         area_mm2: their area.
         lowest_hu: the least dense of them.
         drop_hu: by how much they are less dense than the clot around.
         enclosed: share of its surroundings (3 mm wide) that is clot.
     """
 
-    where: Array
+    place_mm: tuple[float, float, float]
     area_mm2: float
     lowest_hu: float
     drop_hu: float
@@ -83,8 +84,7 @@ def find_clot(ct: sitk.Image, mask: sitk.Image) -> Clot:
     share = average_onto(mask, grid)
     whole = share >= min(0.5, float(share.max()))
     filled = np.stack([ndimage.binary_fill_holes(part) for part in whole])
-    labels, _ = ndimage.label(filled)
-    main = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    main = largest_component(filled)
     core = _core(main)
     near, wide = (ndimage.binary_dilation(filled, _IN_PLANE, iterations=n) for n in (5, 11))
     low, high = _BRAIN_RANGE_HU
@@ -122,10 +122,10 @@ def low_regions(clot: Clot) -> Iterator[LowRegion]:
             surroundings = _ring(region, 2, 6) & clot.mask[k] & ~low[k]
             density = float(np.median(clot.hu[k][surroundings])) if surroundings.any() else clot.clot_hu
             lowest = float(clot.hu[k][region].min())
-            where = np.zeros(low.shape, bool)
-            where[k] = region
+            y, x = np.argwhere(region).mean(axis=0)
+            middle = clot.grid.point((float(x), float(y), float(k)))
             yield LowRegion(
-                where=where,
+                place_mm=(float(middle[0]), float(middle[1]), float(middle[2])),
                 area_mm2=float(region.sum()) * clot.pixel_mm2,
                 lowest_hu=lowest,
                 drop_hu=density - lowest,

@@ -12,7 +12,10 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .command_options import (
@@ -39,6 +42,10 @@ from .model_package import (
 )
 from .progress import Stages
 from .training.commands import add_training_commands
+
+if TYPE_CHECKING:
+    from .prediction import PredictionOptions
+    from .workers import Workers
 
 # Packages that add commands of their own where they are present; the engine does not need them.
 _COMMAND_PACKAGES = ("HematomaSynthesisLib",)
@@ -83,11 +90,7 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
     parser.add_argument("--mask", type=Path, help="the hematoma's mask, used as it is")
     parser.add_argument("--onset-hours", type=float, metavar="H", help="hours from onset to scan")
-    add_segmenter(parser)
-    parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
-    add_risk(parser)
-    add_device(parser)
-    add_definition(parser)
+    _add_prediction_options(parser)
     parser.add_argument(
         "--keep-intermediate", action="store_true", help="write the inside of the skull, found on the way, too"
     )
@@ -95,21 +98,38 @@ def _add_predict(commands: Commands) -> None:
     parser.set_defaults(run=_predict)
 
 
+def _add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """What is the same for one scan and for many."""
+    add_segmenter(parser)
+    parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
+    add_risk(parser)
+    add_device(parser)
+    add_definition(parser)
+
+
+def _prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
+    from .prediction import PredictionOptions
+
+    return PredictionOptions(
+        growth=find_package(arguments.growth, "growth"),
+        risk=find_risk(arguments.risk),
+        segmenter=find_segmenter(arguments.segmenter),
+        expansion_definition=arguments.expansion_definition,
+        device=arguments.device,
+    )
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     from .head_ct import read_head_ct, read_mask
-    from .prediction import PredictionOptions, predict
+    from .prediction import predict
     from .prediction_folder import check_output_folder, write_prediction
     from .report import new_figure, summary_rows
 
     check_output_folder(arguments.output)
     new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
-    options = PredictionOptions(
-        growth=find_package(arguments.growth, "growth"),
-        risk=find_risk(arguments.risk),
-        segmenter=find_segmenter(arguments.segmenter),
+    options = replace(
+        _prediction_options(arguments),
         onset_hours=arguments.onset_hours,
-        expansion_definition=arguments.expansion_definition,
-        device=arguments.device,
         keep_intermediate=arguments.keep_intermediate,
     )
     with reporting(arguments.json_progress) as progress:
@@ -148,39 +168,33 @@ def _add_batch(commands: Commands) -> None:
         metavar="N",
         help="processes (default: one per core, at most 4; one on a GPU)",
     )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work, such as tcp://host:8786"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an earlier run; what is finished stays")
-    add_segmenter(parser)
-    parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
-    add_risk(parser)
-    add_device(parser)
-    add_definition(parser)
+    _add_prediction_options(parser)
     add_json_progress(parser)
     parser.set_defaults(run=_batch)
 
 
 def _batch(arguments: argparse.Namespace) -> int:
-    from .batch import default_jobs, run_batch
+    from .batch import run_batch
     from .batch_cases import RESULTS_FILE, find_cases
     from .batch_rows import FAILED, check_batch_folder
-    from .device import choose_device
-    from .prediction import PredictionOptions
     from .report import new_figure
 
     if arguments.jobs < 0:
         raise InputError("The number of jobs must not be negative.")
-    check_batch_folder(arguments.output, arguments.resume)
+    if arguments.jobs and arguments.scheduler:
+        raise InputError("The scheduler knows how many cases its workers take: leave out --jobs.")
+    output = arguments.output.absolute()  # a worker may be at home elsewhere
+    check_batch_folder(output, arguments.resume)
     new_figure(1, 1, "white")  # as in predict
-    options = PredictionOptions(
-        growth=find_package(arguments.growth, "growth"),
-        risk=find_risk(arguments.risk),
-        segmenter=find_segmenter(arguments.segmenter),
-        expansion_definition=arguments.expansion_definition,
-        device=arguments.device,
-    )
-    device = choose_device(arguments.device)
-    cases = find_cases(arguments.input, arguments.output)
-    with reporting(arguments.json_progress) as progress:
-        rows = run_batch(cases, arguments.output, options, arguments.jobs or default_jobs(device), progress)
+    options = _prediction_options(arguments)
+    chosen_workers = _workers(arguments)
+    cases = find_cases(arguments.input.absolute(), output)
+    with chosen_workers as workers, reporting(arguments.json_progress) as progress:
+        rows = run_batch(cases, output, options, workers, progress)
         progress("done", 1.0)
     failed = [row for row in rows if row.status == FAILED]
     if not arguments.json_progress:
@@ -198,6 +212,18 @@ def _batch(arguments: argparse.Namespace) -> int:
     if len(failed) == len(rows):
         raise InputError("None of the cases could be predicted. The table of results says why, case by case.")
     return 0
+
+
+def _workers(arguments: argparse.Namespace) -> AbstractContextManager[Workers]:
+    """Those of the scheduler, or of this computer."""
+    from .batch import default_jobs
+    from .cluster import connect
+    from .device import choose_device
+    from .workers import local_workers
+
+    if arguments.scheduler:
+        return connect(arguments.scheduler)
+    return nullcontext(local_workers(arguments.jobs or default_jobs(choose_device(arguments.device))))
 
 
 def _add_segment(commands: Commands) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import DeviceError, InputError, MissingLibraryError
 
 if TYPE_CHECKING:
     import torch
+
+Result = TypeVar("Result")
+
+GPU_MEMORY = "The GPU had too little free memory; the CPU was used in its place, which takes longer."
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -34,3 +39,22 @@ def choose_device(name: str = "auto") -> torch.device:
     if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
         raise DeviceError(f"This computer has no usable GPU {name!r}: choose --device cpu.")
     return torch.device(name)
+
+
+def compute_on(
+    device: torch.device, compute: Callable[[torch.device], Result], warnings: list[str]
+) -> tuple[Result, torch.device]:
+    """What ``compute`` gives on that device, or on the CPU where a GPU's memory does not suffice, with the device
+    that gave it; ``warnings`` takes a sentence then.
+
+    Raises:
+        DeviceError: the CPU was asked for, and raised it.
+    """
+    try:
+        return compute(device), device
+    except DeviceError:
+        if device.type == "cpu":
+            raise
+    warnings.append(GPU_MEMORY)
+    reserve = choose_device("cpu")
+    return compute(reserve), reserve

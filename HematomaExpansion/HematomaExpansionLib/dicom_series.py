@@ -89,6 +89,7 @@ class _Slice:
         return int(self.header.Columns), int(self.header.Rows)
 
 
+@quiet_libraries()
 def read_dicom_series(files: Sequence[Path]) -> DicomScan:
     """The one CT series that ``files`` hold; those which are no DICOM images are passed over.
 
@@ -344,6 +345,8 @@ def _pixels(one: _Slice, slope: float, intercept: float) -> Array:
             return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
         except Exception:  # compressed in a way that pydicom alone cannot decode, or damaged
             try:
+                if not one.header.file_meta.TransferSyntaxUID.is_compressed:  # GDCM would make up what is missing
+                    raise
                 # GDCM applies slope and intercept itself.
                 image = sitk.ReadImage(str(one.path), sitk.sitkFloat32, imageIO="GDCMImageIO")
                 return sitk.GetArrayFromImage(image).reshape(image.GetSize()[1::-1])

@@ -53,6 +53,11 @@ class Grid:
         """LPS position in mm of a (fractional) voxel index (x, y, z)."""
         return np.array(self.origin) + self.axes @ np.asarray(index, dtype=float)
 
+    def middle_of(self, where: Array) -> tuple[float, float, float]:
+        """LPS position in mm of the middle of the true voxels of ``where`` (z, y, x), not all of them false."""
+        x, y, z = self.point(np.argwhere(where).mean(axis=0)[::-1])
+        return float(x), float(y), float(z)
+
     def is_same(self, other: Grid) -> bool:
         """Whether both grids put every voxel at the same place, within a thousandth of a voxel."""
         if self.size != other.size:

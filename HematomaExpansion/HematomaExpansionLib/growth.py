@@ -166,10 +166,11 @@ def _network_displacement(channels: Array, package: ModelPackage, device: torch.
     import torch
     from monai.inferers import sliding_window_inference
 
-    network = package.load().to(device)
-    inputs = torch.from_numpy(channels)[None].to(device)
+    network = package.load()
     x, y, z = package.description.patch_size
     try:
+        network.to(device)
+        inputs = torch.from_numpy(channels)[None].to(device)
         with torch.inference_mode():
             field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
             steps = int(package.description.settings.get(INTEGRATION_STEPS, 0))

@@ -19,6 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from .components import largest_component
 from .dicom_series import AIR_HU, MIN_SLICES, files_below, is_dicom, read_dicom_series
 from .errors import InputError
 from .grid import Array, Grid, average_onto, image_on, resample, shape_on
@@ -85,7 +86,7 @@ def head_ct_from_image(image: sitk.Image, warnings: Sequence[str] = ()) -> HeadC
         InputError: the image is not one non-contrast CT of a head.
     """
     image = _three_dimensional(image, "scan")
-    if image.GetNumberOfComponentsPerPixel() > 1:
+    if not _is_scalar(image):
         raise InputError("The scan holds colors, not Hounsfield units. Export the original CT series.")
     _check_grid(Grid.of(image))
     values = sitk.GetArrayViewFromImage(image)
@@ -206,10 +207,9 @@ def _check_head(image: sitk.Image) -> None:
     coarse = Grid.of(image).with_spacing((4.0, 4.0, 4.0))
     hu = average_onto(image, coarse, outside=AIR_HU)
     # The opening cuts off the thin shells of table and head holder.
-    labels, count = ndimage.label(ndimage.binary_opening(hu > -300))
-    if count == 0:
+    body = largest_component(ndimage.binary_opening(hu > -300))
+    if not body.any():
         raise InputError("There is no head in view, only air. Choose the series of the head.")
-    body = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
     areas = np.count_nonzero(body, axis=(1, 2)) * 0.16  # in cm²
     occupied = areas[areas > 10]
     liters = np.count_nonzero(body) * coarse.voxel_volume_ml / 1000
@@ -242,9 +242,14 @@ def _check_mask_place(mask: sitk.Image, grid: Grid) -> None:
 def _binary(image: sitk.Image) -> sitk.Image:
     """Every voxel above 0.5, whatever its label, as uint8 0/1."""
     image = _three_dimensional(image, "mask")
-    if image.GetNumberOfComponentsPerPixel() > 1:
+    if not _is_scalar(image):
         raise InputError("The mask has several values per voxel. Export it as one label map.")
     return sitk.Cast(sitk.Cast(image, sitk.sitkFloat32) > 0.5, sitk.sitkUInt8)
+
+
+def _is_scalar(image: sitk.Image) -> bool:
+    """Whether each voxel holds one real number."""
+    return image.GetNumberOfComponentsPerPixel() == 1 and "complex" not in image.GetPixelIDTypeAsString()
 
 
 def _three_dimensional(image: sitk.Image, what: str) -> sitk.Image:

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from .clot import LEVEL_DEGREES, Clot, LowRegion, Parts, find_clot, low_regions, two_parts
+from .components import largest_component
 from .grid import Array, Grid, image_on, signed_distance
 
 BLACK_HOLE_HU, BLEND_HU = 28.0, 18.0
@@ -85,7 +86,7 @@ def _largest(
         "brain_hu": clot.brain_hu,
     }
     present = found.area_mm2 >= smallest_mm2
-    return Marker(present, evidence, _place(clot.grid, found.where) if present else None)
+    return Marker(present, evidence, found.place_mm if present else None)
 
 
 def _hypodensity(clot: Clot, regions: Sequence[LowRegion]) -> Marker:
@@ -118,7 +119,7 @@ def _black_hole(clot: Clot, regions: Sequence[LowRegion]) -> Marker:
     found = max(enclosed, key=lambda region: region.drop_hu)
     present = found.drop_hu > BLACK_HOLE_HU
     evidence = {"difference_hu": found.drop_hu, "lowest_hu": found.lowest_hu, "area_mm2": found.area_mm2}
-    return Marker(present, evidence, _place(clot.grid, found.where) if present else None)
+    return Marker(present, evidence, found.place_mm if present else None)
 
 
 def _blend(clot: Clot, parts: Parts | None) -> Marker:
@@ -145,7 +146,7 @@ def _of_parts(clot: Clot, parts: Parts, present: bool) -> Marker:
         "explained_share": parts.explained,
         "lighter_share": parts.light_share,
     }
-    return Marker(present, evidence, _place(clot.grid, parts.light) if present else None)
+    return Marker(present, evidence, clot.grid.middle_of(parts.light) if present else None)
 
 
 def _heterogeneous(clot: Clot) -> Marker:
@@ -169,7 +170,7 @@ def _irregular(mask: sitk.Image) -> Marker:
     area = _fine(array[k], grid.spacing[:2])
     if area.sum() < _FEWEST_IN_OUTLINE:
         return Marker(False, {"irregularities": 0.0})
-    outline = _largest_part(area)
+    outline = largest_component(area)
     points = np.argwhere(outline) * _OUTLINE_MM
     spread = np.cov((points - points.mean(axis=0)).T) + 1e-6 * np.eye(2)
     offset = np.moveaxis(np.indices(outline.shape), 0, -1) * _OUTLINE_MM - points.mean(axis=0)
@@ -184,7 +185,7 @@ def _irregular(mask: sitk.Image) -> Marker:
     evidence = {"irregularities": float(irregularities), "second_depth_of_radius": [*depths, 0.0, 0.0][1]}
     where = np.zeros(array.shape, bool)
     where[k] = array[k]
-    return Marker(irregularities >= 2, evidence, _place(grid, where) if irregularities >= 2 else None)
+    return Marker(irregularities >= 2, evidence, grid.middle_of(where) if irregularities >= 2 else None)
 
 
 def _fine(area: Array, spacing: Sequence[float]) -> Array:
@@ -192,11 +193,6 @@ def _fine(area: Array, spacing: Sequence[float]) -> Array:
     box = ndimage.find_objects(area.astype(int))[0]
     padded = np.pad(area[box], 8).astype(np.float32)
     return ndimage.zoom(padded, np.array(spacing)[::-1] / _OUTLINE_MM, order=1) >= 0.5
-
-
-def _largest_part(area: Array) -> Array:
-    labels, _ = ndimage.label(area)
-    return labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
 
 
 def _satellites(mask: sitk.Image) -> list[tuple[float, tuple[float, float, float]]]:
@@ -210,7 +206,7 @@ def _satellites(mask: sitk.Image) -> list[tuple[float, tuple[float, float, float
         away = float(distance[part].min())
         across = 2 * np.sqrt(part.sum(axis=(1, 2)).max() * grid.spacing[0] * grid.spacing[1] / np.pi)
         if across <= _SATELLITE_ACROSS_MM and _SATELLITE_NEAR_MM <= away <= _SATELLITE_FAR_MM:
-            found.append((away, _place(grid, part)))
+            found.append((away, grid.middle_of(part)))
     return found
 
 
@@ -221,9 +217,3 @@ def _marker_of_satellites(satellites: Sequence[tuple[float, tuple[float, float, 
     if satellites:
         evidence["nearest_mm"] = min(distance for distance, _ in satellites)
     return Marker(present, evidence, min(satellites)[1] if present else None)
-
-
-def _place(grid: Grid, where: Array) -> tuple[float, float, float]:
-    """LPS position of the middle of the true voxels."""
-    x, y, z = grid.point(np.argwhere(where).mean(axis=0)[::-1])
-    return float(x), float(y), float(z)

@@ -30,6 +30,7 @@ Task = Literal["segmentation", "growth", "risk"]
 
 # Far above any network here; a larger file is not one of our packages.
 _LARGEST_WEIGHTS_BYTES = 1 << 30
+_LARGEST_DESCRIPTION_BYTES = 1 << 14
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -82,17 +83,27 @@ class ModelPackage:
             ModelPackageError: the weights do not fit the network that the package describes.
         """
         import safetensors
+        import torch
         from safetensors.torch import load_file
 
         from .networks import build_network
 
-        network = build_network(self.description.architecture, self.description.arguments)
+        description = self.description
         try:
             weights = load_file(self.folder / WEIGHTS_FILE)
+            with torch.device("meta"):  # takes no memory, however large the network that a stranger describes
+                described = build_network(description.architecture, description.arguments).state_dict()
+            if {name: tensor.shape for name, tensor in weights.items()} != {
+                name: tensor.shape for name, tensor in described.items()
+            }:
+                raise ValueError("other shapes")
+            if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+                raise ValueError("not numbers")
+            network = build_network(description.architecture, description.arguments)
             network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        except (RuntimeError, safetensors.SafetensorError) as error:
+        except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
             raise ModelPackageError(
-                f"The weights of model {self.description.name!r} do not fit the network it describes: "
+                f"The weights of model {description.name!r} do not fit the network it describes: "
                 "install the package again."
             ) from error
         return network.eval()
@@ -131,6 +142,8 @@ def open_package(folder: Path) -> ModelPackage:
 
 def _parse(path: Path) -> tuple[ModelDescription, str]:
     try:
+        if path.stat().st_size > _LARGEST_DESCRIPTION_BYTES:
+            raise ValueError("no description")
         values = json.loads(path.read_text(encoding="utf-8"))
         architecture = values["architecture"]
         description = ModelDescription(
@@ -149,7 +162,7 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
             settings=dict(values.get("settings", {})),
         )
         sha256 = str(values["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelPackageError(
             f"The description of model {path.parent.name!r} cannot be understood: install the package again."
         ) from error
@@ -194,15 +207,19 @@ def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:
 
 
 def write_package(folder: Path, description: ModelDescription, network: nn.Module) -> ModelPackage:
-    """Write ``network`` in half precision with its description; an existing package is replaced."""
+    """Write ``network`` with its description; an existing package is replaced.
+
+    Kernels are written in half precision. Vectors, which are few, stay as they are: variances of a layer's inputs
+    may lie beyond what half precision holds, and infinity in their place silences their channels.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    half = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
+    weights = {
+        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous().cpu()
         for name, tensor in network.state_dict().items()
     }
-    save_file(half, folder / WEIGHTS_FILE)
+    save_file(weights, folder / WEIGHTS_FILE)
     values = asdict(description)
     values["architecture"] = {"name": values.pop("architecture"), "arguments": values.pop("arguments")}
     values["research_use_only"] = True

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import SimpleITK as sitk
 
 from . import __version__
 from .brain import extract_brain
-from .device import choose_device
+from .device import choose_device, compute_on
 from .errors import InputError
 from .grid import Grid
 from .growth import Growth, followup_range, predict_growth
@@ -91,15 +92,17 @@ def predict(
         inside_skull = extract_brain(scan.image).mask
     with stages("segmentation", 0.3):
         if hematoma is None:
-            hematoma = segment(scan.image, inside_skull, options.segmenter, device)
+            find = partial(segment, scan.image, inside_skull, options.segmenter)
+            hematoma, device = compute_on(device, find, warnings)
             segmenter = identity_of_segmenter(options.segmenter)
         else:
-            _check_inside(hematoma, inside_skull)
+            _check_mask(hematoma, inside_skull)
             segmenter = USER_MASK
     growth, markers = None, None
     with stages("growth", 0.5):
         if volume_ml(hematoma) > 0:
-            growth = predict_growth(scan.image, hematoma, inside_skull, options.growth, device)
+            grow = partial(predict_growth, scan.image, hematoma, inside_skull, options.growth)
+            growth, device = compute_on(device, grow, warnings)
         else:
             warnings.append(NO_HEMATOMA)
     with stages("markers", 0.7):
@@ -174,11 +177,16 @@ def _describe_markers(
     return {"risk": risk, "markers": described, "scores": scores_of(described, options.onset_hours)}
 
 
-def _check_inside(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
-    whole = volume_ml(hematoma)
+def _check_mask(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
+    whole, skull = volume_ml(hematoma), volume_ml(inside_skull)
     inside = volume_ml(sitk.And(hematoma, inside_skull))
     if inside < 0.5 * whole:
         raise InputError(
             f"Only {inside:.1f} of the mask's {whole:.1f} mL lie inside the skull: check that the mask belongs "
             "to this scan and marks the hematoma."
+        )
+    if inside > 0.5 * skull:
+        raise InputError(
+            f"The mask fills {inside / skull:.0%} of the skull, so it marks the brain or the head. "
+            "Give the mask of the hematoma."
         )

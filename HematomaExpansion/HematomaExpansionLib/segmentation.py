@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SMALLEST_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
 
-SHALLOW_MM = 7.0
-"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, lie within this of the skull."""
+SHALLOW_MM = 8.0
+"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, hardly reach deeper than this."""
 
 
 # How a result names the mask's origin when no model package gave it.
@@ -81,9 +81,10 @@ def segment_with_network(
     description = package.description
     region = brain_region(inside_skull, description.spacing_mm)
     inputs = torch.from_numpy(segmentation_channels(ct, inside_skull, region, description.window_hu))[None]
-    network = package.load().to(device)
+    network = package.load()
     x, y, z = description.patch_size
     try:
+        network.to(device)
         with torch.inference_mode():
             logits = sliding_window_inference(
                 inputs.to(device), (z, y, x), 2, network, overlap=0.25, mode="gaussian"
@@ -119,7 +120,7 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image
 
 
 def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
-    """The connected components of ``mask`` (0/1) that are large enough and lie for the most part deep enough."""
+    """The connected components of ``mask`` (0/1) that are large enough and reach deep enough with their tenth."""
     voxels = int(np.ceil(SMALLEST_HEMATOMA_ML / Grid.of(mask).voxel_volume_ml))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), minimumObjectSize=voxels)
     depth = sitk.GetArrayFromImage(
@@ -128,5 +129,5 @@ def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
         )
     )
     array = sitk.GetArrayFromImage(labels)
-    deep = [label for label in range(1, array.max() + 1) if np.median(depth[array == label]) >= SHALLOW_MM]
+    deep = [label for label in range(1, array.max() + 1) if np.quantile(depth[array == label], 0.9) >= SHALLOW_MM]
     return image_on(Grid.of(mask), np.isin(array, deep).astype(np.uint8))

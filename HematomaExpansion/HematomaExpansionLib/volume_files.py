@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import SimpleITK as sitk
 from .errors import InputError
 
 MAX_SIZE = (1024, 1024, 1200)
+_NIFTI_HEADER_BYTES = 348
 _FILE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
@@ -60,9 +62,9 @@ def read_volume(path: Path, what: str) -> sitk.Image:
             reader.ReadImageInformation()
             check_size(reader.GetSize())
             if path.name.lower().endswith((".nii", ".nii.gz")):
-                _check_nifti_is_whole(path, reader)
+                _check_nifti(path, what, reader)
             return reader.Execute()
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+    except (RuntimeError, OSError, EOFError, struct.error, zlib.error) as error:
         if "orthonormal" in str(error):
             raise InputError(
                 f"The {what}'s axes are not at right angles, which NIfTI cannot hold reliably. "
@@ -71,19 +73,36 @@ def read_volume(path: Path, what: str) -> sitk.Image:
         raise InputError(f"The {what} cannot be read; the file is damaged or cut off. Export it again.") from None
 
 
-def _check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Raise ``EOFError`` for a file that is cut off: ITK takes what it lacks for zeros, without a word."""
+def _check_nifti(path: Path, what: str, reader: sitk.ImageFileReader) -> None:
+    """Refuse what ITK reads without a word: a voxel size of zero (as one), and a file cut off (the rest as zeros).
+
+    Raises:
+        InputError: a voxel size is zero, negative or no number.
+        EOFError: the file is cut off.
+    """
     axes = range(1, 1 + int(reader.GetMetaData("dim[0]")))
     bits = math.prod(int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes) * int(reader.GetMetaData("bitpix"))
     left = int(float(reader.GetMetaData("vox_offset"))) + bits // 8
     with path.open("rb") as file:
         is_compressed = file.read(2) == b"\x1f\x8b"
     with gzip.open(path) if is_compressed else path.open("rb") as content:
+        header = content.read(_NIFTI_HEADER_BYTES)
+        spacing = _nifti_spacing(header)
+        if not all(math.isfinite(length) and length > 0 for length in spacing):
+            sizes = " × ".join(f"{length:g}" for length in spacing)
+            raise InputError(f"The {what}'s voxel size of {sizes} mm is not possible. Export it again.")
+        left -= len(header)
         while left > 0:
             count = len(content.read(min(left, 1 << 20)))
             if count == 0:
                 raise EOFError
             left -= count
+
+
+def _nifti_spacing(header: bytes) -> tuple[float, ...]:
+    """pixdim[1] to pixdim[3] of a NIfTI-1 header in either byte order; ITK reads no NIfTI-2."""
+    order = "<" if header[:4] == struct.pack("<i", _NIFTI_HEADER_BYTES) else ">"
+    return struct.unpack_from(f"{order}3f", header, 80)
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:

@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
@@ -15,6 +17,19 @@ import SimpleITK as sitk
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where cases are worked on: ``jobs`` at a time; ``open`` makes an executor for that many cases."""
+
+    jobs: int
+    open: Callable[[int], Executor]
+
+
+def local_workers(jobs: int) -> Workers:
+    """So many processes on this computer, each with one thread of torch."""
+    return Workers(jobs, partial(case_workers, jobs=jobs, prepare=use_one_torch_thread))
 
 
 def case_workers(

@@ -14,9 +14,10 @@ from enum import Enum
 from itertools import combinations
 
 import numpy as np
+from HematomaExpansionLib.components import largest_component
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Array
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, gaussian_filter, label
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, gaussian_filter
 
 _AXES = {"x": 2, "y": 1, "z": 0}
 _DRAWS = 40
@@ -122,15 +123,10 @@ def _changed(
     mask: Array, element: Array, iterations: int, options: TargetOptions, random: np.random.Generator
 ) -> Array:
     if options.family is Family.EROSION:
-        return _largest(binary_erosion(mask, element, iterations))
+        # What an erosion cuts off is too small to be followed.
+        return largest_component(binary_erosion(mask, element, iterations))
     if options.family is Family.DILATION:
         return binary_dilation(mask, element, iterations)
     inside, outside = distance_transform_edt(mask), distance_transform_edt(~mask)
     noise = gaussian_filter(random.normal(size=mask.shape), (0.0 if options.in_plane else 4.0, 4.0, 4.0))
-    return _largest(inside - outside + iterations * noise / noise.std() > 0)
-
-
-def _largest(mask: Array) -> Array:
-    """The largest part: what an erosion cuts off is too small to be followed."""
-    labels, count = label(mask)
-    return mask if count < 2 else labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    return largest_component(inside - outside + iterations * noise / noise.std() > 0)

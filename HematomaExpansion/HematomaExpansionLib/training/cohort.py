@@ -6,19 +6,23 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..brain import extract_brain
+from ..device import choose_device
 from ..errors import InputError
 from ..grid import resample
-from ..head_ct import mask_on_scan, read_head_ct, read_mask
+from ..head_ct import HeadCT, mask_on_scan, read_head_ct, read_mask
+from ..model_package import ModelPackage
 from ..registration import register
+from ..segmentation import segment
 from ..workers import case_workers, use_one_torch_thread
 
 Sample = TypeVar("Sample")
+Masks = Literal["true", "automatic"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,18 @@ def read_case(folder: Path) -> Case:
     )
 
 
+def read_baseline(
+    folder: Path, masks: Masks, segmenter: ModelPackage | None, device: str
+) -> tuple[HeadCT, sitk.Image]:
+    """The baseline scan of a case and its hematoma on that scan's grid: the true mask, or the automatic one, which
+    may be empty.
+    """
+    scan = read_head_ct(folder / "baseline.nii.gz")
+    if masks == "true":
+        return scan, read_mask(folder / "baseline-mask.nii.gz", scan)
+    return scan, segment(scan.image, extract_brain(scan.image).mask, segmenter, choose_device(device))
+
+
 def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -> tuple[list[Path], list[Path]]:
     """Training and validation cases, at least one of each; a case is never on both sides."""
     order = np.random.default_rng(seed).permutation(len(folders))
@@ -95,9 +111,14 @@ def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -
     return [folders[i] for i in sorted(order[count:])], [folders[i] for i in sorted(order[:count])]
 
 
-def describe_cases(cases: Sequence[Path], training: int, validation: int, seed: int) -> str:
-    """One sentence on what a model was trained on, for its package."""
-    return f"{training} {kind_of_cases(cases)}; {validation} more chose the weights (training seed {seed})"
+def describe_cases(
+    cases: Sequence[Path], training: int, validation: int, seed: int, start: ModelPackage | None = None
+) -> str:
+    """One sentence on what a model was trained on, for its package, and on what the model it began from."""
+    text = f"{training} {kind_of_cases(cases)}; {validation} more chose the weights (training seed {seed})"
+    if start is None:
+        return text
+    return f"{text}; began from {start.description.name} ({start.description.trained_on})"
 
 
 def kind_of_cases(cases: Sequence[Path]) -> str:

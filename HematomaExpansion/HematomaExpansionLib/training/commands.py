@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_segmenter
 from ..errors import InputError
-from ..model_package import ModelPackage, find_package
+from ..model_package import ModelPackage, Task, find_package
 
 if TYPE_CHECKING:
     from .evaluation import GrowthEvaluation, GrowthRow
@@ -48,6 +48,9 @@ def add_training_commands(commands: Commands) -> None:
         choices=["true", "both", "automatic"],
         default="true",
         help="growth, risk: begin from the cases' own masks, from automatic ones (risk), or both (growth)",
+    )
+    train.add_argument(
+        "--start", metavar="NAME|PATH", help="growth, segmentation: go on from this model's weights (fine-tuning)"
     )
     _add_fit_options(train)
     add_segmenter(train)
@@ -89,7 +92,11 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--channels", metavar="N,N,…", help="width of the network's levels")
     for name, kind, text in (
-        ("epochs", int, "at most this many"),
+        (
+            "epochs",
+            int,
+            "at most this many; 0 with --start: keep its weights, fit its volume range anew",
+        ),
         ("patience", int, "stop after so many epochs without gain"),
         ("batch-size", int, "patches at a time"),
         ("learning-rate", float, "of Adam"),
@@ -131,6 +138,8 @@ def _train(arguments: argparse.Namespace) -> int:
 def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .risk_training import train_risk
 
+    if arguments.start:
+        raise InputError("A risk model is fitted anew each time: leave out --start.")
     if arguments.masks == "both":
         raise InputError("A risk model is trained with --masks true or automatic, not with both.")
     segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
@@ -143,14 +152,25 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
     if arguments.masks == "automatic":
         raise InputError("A growth model is trained with --masks true or both.")
     segmenter = find_package(arguments.segmenter, "segmentation") if arguments.masks == "both" else None
-    return train_growth(cases, arguments.output, _growth_preset(arguments), segmenter=segmenter)
+    start, preset = _start(arguments, "growth"), _growth_preset(arguments)
+    return train_growth(cases, arguments.output, preset, segmenter=segmenter, start=start)
 
 
 def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .segmentation_training import CHANNELS, FIT, train_segmentation
 
     channels = _widths(arguments.channels) or CHANNELS
-    return train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT))
+    start = _start(arguments, "segmentation")
+    return train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT), start)
+
+
+def _start(arguments: argparse.Namespace, task: Task) -> ModelPackage | None:
+    """The model whose weights are gone on from."""
+    if arguments.start:
+        return find_package(arguments.start, task)
+    if arguments.epochs == 0:
+        raise InputError("With no epochs nothing is learned: say with --start whose weights are to be kept.")
+    return None
 
 
 def _growth_preset(arguments: argparse.Namespace) -> GrowthPreset:
@@ -217,9 +237,8 @@ def _evaluate_segmentation(arguments: argparse.Namespace, folder: Path) -> Summa
 def _evaluate_markers(arguments: argparse.Namespace, folder: Path) -> Summary:
     from .marker_evaluation import MarkerRow, evaluate_markers, summarize_markers
 
-    automatic = arguments.masks == "automatic"
-    segmenter = find_segmenter(arguments.segmenter) if automatic else None
-    rows = evaluate_markers(arguments.cohort, segmenter, automatic=automatic)
+    segmenter = find_segmenter(arguments.segmenter)
+    rows = evaluate_markers(arguments.cohort, arguments.masks, segmenter, arguments.device)
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(MarkerRow, rows, folder / "markers.csv")
     return summarize_markers(rows)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,10 +23,9 @@ from ..growth import followup_range, predict_growth, smallest_jacobian
 from ..measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
 from ..model_package import VOLUME_RANGE, ModelPackage
 from ..segmentation import segment
-from .cohort import Case, case_folders, read_case
+from .cohort import Case, Masks, case_folders, read_case
 
 NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
-Masks = Literal["true", "automatic"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,8 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
     against.
 
     Volume errors in mL, over all cases and over those that expanded, of which alone the paper's cohort consists.
-    ``expansion_auc``: of the predicted growth. ``range_coverage``: share of true volumes in their ranges.
+    ``expansion_auc``: of the predicted growth. ``range_coverage``: share of true volumes in their ranges,
+    of the cases that have one.
     ``p``: paired t-test of the growth Dice against the first method's.
     """
     from scipy.stats import ttest_rel
@@ -211,8 +211,12 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
                 }
         if expanded.any() and not expanded.all():
             entry["expansion_auc"] = float(roc_auc_score(expanded, [row.expansion_score for row in own]))
-        if all(row.low_ml is not None and row.high_ml is not None for row in own):
-            held = [row.low_ml <= row.followup_ml <= row.high_ml for row in own]  # type: ignore[operator]
+        held = [
+            row.low_ml <= row.followup_ml <= row.high_ml
+            for row in own
+            if row.low_ml is not None and row.high_ml is not None
+        ]
+        if held:
             entry["range_coverage"] = float(np.mean(held))
         if any(row.smallest_jacobian is not None for row in own):
             entry["smallest_jacobian"] = min(

@@ -18,8 +18,10 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler
 
-from ..errors import MissingLibraryError
+from ..errors import MissingLibraryError, ModelPackageError
 from ..grid import Array
+from ..model_package import ModelPackage
+from ..networks import build_network
 
 try:
     import lightning
@@ -136,6 +138,26 @@ class LossModule(lightning.LightningModule):
         return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, self._options.epochs)]
 
 
+def initial_network(
+    architecture: str, arguments: dict[str, Any], start: ModelPackage | None, seed: int
+) -> nn.Module:
+    """The network to be trained: with weights at random by that seed, or with those of ``start``.
+
+    Raises:
+        ModelPackageError: ``start`` holds another network.
+    """
+    torch.manual_seed(seed)
+    if start is None:
+        return build_network(architecture, arguments)
+    description = start.description
+    if (description.architecture, description.arguments) != (architecture, arguments):
+        raise ModelPackageError(
+            f"Training cannot begin from model {description.name!r}, which is another network "
+            f"({description.architecture}, {description.arguments}): train with its preset and channels."
+        )
+    return start.load().train()
+
+
 def fit(
     network: nn.Module,
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
@@ -147,7 +169,7 @@ def fit(
     """Train ``network`` in place and leave it with its best weights; returns that epoch's validation terms.
 
     ``folder`` takes checkpoints and a log (metrics.csv) for each start; a run that was killed goes on from its
-    last epoch.
+    last epoch. With no epochs the network stays as it is, and is validated.
     """
     set_track_meta(False)  # plain tensors: half as slow, and checkpoints hold nothing but numbers
     lightning.seed_everything(options.seed, workers=True, verbose=False)
@@ -170,6 +192,8 @@ def fit(
     )
     patients = _Patients(training, validation, options)
     checkpoint = "last" if (folder / "last.ckpt").exists() else None
-    trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
-    results = trainer.validate(module, patients, ckpt_path="best", weights_only=True, verbose=False)[0]
+    if options.epochs > 0:
+        trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
+    best_epoch = "best" if options.epochs > 0 else None
+    results = trainer.validate(module, patients, ckpt_path=best_epoch, weights_only=True, verbose=False)[0]
     return {name: round(float(value), 4) for name, value in results.items()}

@@ -41,10 +41,9 @@ from ..growth import (
 )
 from ..measures import volume_ml
 from ..model_package import VOLUME_RANGE, ModelDescription, ModelPackage, write_package
-from ..networks import build_network
 from ..segmentation import segment
-from .cohort import Case, describe_cases, prepare_all, read_case, split_by_case, with_variants
-from .fitting import Batch, FitOptions, Patches, fit
+from .cohort import Case, describe_cases, kind_of_cases, prepare_all, read_case, split_by_case, with_variants
+from .fitting import Batch, FitOptions, Patches, fit, initial_network
 from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
 _TURN, _SCALE = 0.25, 0.1
@@ -241,13 +240,20 @@ def train_growth(
     *,
     use_variants: bool = True,
     segmenter: ModelPackage | None = None,
+    start: ModelPackage | None = None,
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
     A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
-    too, where there are any. ``segmenter``: begin from each scan's automatic mask too.
+    too, where there are any. ``segmenter``: begin from each scan's automatic mask too. ``start``: go on from the
+    weights of this model instead of random ones; with no epochs they stay, and the volume's range is fitted anew.
+
+    Raises:
+        ModelPackageError: ``start`` holds another network than the preset.
     """
     seed = preset.fit.seed
+    arguments = {"channels": list(preset.channels), "norm": preset.norm}
+    network = initial_network(preset.architecture, arguments, start, seed)
     training, validation = split_by_case(cases, 0.2, seed)
     prepare = partial(prepare_growth_samples, preset, segmenter)
     learned_from = with_variants(training) if use_variants else training
@@ -256,9 +262,6 @@ def train_growth(
     learned, unseen = (
         [sample for samples in by_case for sample in samples] for by_case in (learned_by_case, unseen_by_case)
     )
-    arguments = {"channels": list(preset.channels), "norm": preset.norm}
-    torch.manual_seed(seed)
-    network = build_network(preset.architecture, arguments)
     results = fit(
         network,
         partial(growth_loss, preset),
@@ -273,7 +276,11 @@ def train_growth(
         settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset), patients)
     originals = [samples[0] for samples in learned_by_case[: len(training)]]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
-    trained_on = describe_cases(cases, len(training), len(validation), seed)
+    if start is not None and preset.fit.epochs == 0:
+        range_from = f"{len(validation)} {kind_of_cases(cases)}"
+        trained_on = f"{start.description.trained_on}; range of the volume from {range_from}"
+    else:
+        trained_on = describe_cases(cases, len(training), len(validation), seed, start)
     if segmenter is not None:
         trained_on += ", from their own masks and automatic ones"
     description = ModelDescription(

@@ -8,14 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..device import choose_device
 from ..errors import InputError
-from ..head_ct import read_head_ct, read_mask
 from ..markers import BLACK_HOLE_HU, find_markers
 from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..scores import HYPODENSITIES
-from .cohort import case_folders, prepare_all, read_description
+from .cohort import Masks, case_folders, prepare_all, read_baseline, read_description
 
 ANY_HYPODENSITY = "any_hypodensity"
 """What BAT counts: one of its three markers."""
@@ -62,28 +60,21 @@ def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
     }
 
 
-def evaluate_markers(cohort: Path, segmenter: ModelPackage | None, *, automatic: bool) -> list[MarkerRow]:
-    """Rows for every case of a cohort of simulated patients, from true masks or automatic ones.
+def evaluate_markers(cohort: Path, masks: Masks, segmenter: ModelPackage | None, device: str) -> list[MarkerRow]:
+    """Rows for every case of a cohort of simulated patients.
 
     A case without an automatic mask has no marker found.
 
     Raises:
         InputError: a case was not simulated.
     """
-    evaluate = partial(_case_rows, segmenter, automatic)
+    evaluate = partial(_case_rows, masks, segmenter, device)
     return [row for rows in prepare_all(evaluate, case_folders(cohort), "Cases") for row in rows]
 
 
-def _case_rows(segmenter: ModelPackage | None, automatic: bool, folder: Path) -> list[MarkerRow]:
-    scan = read_head_ct(folder / "baseline.nii.gz")
+def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> list[MarkerRow]:
     painted = painted_markers(read_description(folder))
-    if automatic:
-        from ..brain import extract_brain
-        from ..segmentation import segment
-
-        mask = segment(scan.image, extract_brain(scan.image).mask, segmenter, choose_device("cpu"))
-    else:
-        mask = read_mask(folder / "baseline-mask.nii.gz", scan)
+    scan, mask = read_baseline(folder, masks, segmenter, device)
     markers = find_markers(scan.image, mask) if volume_ml(mask) > 0 else {}
     found = {name: marker.present for name, marker in markers.items()}
     found[ANY_HYPODENSITY] = any(found.get(name, False) for name in HYPODENSITIES)

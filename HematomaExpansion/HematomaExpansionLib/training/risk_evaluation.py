@@ -16,9 +16,9 @@ from ..model_package import ModelPackage
 from ..report import new_figure
 from ..risk import predict_risk
 from ..scores import HIGH_BAT
-from .cohort import case_folders
+from .cohort import Masks, case_folders
 from .risk_statistics import at_threshold, auc, brier, calibration, compare_auc
-from .risk_training import Masks, RiskSample, fit_risk, measure_cases, risk_of
+from .risk_training import RiskSample, fit_risk, measure_cases, risk_of
 
 MODEL, VOLUME, BAT = "model", "volume", "BAT"
 _COLORS = {MODEL: "#c02040", VOLUME: "#406090", BAT: "#60a040"}

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from ..brain import extract_brain
-from ..device import choose_device
 from ..grid import Array
-from ..head_ct import read_head_ct, read_mask, read_mask_file
+from ..head_ct import read_mask_file
 from ..markers import find_markers
 from ..measures import ExpansionDefinition, measure_growth, volume_ml
 from ..model_package import ModelDescription, ModelPackage, write_package
 from ..networks import MarkerLogistic
 from ..risk import measurements
-from ..scores import bat_score
-from ..segmentation import segment
-from .cohort import kind_of_cases, prepare_all, read_description
+from ..scores import bat_score, present_markers
+from .cohort import Masks, kind_of_cases, prepare_all, read_baseline, read_description
 
 FEATURES = (
     "log_volume_ml",
@@ -54,7 +51,6 @@ FEATURES = (
 )
 """What the model looks at; see ``risk.measurements``."""
 
-Masks = Literal["true", "automatic"]
 _REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
 _FOLDS = 5
 
@@ -82,26 +78,20 @@ def measure_cases(
 
 
 def _measure(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> RiskSample | None:
-    scan = read_head_ct(folder / "baseline.nii.gz")
-    true_mask = read_mask(folder / "baseline-mask.nii.gz", scan)
-    mask = true_mask
-    if masks == "automatic":
-        mask = segment(scan.image, extract_brain(scan.image).mask, segmenter, choose_device(device))
+    scan, mask = read_baseline(folder, masks, segmenter, device)
     if volume_ml(mask) == 0:
         return None
     onset_hours = read_description(folder).get("onset_hours")
-    markers = find_markers(scan.image, mask)
-    described = {
-        name: {"present": marker.present, "evidence": marker.evidence} for name, marker in markers.items()
-    }
-    score = bat_score({name: marker.present for name, marker in markers.items()}, onset_hours)
+    markers = {name: asdict(marker) for name, marker in find_markers(scan.image, mask).items()}
+    score = bat_score(present_markers(markers), onset_hours)
+    baseline_ml = volume_ml(read_mask_file(folder / "baseline-mask.nii.gz"))
     followup_ml = volume_ml(read_mask_file(folder / "followup-mask.nii.gz"))
     return RiskSample(
         case=folder.name,
-        measured=measurements(described, volume_ml(mask), onset_hours),
+        measured=measurements(markers, volume_ml(mask), onset_hours),
         volume_ml=volume_ml(mask),
         bat=score.total_if_late if score.total is None else score.total,
-        expanded=measure_growth(volume_ml(true_mask), followup_ml, ExpansionDefinition.SIX_ML).expansion,
+        expanded=measure_growth(baseline_ml, followup_ml, ExpansionDefinition.SIX_ML).expansion,
     )
 
 

@@ -15,6 +15,7 @@ from monai.losses import DiceCELoss
 from monai.transforms import (
     Compose,
     EnsureTyped,
+    RandBiasFieldd,
     RandCropByPosNegLabeld,
     RandFlipd,
     RandGaussianNoised,
@@ -27,10 +28,9 @@ from torch import Tensor, nn
 
 from ..grid import Array, average_onto
 from ..model_package import ModelDescription, ModelPackage, write_package
-from ..networks import build_network
 from ..segmentation import brain_region, segmentation_channels
 from .cohort import describe_cases, prepare_all, read_case, split_by_case
-from .fitting import Batch, FitOptions, Patches, fit
+from .fitting import Batch, FitOptions, Patches, fit, initial_network
 
 SPACING_MM = (1.5, 1.5, 2.5)
 PATCH = (64, 64, 32)
@@ -55,11 +55,15 @@ def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
 
 
 def patch_transform(*, vary: bool) -> Compose:
-    """A patch at random; with ``vary`` mirrored, and varied in brightness, contrast, noise and sharpness."""
+    """A patch at random; with ``vary`` mirrored, and varied in brightness, contrast, noise and sharpness.
+
+    Brightness changes slowly over the patch too, as cupping makes brain brighter toward the skull.
+    """
     variations = [
         *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
         RandScaleIntensityd("ct", factors=0.1, prob=0.5),
-        RandShiftIntensityd("ct", offsets=0.04, prob=0.5),
+        RandShiftIntensityd("ct", offsets=0.06, prob=0.5),
+        RandBiasFieldd("ct", coeff_range=(-0.1, 0.1), prob=0.5),
         RandGaussianNoised("ct", prob=0.5, std=0.03),
         RandGaussianSmoothd("ct", prob=0.2, sigma_x=(0.3, 0.8), sigma_y=(0.3, 0.8), sigma_z=(0.3, 0.8)),
     ]
@@ -81,17 +85,26 @@ def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def train_segmentation(
-    cases: Sequence[Path], package: Path, channels: tuple[int, ...], options: FitOptions
+    cases: Sequence[Path],
+    package: Path,
+    channels: tuple[int, ...],
+    options: FitOptions,
+    start: ModelPackage | None = None,
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``."""
+    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+
+    ``start``: go on from the weights of this model instead of random ones.
+
+    Raises:
+        ModelPackageError: ``start`` has other channels.
+    """
+    arguments = {"channels": list(channels)}
+    network = initial_network("segmentation-unet", arguments, start, options.seed)
     training, validation = split_by_case(cases, 0.2, options.seed)
     learned, unseen = (
         [scan for case in prepare_all(prepare_segmentation_samples, cases, f"Preparing {part}") for scan in case]
         for part, cases in (("training cases", training), ("validation cases", validation))
     )
-    arguments = {"channels": list(channels)}
-    torch.manual_seed(options.seed)
-    network = build_network("segmentation-unet", arguments)
     results = fit(
         network,
         segmentation_loss,
@@ -109,7 +122,7 @@ def train_segmentation(
         spacing_mm=SPACING_MM,
         patch_size=PATCH,
         window_hu=WINDOW_HU,
-        trained_on=describe_cases(cases, len(training), len(validation), options.seed),
+        trained_on=describe_cases(cases, len(training), len(validation), options.seed, start),
         results=results,
         license="Apache-2.0",
         intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",

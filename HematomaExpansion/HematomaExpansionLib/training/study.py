@@ -10,8 +10,8 @@ from sklearn.model_selection import KFold
 
 from ..errors import InputError
 from ..model_package import DESCRIPTION_FILE, ModelPackage, open_package
-from .cohort import case_folders, with_variants
-from .evaluation import GrowthEvaluation, GrowthRow, Masks, evaluate_growth_case
+from .cohort import Masks, case_folders, with_variants
+from .evaluation import GrowthEvaluation, GrowthRow, evaluate_growth_case
 from .growth_training import GrowthPreset, train_growth
 
 

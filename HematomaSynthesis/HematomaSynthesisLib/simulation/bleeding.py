@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+from HematomaExpansionLib.components import largest_component
 from HematomaExpansionLib.grid import Array, Grid, image_on, resample
-from scipy.ndimage import gaussian_filter, label
+from scipy.ndimage import gaussian_filter
 
 from .anatomy import Anatomy, crop
 from .template import STRAIGHT
@@ -204,17 +205,11 @@ def _connected_top(shape: Array, voxels: int) -> Array:
     for _ in range(6):
         count = min(count, int(np.isfinite(shape).sum()))
         top = shape >= np.partition(shape.ravel(), -count)[-count]
-        largest = largest_part(top)
+        largest = largest_component(top)
         if largest.sum() >= 0.97 * voxels:
             break
         count += voxels - int(largest.sum())
     return largest
-
-
-def largest_part(mask: Array) -> Array:
-    """The largest connected part of a mask that is not empty."""
-    labels, number = label(mask)
-    return labels == 1 + int(np.bincount(labels.ravel(), minlength=number + 1)[1:].argmax())
 
 
 def _satellites(
@@ -257,7 +252,7 @@ def _blood_hu(
     """Density of the blood: clot with a smooth texture, and in its main part the signs."""
     hu = parameters.hu + parameters.texture_hu * _smooth_noise(level.shape, 2.5, random)
     low = parameters.hypodense_hu
-    satellites = (level > 0) & ~largest_part(level > 0)
+    satellites = (level > 0) & ~largest_component(level > 0)
     blood = (level > 0) & ~satellites
     surface = points[blood & (level < 1.5)]
     if parameters.fluid_share > 0:  # patients lie on their back: the clot settles posteriorly

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 import SimpleITK as sitk
 import torch
+from HematomaExpansionLib.components import largest_component
 from HematomaExpansionLib.grid import Array, Grid, image_on, resample
 from HematomaExpansionLib.growth import (
     confined_displacement,
@@ -27,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 
 from .anatomy import Anatomy, crop
-from .bleeding import Hematoma, largest_part
+from .bleeding import Hematoma
 from .template import STRAIGHT
 
 _SPACING_MM = (1.5, 1.5, 1.5)
@@ -113,7 +114,8 @@ def grow(
 def _main_part(level: Array) -> Array:
     """Signed distance in mm to the largest part alone: satellites do not grow, they are pushed."""
     main = image_on(
-        Grid(level.shape[::-1], _SPACING_MM, (0.0, 0.0, 0.0), STRAIGHT), largest_part(level > 0).astype(np.uint8)
+        Grid(level.shape[::-1], _SPACING_MM, (0.0, 0.0, 0.0), STRAIGHT),
+        largest_component(level > 0).astype(np.uint8),
     )
     return sitk.GetArrayFromImage(
         sitk.SignedMaurerDistanceMap(main, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)

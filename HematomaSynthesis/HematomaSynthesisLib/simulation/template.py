@@ -6,9 +6,10 @@ from functools import cache
 
 import numpy as np
 import SimpleITK as sitk
+from HematomaExpansionLib.components import largest_component
 from HematomaExpansionLib.errors import MissingLibraryError
 from HematomaExpansionLib.grid import Array, Grid, image_on
-from scipy.ndimage import binary_dilation, binary_opening, label
+from scipy.ndimage import binary_dilation, binary_opening
 
 MEAN_SCALE = 0.915
 """The ICBM152 brain is larger than people's (filled, 1,890 mL against about 1,450 mL): lengths by this."""
@@ -68,6 +69,5 @@ def _distance_from(mask: Array) -> Array:
 
 
 def _ventricles(csf: Array, depth: Array) -> Array:
-    labels, _ = label(binary_opening((csf > 0.5) & (depth < -_VENTRICLE_DEPTH_MM)))
-    largest = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
-    return csf * binary_dilation(largest)
+    cavities = binary_opening((csf > 0.5) & (depth < -_VENTRICLE_DEPTH_MM))
+    return csf * binary_dilation(largest_component(cavities))

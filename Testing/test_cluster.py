@@ -1,0 +1,147 @@
+"""The batch on a Dask cluster of two local workers, one of which is killed half way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from bad_input import BALL_MM
+from HematomaExpansionLib.batch import run_batch
+from HematomaExpansionLib.batch_cases import BatchCase
+from HematomaExpansionLib.batch_rows import DONE, LITTLE_MEMORY, CaseRow
+from HematomaExpansionLib.cluster import connect
+from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.model_package import find_package
+from HematomaExpansionLib.prediction import PredictionOptions
+from phantoms import head_grid, head_image
+from test_prediction import FILES, refused
+
+CASES = 12
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Of the scheduler of two workers."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        yield str(cluster.scheduler_address)
+
+
+def options() -> PredictionOptions:
+    return PredictionOptions(growth=find_package(None, "growth"), segmenter=None, device="cpu")
+
+
+def slow_case(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
+    """Stands in for a prediction, and tells of its beginning and of its end."""
+    began = output / f"{case.name}.{os.getpid()}.began"
+    began.touch()
+    if case.name == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)
+    began.rename(began.with_suffix(".ended"))
+    return CaseRow(case.name, DONE)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ")
+def test_all_cases_end_once_each_though_a_worker_is_killed(address: str, tmp_path: Path) -> None:
+    cases = [BatchCase(f"P{number:02}", tmp_path) for number in range(CASES)]
+    killed = []
+
+    def kill_one() -> None:
+        while sum(1 for _ in tmp_path.glob("*.ended")) < CASES // 2:
+            time.sleep(0.01)
+        (begun, *_) = tmp_path.glob("*.began")
+        killed.append(int(begun.name.split(".")[1]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with connect(address) as workers:
+        assert workers.jobs == 2
+        rows = run_batch(cases, tmp_path, options(), workers, predict_one=slow_case)
+    killer.join()
+    assert [(row.case, row.status) for row in rows] == [(case.name, DONE) for case in cases]
+    ended = sorted(path.name.split(".")[0] for path in tmp_path.glob("*.ended"))
+    assert ended == [case.name for case in cases], "once each"
+    lost = [path.name for path in tmp_path.glob("*.began")]
+    assert len(lost) == 1, "the worker was killed at work"
+    assert lost[0].split(".")[1] == str(killed[0])
+    with (tmp_path / "results.csv").open(newline="") as file:
+        assert [row["case"] for row in csv.DictReader(file)] == ended
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ")
+def test_a_case_that_kills_every_worker_is_a_failed_row(address: str, tmp_path: Path) -> None:
+    cases = [BatchCase(name, tmp_path) for name in ("P1", "deadly", "P2")]
+    with connect(address) as workers:
+        rows = run_batch(cases, tmp_path, options(), workers, predict_one=slow_case)
+    assert [row.status for row in rows] == [DONE, "failed", DONE]
+    assert rows[1].reason == LITTLE_MEMORY
+
+
+def test_the_command_hands_its_cases_to_the_scheduler(address: str, tmp_path: Path) -> None:
+    scans, output = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    sitk.WriteImage(head_image(head_grid(), BALL_MM), str(scans / "head.nii.gz"))
+    arguments = ["batch", "-i", str(scans), "-o", str(output), "--segmenter", "threshold", "--device", "cpu"]
+    assert main([*arguments, "--scheduler", address]) == 0
+    (case,) = [folder for folder in output.iterdir() if folder.is_dir()]
+    assert {path.name for path in case.iterdir()} == FILES
+    result = json.loads((case / "prediction.json").read_text())
+    assert result["baseline"]["volume_ml"] == pytest.approx(24.4, rel=0.1)
+
+
+def test_a_scheduler_that_is_not_there_gets_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaExpansionLib import cluster as module
+
+    monkeypatch.setattr(module, "_TIMEOUT_S", 1)
+    sitk.WriteImage(head_image(head_grid(), BALL_MM), str(tmp_path / "head.nii.gz"))
+    arguments = ["batch", "-i", str(tmp_path), "-o", str(tmp_path / "out")]
+    for address in ("tcp://127.0.0.1:1", "nowhere"):
+        assert "No Dask scheduler answers" in refused(capsys, *arguments, "--scheduler", address)
+    assert "leave out --jobs" in refused(capsys, *arguments, "--scheduler", "tcp://127.0.0.1:1", "--jobs", "2")
+
+
+def test_a_scheduler_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+    from HematomaExpansionLib import cluster as module
+
+    monkeypatch.setattr(module, "_TIMEOUT_S", 1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as idle,
+        pytest.raises(InputError, match="has no workers"),
+        connect(idle.scheduler_address),
+    ):
+        pass
+
+
+def test_a_scheduler_that_goes_away_gets_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+    from HematomaExpansionLib import cluster as module
+
+    monkeypatch.setattr(module, "_TIMEOUT_S", 2)  # for which it is waited for
+    here = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+    cases = [BatchCase(f"P{number}", tmp_path) for number in range(50)]
+
+    def close(stage: str, fraction: float) -> None:
+        if fraction > 0.05:
+            here.close()
+
+    with pytest.raises(InputError, match="scheduler is gone"), connect(here.scheduler_address) as workers:
+        run_batch(cases, tmp_path, options(), workers, close, slow_case)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        assert all(row["status"] == DONE for row in csv.DictReader(file))

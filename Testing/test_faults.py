@@ -1,0 +1,93 @@
+"""Killed at any moment, or on a full disk: no half result, and the next run succeeds."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from bad_input import BALL_MM
+from environment import variables
+from HematomaExpansionLib import prediction_folder
+from HematomaExpansionLib.commands import main
+from phantoms import head_grid, head_image
+from test_prediction import FILES, refused
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("faults") / "scan.nii.gz"
+    sitk.WriteImage(head_image(head_grid(), BALL_MM), str(path))
+    return path
+
+
+def arguments(scan: Path, output: Path) -> list[str]:
+    return ["predict", "-i", str(scan), "-o", str(output), "--segmenter", "threshold", "--device", "cpu"]
+
+
+def start(scan: Path, output: Path) -> subprocess.Popen[bytes]:
+    """The command in a process of its own; it tells on standard output of each stage."""
+    command = [sys.executable, "-m", "HematomaExpansionLib", *arguments(scan, output), "--json-progress"]
+    return subprocess.Popen(command, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_moment_leaves_no_half_folder(kills: int, scan: Path, tmp_path: Path) -> None:
+    output = tmp_path / "result"
+    begun = time.perf_counter()
+    assert start(scan, output).wait() == 0
+    seconds = time.perf_counter() - begun
+    assert {path.name for path in output.iterdir()} == FILES
+    (output / "prediction.json").touch()
+    killed, moments = 0, random.Random(4)
+    for number in range(kills):
+        place = tmp_path / f"result-{number}"
+        process = start(scan, place)
+        # Most of the time goes into imports; half of the kills fall into the stages after them.
+        if number % 2:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(moments.uniform(0, 0.5 * seconds))
+        else:
+            time.sleep(moments.uniform(0, 0.9 * seconds))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert not place.exists() or {path.name for path in place.iterdir()} == FILES, f"kill {number}"
+        assert start(scan, place).wait() == 0
+        assert {path.name for path in place.iterdir()} == FILES
+    assert killed >= kills / 2, "too late to have been in time"
+
+
+@pytest.mark.parametrize("largest_file_bytes", [0, 2_000, 40_000])
+def test_a_full_disk_gets_a_sentence_and_leaves_nothing(
+    largest_file_bytes: int, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on the size of files fails in the middle of a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    output = tmp_path / "result"
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, before[1]))
+        message = refused(capsys, *arguments(scan, output))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "could not be written" in message
+    assert not list(tmp_path.iterdir())
+    assert main(arguments(scan, output)) == 0
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_folder.os, "access", lambda path, mode: False)
+    begun = time.perf_counter()
+    assert "cannot be written" in refused(capsys, *arguments(scan, tmp_path / "result"))
+    assert time.perf_counter() - begun < 1
+    assert "cannot be made" in refused(capsys, *arguments(scan, scan / "below-a-file" / "result"))
