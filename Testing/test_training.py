@@ -392,6 +392,20 @@ def test_cases_are_split_whole_and_the_same_way_for_a_seed(tmp_path: Path) -> No
         split_by_case(folders[:1], 0.2, seed=0)
 
 
+def test_what_cannot_be_trained_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort, package = str(make_cases(tmp_path / "cohort", 3)), str(tmp_path / "package")
+    for arguments, sentence in (
+        (["growth", "--epochs", "0"], "With no epochs nothing is learned"),
+        (["growth", "--start", "segmentation-compact"], "for segmentation, not for growth"),
+        (["growth", "--start", "growth-compact", "--channels", "4,8"], "another network"),
+        (["growth", "--masks", "automatic"], "--masks true or both"),
+        (["risk", "--start", "risk-compact"], "leave out --start"),
+    ):
+        assert main(["train", *arguments, "--cohort", cohort, "-o", package]) == 2
+        assert sentence in capsys.readouterr().err
+    assert not Path(package).exists()
+
+
 def test_variants_stay_with_their_case(tmp_path: Path) -> None:
     folders = case_folders(make_cases(tmp_path, 5))
     for folder in folders:
