@@ -20,9 +20,9 @@ from HematomaExpansionLib.batch_rows import DONE, LITTLE_MEMORY, CaseRow
 from HematomaExpansionLib.cluster import connect
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.model_package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
 from phantoms import head_grid, head_image
+from test_batch import options
 from test_prediction import FILES, refused
 
 CASES = 12
@@ -37,10 +37,6 @@ def address() -> Iterator[str]:
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     ) as cluster:
         yield str(cluster.scheduler_address)
-
-
-def options() -> PredictionOptions:
-    return PredictionOptions(growth=find_package(None, "growth"), segmenter=None, device="cpu")
 
 
 def slow_case(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.grid import Grid, resample
+from HematomaExpansionLib.grid import Grid, image_on, resample
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from phantoms import head_hu, positions
@@ -57,10 +57,7 @@ def head() -> sitk.Image:
     blood = np.linalg.norm((points - (20.0, -10.0, 8.0)) / (14.0, 22.0, 17.0), axis=-1) <= 1
     hu[blood] = 64.0
     hu += np.random.default_rng(2).normal(0, 3, hu.shape)
-    image = sitk.GetImageFromArray(hu.astype(np.float32))
-    image.SetSpacing(GRID.spacing)
-    image.SetOrigin(GRID.origin)
-    return image
+    return image_on(GRID, hu.astype(np.float32))
 
 
 def stored(image: sitk.Image, storage: Storage) -> sitk.Image:

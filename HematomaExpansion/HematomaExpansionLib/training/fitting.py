@@ -191,9 +191,10 @@ def fit(
         num_sanity_val_steps=0,
     )
     patients = _Patients(training, validation, options)
-    checkpoint = "last" if (folder / "last.ckpt").exists() else None
+    best_epoch = None
     if options.epochs > 0:
+        checkpoint = "last" if (folder / "last.ckpt").exists() else None
         trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
-    best_epoch = "best" if options.epochs > 0 else None
+        best_epoch = "best"
     results = trainer.validate(module, patients, ckpt_path=best_epoch, weights_only=True, verbose=False)[0]
     return {name: round(float(value), 4) for name, value in results.items()}
