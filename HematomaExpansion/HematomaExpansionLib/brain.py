@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import rotate
 
+from .components import largest_component
 from .errors import InputError
 from .grid import Array, Grid, average_onto, image_on, resample
 from .measures import volume_ml
@@ -45,13 +46,13 @@ def extract_brain(image: sitk.Image) -> Brain:
     """
     grid = Grid.of(image).with_spacing((_SPACING_MM,) * 3)
     hu = average_onto(image, grid, outside=-1024.0)
-    head = _largest(hu > -300)
+    head = largest_component(hu > -300)
     bone = head & (hu > _BONE_HU)
     possible = head & (hu < _SOFT_HU[1])
     enclosed = possible & (hu > _SOFT_HU[0]) & _enclosed(bone)
-    core = _largest(_eroded(enclosed, _CUT_MM))
+    core = largest_component(_eroded(enclosed, _CUT_MM))
     inside = _dilated(core, _CUT_MM + 1.0) & enclosed
-    inside = _filled(_largest(_closed(inside, 6.0) & possible))
+    inside = _filled(largest_component(_closed(inside, 6.0) & possible))
     # Up to the bone on the scan's own voxels: the coarse ones at its edge hold some of both.
     near = image_on(grid, _dilated(inside, _SPACING_MM).astype(np.float32))
     soft_voxels = sitk.BinaryThreshold(image, *_SOFT_VOXEL_HU)
@@ -84,11 +85,6 @@ def _rays_that_hit(bone: Array) -> Array:
         hits += np.maximum.accumulate(bone, axis=axis)
         hits += np.flip(np.maximum.accumulate(np.flip(bone, axis), axis=axis), axis)
     return hits
-
-
-def _largest(mask: Array) -> Array:
-    labels = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
-    return sitk.GetArrayFromImage(labels) == 1
 
 
 def _filled(mask: Array) -> Array:
