@@ -1,21 +1,28 @@
-"""Formatting, lint, types and tests: ``python3 Testing/test.py [--slow] [pytest arguments]``."""
+"""Formatting, lint, types and tests: ``python3 Testing/test.py [--slow] [pytest arguments]``.
+
+The files of tests are shared out among the cores; ``-n 0`` runs them one after another.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from environment import python_with, run
+
+_MOST_WORKERS = 4  # each may need some 2 GiB
 
 
 def main(arguments: list[str]) -> int:
     """Run every check; the first that fails ends it."""
     slow = "--slow" in arguments
     chosen = [argument for argument in arguments if argument != "--slow"]
+    side_by_side = ("-n", str(min(os.cpu_count() or 1, _MOST_WORKERS)), "--dist", "loadfile")
     checks = (
         ("-m", "ruff", "format", "--check", "."),
         ("-m", "ruff", "check", "."),
         ("-m", "mypy"),
-        ("-m", "pytest", *([] if slow else ["-m", "not slow"]), *chosen),
+        ("-m", "pytest", *side_by_side, *([] if slow else ["-m", "not slow"]), *chosen),
     )
     python = python_with("requirements.txt", "requirements-slicer.txt")
     for check in checks:

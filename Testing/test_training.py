@@ -34,8 +34,8 @@ from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, init
 from HematomaExpansionLib.training.growth_training import (
     PRESETS,
     growth_loss,
+    growth_samples,
     patch_transform,
-    prepare_growth_samples,
     roughness,
 )
 from HematomaExpansionLib.training.segmentation_training import patch_transform as segmentation_patch_transform
@@ -254,7 +254,7 @@ def test_the_paper_preset_draws_its_500_patches_and_four_fifths_where_blood_grow
 
 def test_a_scan_of_few_slices_gives_whole_patches(case_folder: Path) -> None:
     assert sitk.ReadImage(str(case_folder / "baseline.nii.gz")).GetSize()[2] < 64
-    (sample,) = prepare_growth_samples(PAPER, None, case_folder)
+    (sample,) = growth_samples(PAPER, None, case_folder)
     assert all(side >= 64 for side in sample.arrays["ct"].shape[1:])
     patches = Patches([sample.arrays], patch_transform(PAPER, training=True), seed=1, per_sample=4)
     assert all(patches[k]["followup_ct"].shape == (1, 64, 64, 64) for k in range(4))
@@ -264,7 +264,7 @@ def test_a_scan_of_few_slices_gives_whole_patches(case_folder: Path) -> None:
 
 def test_a_sample_may_begin_from_the_automatic_mask_and_ends_at_the_truth(case_folder: Path) -> None:
     segmenter = find_package("segmentation-compact", "segmentation")
-    own, automatic = prepare_growth_samples(COMPACT, segmenter, case_folder)
+    own, automatic = growth_samples(COMPACT, segmenter, case_folder)
     case = read_case(case_folder)
     found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
     for sample, given in ((own, case.baseline_mask), (automatic, found)):

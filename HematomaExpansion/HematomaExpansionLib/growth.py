@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import DeviceError
-from .grid import Array, Grid, average_onto, bounding_box, image_on, resample
+from .grid import Array, Grid, average_onto, bounding_box, crop_to, image_on, resample
 from .model_package import ModelPackage
 
 if TYPE_CHECKING:
@@ -157,8 +157,23 @@ def predict_growth(
     region = growth_region(hematoma, description.spacing_mm, description.patch_size)
     channels = growth_channels(ct, hematoma, inside_skull, region, description.window_hu)
     voxels = _network_displacement(channels, package, device)
-    displacement = resample(image_on(region, to_millimeters(voxels, region)), Grid.of(ct))
-    return Growth(displacement, warp_image(ct, displacement), warp_mask(hematoma, displacement))
+    # All around the region nothing moves, which is most of a scan.
+    near = Grid.of(crop_to(ct, region, margin_mm=0.0))
+    displacement = resample(image_on(region, to_millimeters(voxels, region)), near)
+    still = sitk.Image(ct.GetSize(), displacement.GetPixelID(), 3)
+    still.CopyInformation(ct)
+    return Growth(
+        _with_part(still, displacement),
+        _with_part(ct, warp_image(ct, displacement)),
+        _with_part(hematoma, warp_mask(hematoma, displacement)),
+    )
+
+
+def _with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:
+    """``whole`` with the voxels of ``part`` where it lies."""
+    return sitk.Paste(
+        whole, part, part.GetSize(), (0, 0, 0), whole.TransformPhysicalPointToIndex(part.GetOrigin())
+    )
 
 
 def _network_displacement(channels: Array, package: ModelPackage, device: torch.device) -> Array:
@@ -207,15 +222,15 @@ def _as_transform(displacement: sitk.Image) -> sitk.DisplacementFieldTransform:
 
 
 def warp_image(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """``image(x + u(x))`` on the image's own grid, linear; ``u`` in mm, LPS, identity where undefined."""
-    moved = sitk.Resample(image, image, _as_transform(displacement), sitk.sitkLinear, -1024.0)
+    """``image(x + u(x))`` on the displacement's grid, linear; ``u`` in mm, LPS."""
+    moved = sitk.Resample(image, displacement, _as_transform(displacement), sitk.sitkLinear, -1024.0)
     return sitk.Cast(moved, image.GetPixelID())
 
 
 def warp_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """``mask(x + u(x))`` as 0 or 1: linear interpolation, the half-way surface."""
+    """``mask(x + u(x))`` as 0 or 1 on the displacement's grid: linear interpolation, the half-way surface."""
     moved = sitk.Resample(
-        sitk.Cast(mask, sitk.sitkFloat32), mask, _as_transform(displacement), sitk.sitkLinear, 0.0
+        sitk.Cast(mask, sitk.sitkFloat32), displacement, _as_transform(displacement), sitk.sitkLinear, 0.0
     )
     return sitk.Cast(moved >= 0.5, sitk.sitkUInt8)
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from .clot import LEVEL_DEGREES, Clot, LowRegion, Parts, find_clot, low_regions, two_parts
 from .components import largest_component
-from .grid import Array, Grid, image_on, signed_distance
+from .grid import Array, Grid, bounding_box, image_on, signed_distance
 
 BLACK_HOLE_HU, BLEND_HU = 28.0, 18.0
 """Differences of density that the criteria of black hole and blend ask for."""
@@ -197,8 +197,10 @@ def _fine(area: Array, spacing: Sequence[float]) -> Array:
 
 def _satellites(mask: sitk.Image) -> list[tuple[float, tuple[float, float, float]]]:
     """Distance to the main hematoma in mm and place of each separate small bleed of the mask."""
-    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask))
-    grid, array = Grid.of(mask), sitk.GetArrayFromImage(labels)
+    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
+    near = sitk.RegionOfInterest(mask, size.tolist(), first.tolist())
+    labels = sitk.RelabelComponent(sitk.ConnectedComponent(near))
+    grid, array = Grid.of(near), sitk.GetArrayFromImage(labels)
     distance = -sitk.GetArrayFromImage(signed_distance(image_on(grid, (array == 1).astype(np.uint8))))
     found = []
     for number in range(2, int(array.max()) + 1):

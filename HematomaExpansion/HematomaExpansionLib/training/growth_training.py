@@ -127,9 +127,19 @@ class GrowthSample:
     followup_ml: float
 
 
+Samples = dict[Path, list[GrowthSample]]
+"""By case folder: from the case's own mask, and where asked for from the automatic one too."""
+
+
 def prepare_growth_samples(
-    preset: GrowthPreset, segmenter: ModelPackage | None, folder: Path
-) -> list[GrowthSample]:
+    preset: GrowthPreset, segmenter: ModelPackage | None, folders: Sequence[Path], title: str
+) -> Samples:
+    """The samples of these cases, made on all cores with a progress bar."""
+    prepare = partial(growth_samples, preset, segmenter)
+    return dict(zip(folders, prepare_all(prepare, folders, title), strict=True))
+
+
+def growth_samples(preset: GrowthPreset, segmenter: ModelPackage | None, folder: Path) -> list[GrowthSample]:
     """Bring a case onto the model grid, around its hematoma or with all of its brain.
 
     The first sample begins from the case's own mask. With a segmenter a second one begins from the automatic mask,
@@ -241,12 +251,14 @@ def train_growth(
     use_variants: bool = True,
     segmenter: ModelPackage | None = None,
     start: ModelPackage | None = None,
+    prepared: Samples | None = None,
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
     A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
     too, where there are any. ``segmenter``: begin from each scan's automatic mask too. ``start``: go on from the
     weights of this model instead of random ones; with no epochs they stay, and the volume's range is fitted anew.
+    ``prepared``: samples of all of them that are at hand already.
 
     Raises:
         ModelPackageError: ``start`` holds another network than the preset.
@@ -255,12 +267,11 @@ def train_growth(
     arguments = {"channels": list(preset.channels), "norm": preset.norm}
     network = initial_network(preset.architecture, arguments, start, seed)
     training, validation = split_by_case(cases, 0.2, seed)
-    prepare = partial(prepare_growth_samples, preset, segmenter)
     learned_from = with_variants(training) if use_variants else training
-    learned_by_case = prepare_all(prepare, learned_from, "Preparing training cases")
-    unseen_by_case = prepare_all(prepare, validation, "Preparing validation cases")
+    if prepared is None:
+        prepared = prepare_growth_samples(preset, segmenter, [*learned_from, *validation], "Preparing cases")
     learned, unseen = (
-        [sample for samples in by_case for sample in samples] for by_case in (learned_by_case, unseen_by_case)
+        [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
     results = fit(
         network,
@@ -272,9 +283,9 @@ def train_growth(
     )
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
     if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
-        patients = np.repeat(np.arange(len(unseen_by_case)), [len(samples) for samples in unseen_by_case])
+        patients = np.repeat(np.arange(len(validation)), [len(prepared[folder]) for folder in validation])
         settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset), patients)
-    originals = [samples[0] for samples in learned_by_case[: len(training)]]
+    originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
     if start is not None and preset.fit.epochs == 0:
         range_from = f"{len(validation)} {kind_of_cases(cases)}"

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..model_package import DESCRIPTION_FILE, ModelPackage, open_package
 from .cohort import Masks, case_folders, with_variants
 from .evaluation import GrowthEvaluation, GrowthRow, evaluate_growth_case
-from .growth_training import GrowthPreset, train_growth
+from .growth_training import GrowthPreset, Samples, prepare_growth_samples, train_growth
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,14 @@ def run_study(
     if not 2 <= count <= len(cases) or len(cases) < 4:
         raise InputError(f"{len(cases)} cases cannot be divided into {count} folds: at least 4 cases, 2 folds.")
     arms = [arm for arm in ARMS if not arm.variants or len(with_variants(cases)) > len(cases)]
+    splits = list(KFold(count, shuffle=True, random_state=0).split(cases))
+    folders = [output / "folds" / str(number) for number in range(1, count + 1)]
+    samples: Samples = {}
+    if not all(_is_trained(folder / arm.name) for folder in folders for arm in arms):
+        samples = prepare_growth_samples(preset, None, with_variants(cases), "Preparing cases")
     rows: dict[str, list[GrowthRow]] = {}
-    for number, (kept, left_out) in enumerate(KFold(count, shuffle=True, random_state=0).split(cases), start=1):
-        packages = [
-            _package(output / "folds" / str(number) / arm.name, [cases[k] for k in kept], preset, arm)
-            for arm in arms
-        ]
+    for folder, (kept, left_out) in zip(folders, splits, strict=True):
+        packages = [_package(folder / arm.name, [cases[k] for k in kept], preset, arm, samples) for arm in arms]
         evaluation = GrowthEvaluation(tuple(packages), masks, segmenter, device)
         for case in left_out:
             for row in evaluate_growth_case(evaluation, cases[case]):
@@ -62,7 +64,14 @@ def run_study(
     return [row for method in rows.values() for row in method]
 
 
-def _package(folder: Path, cases: Sequence[Path], preset: GrowthPreset, arm: Arm) -> ModelPackage:
-    if (folder / DESCRIPTION_FILE).is_file():
+def _is_trained(folder: Path) -> bool:
+    return (folder / DESCRIPTION_FILE).is_file()
+
+
+def _package(
+    folder: Path, cases: Sequence[Path], preset: GrowthPreset, arm: Arm, samples: Samples
+) -> ModelPackage:
+    if _is_trained(folder):
         return open_package(folder)
-    return train_growth(cases, folder, replace(preset, augmented=arm.augmented), use_variants=arm.variants)
+    arm_preset = replace(preset, augmented=arm.augmented)
+    return train_growth(cases, folder, arm_preset, use_variants=arm.variants, prepared=samples)
