@@ -29,7 +29,7 @@ from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.model_package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
-from HematomaExpansionLib.scores import markers_text
+from HematomaExpansionLib.scores import ClinicalData, markers_text
 from HematomaExpansionLib.workers import Workers, local_workers
 from phantoms import head_grid, head_image, write_dicom_series, write_slices
 from test_prediction import FILES
@@ -284,9 +284,12 @@ def test_names_that_tell_the_patient_are_replaced(
 
 def test_a_list_names_its_cases(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
-    table.write_text("case,scan,mask,onset_hours\nP1,a.nii,m.nii,2.5\nP2,series,,\n", encoding="utf-8-sig")
+    table.write_text(
+        "case,scan,mask,onset_hours,warfarin,recurrent\nP1,a.nii,m.nii,2.5,Yes,no\nP2,series,,,,\n",
+        encoding="utf-8-sig",
+    )
     assert find_cases(table, tmp_path / "out") == [
-        BatchCase("P1", tmp_path / "a.nii", tmp_path / "m.nii", 2.5),
+        BatchCase("P1", tmp_path / "a.nii", tmp_path / "m.nii", 2.5, ClinicalData(False, True, None)),
         BatchCase("P2", tmp_path / "series"),
     ]
 
@@ -299,6 +302,7 @@ def test_a_list_names_its_cases(tmp_path: Path) -> None:
         ("case,scan\nJohn Doe,a\n", "should not be the patient's"),
         ("case,scan\n../P1,a\n", "should not be the patient's"),
         ("case,scan\nP1,a\np1,b\n", "same case"),
+        ("case,scan,warfarin\nP1,a,perhaps\n", "neither yes nor no"),
         ("case,scan,onset_hours\nP1,a,soon\n", "not a number"),
         ("case,scan\nResults.csv,a\n", "rename it"),
     ],
@@ -335,8 +339,9 @@ def test_a_killed_run_is_resumed_where_it_ended(tmp_path: Path, capsys: pytest.C
     head = write_head(tmp_path / "head.nii.gz", 0.0)
     write_cut_off(tmp_path / "bad.nii.gz", head)
     cases = {"bad": "bad.nii.gz", **{f"P{number}": head.name for number in range(1, 5)}}
-    listed = "".join(f"{case},{scan},3\n" for case, scan in cases.items())
-    (tmp_path / "list.csv").write_text(f"case,scan,onset_hours\n{listed}")
+    listed = "".join(f"{case},{scan},3,yes,no,no\n" for case, scan in cases.items())
+    columns = "case,scan,onset_hours,warfarin,recurrent,intraventricular\n"
+    (tmp_path / "list.csv").write_text(columns + listed)
     output = tmp_path / "out"
     arguments = ["-i", str(tmp_path / "list.csv"), "-o", str(output), "--jobs", "1"]
     with subprocess.Popen(
@@ -356,9 +361,10 @@ def test_a_killed_run_is_resumed_where_it_ended(tmp_path: Path, capsys: pytest.C
     sentence = "Resume with the same"
     resume = (*arguments, "--resume")
     assert sentence in refused(capsys, *resume)  # another segmenter
-    (tmp_path / "list.csv").write_text(f"case,scan\n{listed}".replace(",3\n", "\n"))
-    assert sentence in refused(capsys, *resume, "--segmenter", "threshold")  # another time from onset
-    (tmp_path / "list.csv").write_text(f"case,scan,onset_hours\n{listed}")
+    for other in (",,yes", ",3,no"):  # another time from onset, other clinical data
+        (tmp_path / "list.csv").write_text(columns + listed.replace(",3,yes", other))
+        assert sentence in refused(capsys, *resume, "--segmenter", "threshold")
+    (tmp_path / "list.csv").write_text(columns + listed)
 
     done = batch(*resume, "--json-progress")
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.markers import Marker, find_markers
-from HematomaExpansionLib.scores import bat_score, overrule, present_markers
+from HematomaExpansionLib.scores import ClinicalData, bat_score, brain_score, overrule, present_markers
 from HematomaExpansionLib.training.marker_evaluation import MarkerRow, painted_markers, summarize_markers
 from phantoms import STRAIGHT, positions
 from scipy.ndimage import gaussian_filter
@@ -188,6 +188,25 @@ def test_bat_has_its_published_points(
     names = ("hypodensity", "swirl", "black_hole", "blend", "fluid_level")
     score = bat_score({name: name in present for name in names}, hours)
     assert (score.total, score.total_if_early, score.total_if_late) == totals
+
+
+@pytest.mark.parametrize(
+    ("baseline_ml", "hours", "clinical", "total"),
+    [
+        (20.1, 0.5, (True, True, True), 24),
+        (20.0, 1.0, (True, True, True), 22),
+        (10.1, 1.1, (False, False, False), 5 + 4),
+        (10.0, 5.0, (False, True, False), 6 + 1),
+        (9.0, 5.1, (False, False, True), 2),
+        (9.0, None, (False, False, False), None),
+        (9.0, 2.0, (False, None, False), None),
+    ],
+)
+def test_brain_has_its_published_points_and_needs_all_its_parts(
+    baseline_ml: float, hours: float | None, clinical: tuple[bool | None, ...], total: int | None
+) -> None:
+    score = brain_score(baseline_ml, hours, ClinicalData(*clinical))
+    assert (None if score is None else score.total) == total
 
 
 def test_a_reader_overrules_a_marker_and_bat_follows() -> None:

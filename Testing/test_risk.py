@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ import SimpleITK as sitk
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.model_package import find_package, open_package, write_package
+from HematomaExpansionLib.report import summary_rows
 from HematomaExpansionLib.risk import measurements, models_used, predict_risk
+from HematomaExpansionLib.scores import ClinicalData, brain_score, brain_text
 from HematomaExpansionLib.training import risk_training
 from HematomaExpansionLib.training.risk_evaluation import (
     BAT,
@@ -194,8 +196,9 @@ def test_the_shipped_model_rates_signs_as_the_literature_does() -> None:
 
 def test_prediction_tells_the_probability_or_leaves_it_out(case_folder: Path, tmp_path: Path) -> None:
     given = ["-i", str(case_folder / "baseline.nii.gz"), "--mask", str(case_folder / "baseline-mask.nii.gz")]
-    for name, model in (("with", []), ("without", ["--risk", "none"])):
-        assert main(["predict", *given, "-o", str(tmp_path / name), *model]) == 0
+    record = ["--onset-hours", "3", "--warfarin", "--no-recurrent", "--no-intraventricular"]
+    for name, more in (("with", []), ("without", ["--risk", "none", *record])):
+        assert main(["predict", *given, "-o", str(tmp_path / name), *more]) == 0
     told, untold = (json.loads((tmp_path / name / "prediction.json").read_text()) for name in ("with", "without"))
     assert untold["risk"] is None
     assert set(models_used(untold)) == {"segmentation", "growth"}
@@ -204,6 +207,11 @@ def test_prediction_tells_the_probability_or_leaves_it_out(case_folder: Path, tm
     measured = measurements(told["markers"], told["baseline"]["volume_ml"], None)
     expected = predict_risk(measured, find_package(None, "risk")).probability
     assert told["risk"]["probability"] == pytest.approx(expected)
+    assert told["scores"]["brain"] is None, "nothing was told of the patient"
+    brain = brain_score(untold["baseline"]["volume_ml"], 3.0, ClinicalData(False, True, False))
+    assert brain is not None
+    assert untold["scores"]["brain"] == asdict(brain)
+    assert ("BRAIN score", brain_text(asdict(brain))) in summary_rows(untold)
 
 
 def test_risk_is_trained_and_evaluated_by_one_command_each(

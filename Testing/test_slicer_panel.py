@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.scores import overrule, scores_of
+from HematomaExpansionLib.scores import NOT_TOLD, overrule, scores_of
 from HematomaSlicerLib.result_card import bat_line, card, comparison_text, marker_rows, notice
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -164,7 +164,11 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
         name: {"present": name == "black_hole", "evidence": evidence, "place_mm": None}
         for name in ("hypodensity", "swirl", "black_hole", "blend")
     }
-    result = {"input": {"onset_hours": 1.0}, "markers": markers, "scores": scores_of(markers, 1.0)}
+    result = {
+        "input": {"onset_hours": 1.0},
+        "markers": markers,
+        "scores": scores_of(markers, 1.0, 9.0, NOT_TOLD),
+    }
     row = marker_rows(result)[2]
     assert (row.title, row.present) == ("Black hole", True)
     assert row.reason == "area 40 mm², lowest 38 HU"

@@ -341,13 +341,39 @@ def test_training_goes_on_from_the_weights_of_a_package_of_the_same_network(tmp_
     start = small_segmenter(tmp_path)
     kind, arguments = start.description.architecture, start.description.arguments
     weights = start.load().state_dict()
-    begun = initial_network(kind, arguments, start, seed=1)
+    begun = initial_network(kind, arguments, [start], seed=1).network
     assert begun.training
     assert all(torch.equal(value, weights[name]) for name, value in begun.state_dict().items())
-    anew = initial_network(kind, arguments, None, seed=1)
+    anew = initial_network(kind, arguments, [], seed=1).network
     assert not torch.equal(next(anew.parameters()), next(begun.parameters()))
     with pytest.raises(ModelPackageError, match="another network"):
-        initial_network(kind, {"channels": [4, 4, 8, 16]}, start, seed=1)
+        initial_network(kind, {"channels": [4, 4, 8, 16]}, [start], seed=1)
+
+
+def test_several_models_are_gone_on_from_as_their_ensemble(tmp_path: Path) -> None:
+    description = find_package(None, "growth").description
+    description = replace(description, architecture="displacement-unet", arguments={"channels": [2, 4]})
+    networks = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        networks.append(build_network("displacement-unet", {"channels": [2, 4]}).eval())
+    start = [
+        write_package(tmp_path / name, description, network) for name, network in zip("AB", networks, strict=True)
+    ]
+    begun = initial_network("displacement-unet", {"channels": [2, 4]}, start, seed=1)
+    described = replace(description, architecture=begun.architecture, arguments=begun.arguments)
+    package = write_package(tmp_path / "both", described, begun.network)
+    x = torch.rand(1, 2, 8, 8, 8)
+    with torch.inference_mode():
+        mean = sum(network(x) for network in networks) / 2
+        torch.testing.assert_close(package.load()(x), mean, rtol=1e-2, atol=1e-5)
+    again = initial_network("displacement-unet", {"channels": [2, 4]}, [package, start[0]], seed=1)
+    assert (again.architecture, again.arguments["count"]) == ("ensemble", 3)
+    for count in (1, 10**9):
+        with pytest.raises(ModelPackageError, match="ensemble"):
+            build_network("ensemble", {"member": "displacement-unet", "arguments": {}, "count": count})
+    with pytest.raises(ModelPackageError, match="ensemble"):
+        build_network("ensemble", {"member": "ensemble", "arguments": {}, "count": 2})
 
 
 def test_brightness_varies_slowly_over_the_patches_of_segmentation() -> None:
@@ -422,7 +448,7 @@ def test_a_package_says_whom_it_was_trained_on(tmp_path: Path) -> None:
     cases = case_folders(make_cases(tmp_path, 3))
     assert "simulated patients, no real ones" in describe_cases(cases, 2, 1, 5)
     start = small_segmenter(tmp_path / "start")
-    assert start.description.trained_on in describe_cases(cases, 2, 1, 5, start)
+    assert start.description.trained_on in describe_cases(cases, 2, 1, 5, [start])
     (tmp_path / "case-0" / "case.json").write_text('{"source": "Hospital A"}')
     assert "no real ones" not in describe_cases(cases, 2, 1, 5)
     with pytest.raises(InputError, match="no case"):

@@ -38,7 +38,7 @@ def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> C
     """Predict one case into its folder in ``output``; whatever goes wrong is in its row."""
     stages = Stages()
     try:
-        options = replace(options, onset_hours=case.onset_hours)
+        options = replace(options, onset_hours=case.onset_hours, clinical=case.clinical)
         with stages("read", 0.0):
             scan = read_head_ct(case.scan, subfolders=case.subfolders)
             mask = None if case.mask is None else read_mask(case.mask, scan)
@@ -70,7 +70,7 @@ def run_batch(
     Args:
         cases: with names that differ.
         output: checked by ``check_batch_folder``.
-        options: for all cases; the hours from onset are each case's own.
+        options: for all cases; the hours from onset and clinical data are each case's own.
         workers: no more than twice as many cases are handed to them as they work on.
         progress: told of the cases.
         predict_one: makes a case's folder and row, in a worker.

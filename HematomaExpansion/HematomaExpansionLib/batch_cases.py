@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from .case_list import read_case_list
@@ -13,6 +13,7 @@ from .case_names import case_names
 from .dicom_series import is_dicom
 from .errors import InputError
 from .prediction_folder import RESULT_FILE
+from .scores import NOT_TOLD, ClinicalData
 from .volume_files import volume_stem
 
 RESULTS_FILE = "results.csv"
@@ -27,6 +28,7 @@ class BatchCase:
     scan: Path
     mask: Path | None = None
     onset_hours: float | None = None
+    clinical: ClinicalData = NOT_TOLD
     subfolders: bool = True
 
 
@@ -49,9 +51,16 @@ def find_cases(given: Path, output: Path) -> list[BatchCase]:
 
 
 def _listed_cases(table: Path) -> list[BatchCase]:
-    lines = read_case_list(table, ("scan",), ("mask", "onset_hours"), of="cases", each="case")
+    record = [field.name for field in fields(ClinicalData)]
+    lines = read_case_list(table, ("scan",), ("mask", "onset_hours", *record), of="cases", each="case")
     cases = [
-        BatchCase(line.case, line.path("scan"), line.optional_path("mask"), line.optional_number("onset_hours"))
+        BatchCase(
+            line.case,
+            line.path("scan"),
+            line.optional_path("mask"),
+            line.optional_number("onset_hours"),
+            ClinicalData(**{name: line.optional_answer(name) for name in record}),
+        )
         for line in lines
     ]
     if any(case.name.casefold() == RESULTS_FILE for case in cases):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class CaseRow:
     markers: str = ""
     bat_low: int | None = None
     bat_high: int | None = None
+    brain: int | None = None
     onset_hours: float | None = None
     mask: str = ""
     warnings: str = ""
@@ -93,6 +94,7 @@ def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
         markers="" if result["markers"] is None else markers_text(result["markers"]),
         bat_low=low,
         bat_high=high,
+        brain=((result["scores"] or {}).get("brain") or {}).get("total"),
         onset_hours=case.onset_hours,
         mask=_mask_origin(case),
         warnings=" ".join(result["input"]["warnings"]),
@@ -113,8 +115,8 @@ def finished_rows(cases: Sequence[BatchCase], output: Path, options: PredictionO
             continue
         if not _is_made_so(result, case, options):
             raise InputError(
-                "Cases in the output folder were made with another model, definition, mask, time from onset or "
-                "version of this software. Resume with the same, or name a new folder."
+                "Cases in the output folder were made with another model, definition, mask, time from onset, "
+                "clinical data or version of this software. Resume with the same, or name a new folder."
             )
         rows[case.name] = predicted_row(case, result)
     return rows
@@ -137,6 +139,7 @@ def _is_made_so(result: Any, case: BatchCase, options: PredictionOptions) -> boo
             and result["models"] == {"segmentation": segmenter, "growth": options.growth.identity}
             and (result["risk"] or {}).get("model") == risk
             and result["input"]["onset_hours"] == case.onset_hours
+            and result["input"]["clinical"] == asdict(case.clinical)
             and (result["growth"] is None or result["growth"]["definition"] == options.expansion_definition.text)
         )
     except (KeyError, TypeError):

@@ -49,6 +49,18 @@ class CaseLine:
         except ValueError as error:
             raise InputError(f"Line {self.number} of the list: {column} is not a number.") from error
 
+    def optional_answer(self, column: str) -> bool | None:
+        """Yes or no, or None where the list leaves it out.
+
+        Raises:
+            InputError: it is something else.
+        """
+        answers = {"yes": True, "no": False, "": None}
+        text = self.values[column].lower()
+        if text not in answers:
+            raise InputError(f"Line {self.number} of the list: {column} is neither yes nor no.")
+        return answers[text]
+
 
 def read_case_list(
     table: Path, required: Sequence[str], optional: Sequence[str], *, of: str, each: str

@@ -41,6 +41,7 @@ from .model_package import (
     locate_package,
 )
 from .progress import Stages
+from .scores import ClinicalData
 from .training.commands import add_training_commands
 
 if TYPE_CHECKING:
@@ -90,6 +91,12 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
     parser.add_argument("--mask", type=Path, help="the hematoma's mask, used as it is")
     parser.add_argument("--onset-hours", type=float, metavar="H", help="hours from onset to scan")
+    for name, what in (
+        ("recurrent", "an earlier intracerebral hemorrhage"),
+        ("warfarin", "taken at onset"),
+        ("intraventricular", "blood in the ventricles too"),
+    ):
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what}; for BRAIN")
     _add_prediction_options(parser)
     parser.add_argument(
         "--keep-intermediate", action="store_true", help="write the inside of the skull, found on the way, too"
@@ -130,6 +137,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     options = replace(
         _prediction_options(arguments),
         onset_hours=arguments.onset_hours,
+        clinical=ClinicalData(arguments.recurrent, arguments.warfarin, arguments.intraventricular),
         keep_intermediate=arguments.keep_intermediate,
     )
     with reporting(arguments.json_progress) as progress:
@@ -158,7 +166,8 @@ def _add_batch(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="FOLDER|LIST.csv",
-        help="folder with scans anywhere below it, or list: case, scan, and if known mask, onset_hours",
+        help="folder with scans anywhere below it, or list: case, scan, and if known mask, onset_hours, "
+        "recurrent, warfarin, intraventricular",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(

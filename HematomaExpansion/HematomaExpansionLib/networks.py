@@ -145,11 +145,29 @@ class MarkerLogistic(nn.Module):
         return self.linear(self.standardized(x))[:, 0]
 
 
+class Ensemble(nn.Module):
+    """The mean of what several networks of one architecture say, each having learned for itself."""
+
+    def __init__(self, member: str, arguments: dict[str, Any], count: int) -> None:
+        if member == ENSEMBLE or not 2 <= count <= _MOST_MEMBERS:
+            raise ModelPackageError(f"The model package asks for an ensemble of {count} {member} networks.")
+        super().__init__()
+        self.members = nn.ModuleList(build_network(member, arguments) for _ in range(count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The members' input to the mean of their outputs."""
+        return torch.stack([member(x) for member in self.members]).mean(dim=0)
+
+
+ENSEMBLE = "ensemble"
+_MOST_MEMBERS = 8
+
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "displacement-unet": displacement_unet,
     "affine-regressor": affine_regressor,
     "segmentation-unet": segmentation_unet,
     "marker-logistic": MarkerLogistic,
+    ENSEMBLE: Ensemble,
 }
 
 

@@ -23,7 +23,7 @@ from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
 from .model_package import VOLUME_RANGE, ModelPackage
 from .progress import Stages
 from .risk import measurements, predict_risk
-from .scores import scores_of
+from .scores import NOT_TOLD, ClinicalData, scores_of
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
 NO_HEMATOMA = "No hematoma was found in this scan, so there is no growth to predict."
@@ -40,6 +40,7 @@ class PredictionOptions:
     growth: ModelPackage
     segmenter: ModelPackage | None
     onset_hours: float | None = None
+    clinical: ClinicalData = NOT_TOLD
     expansion_definition: ExpansionDefinition = ExpansionDefinition.SIX_ML
     device: str = "auto"
     keep_intermediate: bool = False
@@ -133,6 +134,7 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
         "size": list(stored.size),
         "spacing_mm": list(stored.spacing),
         "onset_hours": options.onset_hours,
+        "clinical": asdict(options.clinical),
         "warnings": warnings,
     }
 
@@ -170,11 +172,13 @@ def _describe_markers(
     if markers is None:
         return {"risk": None, "markers": None, "scores": None}
     described = {name: asdict(marker) for name, marker in markers.items()}
+    baseline_ml = volume_ml(hematoma)
     risk = None
     if options.risk is not None:
-        measured = measurements(described, volume_ml(hematoma), options.onset_hours)
+        measured = measurements(described, baseline_ml, options.onset_hours)
         risk = asdict(predict_risk(measured, options.risk))
-    return {"risk": risk, "markers": described, "scores": scores_of(described, options.onset_hours)}
+    scores = scores_of(described, options.onset_hours, baseline_ml, options.clinical)
+    return {"risk": risk, "markers": described, "scores": scores}
 
 
 def _check_mask(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:

@@ -15,7 +15,7 @@ from .errors import MissingLibraryError
 from .grid import Array, Grid, bounding_box
 from .prediction import Prediction
 from .risk import models_used
-from .scores import bat_text, markers_text
+from .scores import bat_text, brain_text, markers_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,6 +73,8 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             ("Markers on CT", markers_text(result["markers"])),
             ("BAT score", bat_text(result["scores"]["bat"])),
         ]
+        if result["scores"].get("brain"):
+            rows.append(("BRAIN score", brain_text(result["scores"]["brain"])))
     for task, model in models_used(result).items():
         rows.append((f"Model, {task}", " ".join(filter(None, (model["name"], model["version"])))))
         if model["trained_on"] is not None:

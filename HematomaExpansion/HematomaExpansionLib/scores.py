@@ -1,10 +1,11 @@
-"""Scores made of CT markers, and a radiologist's word against what was measured.
+"""Scores made of CT markers or of clinical data, and a radiologist's word against what was measured.
 
 Works on what ``prediction.json`` holds, and needs nothing but Python: the panel recomputes a score at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -42,9 +43,65 @@ def bat_score(present: Mapping[str, bool], onset_hours: float | None) -> BatScor
     return BatScore(blend, hypodensity, time, None if time is None else total + time, total + 2, total)
 
 
-def scores_of(markers: Mapping[str, Mapping[str, Any]], onset_hours: float | None) -> dict[str, Any]:
-    """The ``scores`` of a result from its ``markers``."""
-    return {"bat": asdict(bat_score(present_markers(markers), onset_hours))}
+@dataclass(frozen=True)
+class ClinicalData:
+    """What is not measured in the CT here; None where it is not known.
+
+    ``recurrent``: an earlier intracerebral hemorrhage. ``warfarin``: taken at onset. ``intraventricular``: blood
+    in the ventricles too.
+    """
+
+    recurrent: bool | None = None
+    warfarin: bool | None = None
+    intraventricular: bool | None = None
+
+
+NOT_TOLD = ClinicalData()
+
+
+@dataclass(frozen=True)
+class BrainScore:
+    """The BRAIN score (Wang 2015) by its parts, 24 points at most.
+
+    Baseline volume above 10 mL 5 points, above 20 mL 7; recurrent hemorrhage 4; anticoagulation by warfarin 6;
+    intraventricular extension 2; number of hours to the scan at most 1: 5, and one less for each hour more.
+    """
+
+    volume: int
+    recurrent: int
+    warfarin: int
+    intraventricular: int
+    time: int
+    total: int
+
+
+def brain_score(baseline_ml: float, onset_hours: float | None, clinical: ClinicalData) -> BrainScore | None:
+    """BRAIN from the baseline volume, the hours from onset to scan and the record; None where one is not known."""
+    known = (clinical.recurrent, clinical.warfarin, clinical.intraventricular, onset_hours)
+    if None in known or onset_hours is None:
+        return None
+    points = (
+        7 if baseline_ml > 20 else 5 if baseline_ml > 10 else 0,
+        4 * int(bool(clinical.recurrent)),
+        6 * int(bool(clinical.warfarin)),
+        2 * int(bool(clinical.intraventricular)),
+        max(0, 6 - max(1, math.ceil(onset_hours))),
+    )
+    return BrainScore(*points, total=sum(points))
+
+
+def scores_of(
+    markers: Mapping[str, Mapping[str, Any]],
+    onset_hours: float | None,
+    baseline_ml: float,
+    clinical: ClinicalData,
+) -> dict[str, Any]:
+    """The ``scores`` of a result from its ``markers`` and what else is known."""
+    brain = brain_score(baseline_ml, onset_hours, clinical)
+    return {
+        "bat": asdict(bat_score(present_markers(markers), onset_hours)),
+        "brain": None if brain is None else asdict(brain),
+    }
 
 
 def present_markers(markers: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
@@ -60,7 +117,8 @@ def overrule(result: Mapping[str, Any], name: str, present: bool) -> dict[str, A
     found = {key: value for key, value in result["markers"][name].items() if key != "overruled"}
     marker = found if present == found["present"] else {**found, "overruled": present}
     markers = {**result["markers"], name: marker}
-    return {**result, "markers": markers, "scores": scores_of(markers, result["input"].get("onset_hours"))}
+    bat = bat_score(present_markers(markers), result["input"].get("onset_hours"))
+    return {**result, "markers": markers, "scores": {**result["scores"], "bat": asdict(bat)}}
 
 
 def markers_text(markers: Mapping[str, Mapping[str, Any]]) -> str:
@@ -71,6 +129,12 @@ def markers_text(markers: Mapping[str, Mapping[str, Any]]) -> str:
         if there
     ]
     return ", ".join(words) or "none found"
+
+
+def brain_text(score: Mapping[str, int]) -> str:
+    """A BRAIN score in words."""
+    points = ", ".join(f"{part} {score[part]}" for part in score if part != "total")
+    return f"{score['total']} of 24 ({points})"
 
 
 def bat_text(score: Mapping[str, int | None]) -> str:

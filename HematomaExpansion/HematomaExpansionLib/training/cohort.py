@@ -112,13 +112,14 @@ def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -
 
 
 def describe_cases(
-    cases: Sequence[Path], training: int, validation: int, seed: int, start: ModelPackage | None = None
+    cases: Sequence[Path], training: int, validation: int, seed: int, start: Sequence[ModelPackage] = ()
 ) -> str:
-    """One sentence on what a model was trained on, for its package, and on what the model it began from."""
+    """One sentence on what a model was trained on, for its package, and on what the models it began from."""
     text = f"{training} {kind_of_cases(cases)}; {validation} more chose the weights (training seed {seed})"
-    if start is None:
+    if not start:
         return text
-    return f"{text}; began from {start.description.name} ({start.description.trained_on})"
+    models = [f"{package.description.name} ({package.description.trained_on})" for package in start]
+    return f"{text}; began from {' and '.join(models)}"
 
 
 def kind_of_cases(cases: Sequence[Path]) -> str:

@@ -50,7 +50,11 @@ def add_training_commands(commands: Commands) -> None:
         help="growth, risk: begin from the cases' own masks, from automatic ones (risk), or both (growth)",
     )
     train.add_argument(
-        "--start", metavar="NAME|PATH", help="growth, segmentation: go on from this model's weights (fine-tuning)"
+        "--start",
+        nargs="+",
+        default=(),
+        metavar="NAME|PATH",
+        help="growth, segmentation: go on from this model's weights (fine-tuning), of several from their ensemble",
     )
     _add_fit_options(train)
     add_segmenter(train)
@@ -164,13 +168,11 @@ def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> Mod
     return train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT), start)
 
 
-def _start(arguments: argparse.Namespace, task: Task) -> ModelPackage | None:
-    """The model whose weights are gone on from."""
-    if arguments.start:
-        return find_package(arguments.start, task)
-    if arguments.epochs == 0:
+def _start(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:
+    """The models whose weights are gone on from."""
+    if arguments.epochs == 0 and not arguments.start:
         raise InputError("With no epochs nothing is learned: say with --start whose weights are to be kept.")
-    return None
+    return [find_package(name, task) for name in arguments.start]
 
 
 def _growth_preset(arguments: argparse.Namespace) -> GrowthPreset:

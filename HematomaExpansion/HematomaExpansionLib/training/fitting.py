@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, DistributedSampler
 from ..errors import MissingLibraryError, ModelPackageError
 from ..grid import Array
 from ..model_package import ModelPackage
-from ..networks import build_network
+from ..networks import ENSEMBLE, Ensemble, build_network
 
 try:
     import lightning
@@ -138,24 +138,44 @@ class LossModule(lightning.LightningModule):
         return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, self._options.epochs)]
 
 
+@dataclass(frozen=True)
+class InitialNetwork:
+    """A network to be trained, with the architecture and its arguments under which a package holds it."""
+
+    network: nn.Module
+    architecture: str
+    arguments: dict[str, Any]
+
+
 def initial_network(
-    architecture: str, arguments: dict[str, Any], start: ModelPackage | None, seed: int
-) -> nn.Module:
-    """The network to be trained: with weights at random by that seed, or with those of ``start``.
+    architecture: str, arguments: dict[str, Any], start: Sequence[ModelPackage], seed: int
+) -> InitialNetwork:
+    """With weights at random by that seed, or with those of ``start``; of several models their ensemble.
 
     Raises:
         ModelPackageError: ``start`` holds another network.
     """
     torch.manual_seed(seed)
-    if start is None:
-        return build_network(architecture, arguments)
-    description = start.description
-    if (description.architecture, description.arguments) != (architecture, arguments):
-        raise ModelPackageError(
-            f"Training cannot begin from model {description.name!r}, which is another network "
-            f"({description.architecture}, {description.arguments}): train with its preset and channels."
-        )
-    return start.load().train()
+    if not start:
+        return InitialNetwork(build_network(architecture, arguments), architecture, arguments)
+    members: list[nn.Module] = []
+    for package in start:
+        name, its_arguments = package.description.architecture, package.description.arguments
+        if name == ENSEMBLE:
+            name, its_arguments = its_arguments["member"], its_arguments["arguments"]
+        if (name, its_arguments) != (architecture, arguments):
+            raise ModelPackageError(
+                f"Training cannot begin from model {package.description.name!r}, which is another network "
+                f"({name}, {its_arguments}): train with its preset and channels."
+            )
+        loaded = package.load().train()
+        members += loaded.members if isinstance(loaded, Ensemble) else [loaded]
+    if len(members) == 1:
+        return InitialNetwork(members[0], architecture, arguments)
+    of_all: dict[str, Any] = {"member": architecture, "arguments": arguments, "count": len(members)}
+    ensemble = Ensemble(**of_all)
+    ensemble.members = nn.ModuleList(members)
+    return InitialNetwork(ensemble, ENSEMBLE, of_all)
 
 
 def fit(

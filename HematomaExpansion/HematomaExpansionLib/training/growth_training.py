@@ -250,14 +250,15 @@ def train_growth(
     *,
     use_variants: bool = True,
     segmenter: ModelPackage | None = None,
-    start: ModelPackage | None = None,
+    start: Sequence[ModelPackage] = (),
     prepared: Samples | None = None,
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
     A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
     too, where there are any. ``segmenter``: begin from each scan's automatic mask too. ``start``: go on from the
-    weights of this model instead of random ones; with no epochs they stay, and the volume's range is fitted anew.
+    weights of this model instead of random ones, of several from their ensemble; with no epochs they stay, and the
+    volume's range is fitted anew.
     ``prepared``: samples of all of them that are at hand already.
 
     Raises:
@@ -265,7 +266,8 @@ def train_growth(
     """
     seed = preset.fit.seed
     arguments = {"channels": list(preset.channels), "norm": preset.norm}
-    network = initial_network(preset.architecture, arguments, start, seed)
+    initial = initial_network(preset.architecture, arguments, start, seed)
+    network = initial.network
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
     if prepared is None:
@@ -287,9 +289,10 @@ def train_growth(
         settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset), patients)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
-    if start is not None and preset.fit.epochs == 0:
+    if start and preset.fit.epochs == 0:
         range_from = f"{len(validation)} {kind_of_cases(cases)}"
-        trained_on = f"{start.description.trained_on}; range of the volume from {range_from}"
+        models = "; and ".join(package.description.trained_on for package in start)
+        trained_on = f"{models}; range of the volume from {range_from}"
     else:
         trained_on = describe_cases(cases, len(training), len(validation), seed, start)
     if segmenter is not None:
@@ -298,8 +301,8 @@ def train_growth(
         name=package.name,
         version="1",
         task="growth",
-        architecture=preset.architecture,
-        arguments=arguments,
+        architecture=initial.architecture,
+        arguments=initial.arguments,
         spacing_mm=preset.spacing_mm,
         patch_size=preset.patch,
         window_hu=preset.window_hu,

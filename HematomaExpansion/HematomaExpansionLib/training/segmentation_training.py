@@ -89,7 +89,7 @@ def train_segmentation(
     package: Path,
     channels: tuple[int, ...],
     options: FitOptions,
-    start: ModelPackage | None = None,
+    start: Sequence[ModelPackage] = (),
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
@@ -99,7 +99,8 @@ def train_segmentation(
         ModelPackageError: ``start`` has other channels.
     """
     arguments = {"channels": list(channels)}
-    network = initial_network("segmentation-unet", arguments, start, options.seed)
+    initial = initial_network("segmentation-unet", arguments, start, options.seed)
+    network = initial.network
     training, validation = split_by_case(cases, 0.2, options.seed)
     learned, unseen = (
         [scan for case in prepare_all(prepare_segmentation_samples, cases, f"Preparing {part}") for scan in case]
@@ -117,8 +118,8 @@ def train_segmentation(
         name=package.name,
         version="1",
         task="segmentation",
-        architecture="segmentation-unet",
-        arguments=arguments,
+        architecture=initial.architecture,
+        arguments=initial.arguments,
         spacing_mm=SPACING_MM,
         patch_size=PATCH,
         window_hu=WINDOW_HU,
