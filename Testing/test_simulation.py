@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.grid import Grid, image_on, resample
+from HematomaExpansionLib.grid import Grid, image_on, resample, signed_distance
 from HematomaExpansionLib.growth import warp_image
 from HematomaExpansionLib.head_ct import read_head_ct
 from HematomaExpansionLib.measures import dice, volume_ml
@@ -137,7 +137,12 @@ def test_signs_are_painted_where_they_belong(anatomy: Anatomy) -> None:
     _, level, hole, _ = made(black_hole_mm=4.0)
     assert (hole < 62 - 28).sum() > 30, "more than 28 HU below its surroundings"
     assert level[level > 0][hole < 62 - 28].min() > 1.0, "enclosed"
-    _, level, _, _ = made(satellites=4)
+    bleed, level, _, _ = made(satellites=4)
+    painted, far = array(paint(anatomy.ct, bleed, 4.0, keep_noise=False)), signed_distance(bleed.level > 0)
+    away = array(resample(far, Grid.of(anatomy.ct), outside=-60.0)) < -8
+    np.testing.assert_array_equal(
+        painted[away], array(anatomy.ct)[away], "edema lies around blood, and nowhere else"
+    )
     labels, count = label(level > 0)
     sizes = np.sort(np.bincount(labels.ravel())[1:])[::-1]
     assert 3 <= count <= 5

@@ -236,7 +236,7 @@ def _satellites(
                 continue
             ball = radius - np.linalg.norm(points - center, axis=-1)
             if allowed[ball > 0].mean() > 0.95 and (main[ball > 0] < -1.5).all():
-                level = np.maximum(level, np.where(allowed, ball, -1.0))
+                level = np.maximum(level, np.where(allowed, ball, np.minimum(ball, -1.0)))
                 break
     return level
 
