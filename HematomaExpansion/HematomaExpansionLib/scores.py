@@ -77,8 +77,7 @@ class BrainScore:
 
 def brain_score(baseline_ml: float, onset_hours: float | None, clinical: ClinicalData) -> BrainScore | None:
     """BRAIN from the baseline volume, the hours from onset to scan and the record; None where one is not known."""
-    known = (clinical.recurrent, clinical.warfarin, clinical.intraventricular, onset_hours)
-    if None in known or onset_hours is None:
+    if onset_hours is None or None in (clinical.recurrent, clinical.warfarin, clinical.intraventricular):
         return None
     points = (
         7 if baseline_ml > 20 else 5 if baseline_ml > 10 else 0,

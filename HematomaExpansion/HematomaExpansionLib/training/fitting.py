@@ -160,6 +160,7 @@ def initial_network(
         return InitialNetwork(build_network(architecture, arguments), architecture, arguments)
     members: list[nn.Module] = []
     for package in start:
+        loaded = package.load().train()
         name, its_arguments = package.description.architecture, package.description.arguments
         if name == ENSEMBLE:
             name, its_arguments = its_arguments["member"], its_arguments["arguments"]
@@ -168,7 +169,6 @@ def initial_network(
                 f"Training cannot begin from model {package.description.name!r}, which is another network "
                 f"({name}, {its_arguments}): train with its preset and channels."
             )
-        loaded = package.load().train()
         members += loaded.members if isinstance(loaded, Ensemble) else [loaded]
     if len(members) == 1:
         return InitialNetwork(members[0], architecture, arguments)
