@@ -39,6 +39,7 @@ from HematomaExpansionLib.training.growth_training import (
     roughness,
 )
 from HematomaExpansionLib.training.segmentation_training import patch_transform as segmentation_patch_transform
+from HematomaExpansionLib.training.segmentation_training import segmentation_loss
 from HematomaExpansionLib.training.volume_range import fit_volume_range, range_coverage
 from monai.transforms import Compose, EnsureTyped, RandFlipd
 from torch import nn
@@ -116,6 +117,16 @@ def test_the_volume_term_is_of_the_missing_volume_in_units_of_10_ml(slices: int,
     batch["followup_mask"] = batch["mask"].clone()
     batch["followup_mask"][..., 20 : 20 + slices, 10:20, 10:20] = 1.0  # of 100 voxels of 27 mm³ each
     assert growth_loss(COMPACT, ShiftAlongX(0.0), batch)["volume"].item() == pytest.approx(loss)
+
+
+def test_in_a_small_bleed_the_volume_term_counts_by_what_is_expansion_there() -> None:
+    batch = shifted_pair(0)
+    for name in ("mask", "followup_mask"):
+        batch[name] = torch.zeros_like(batch["mask"])
+        batch[name][..., 10:12, 10:20, 10:20] = 1.0  # 5.4 mL
+    batch["followup_mask"][..., 12:13, 10:20, 10:20] = 1.0  # 2.7 mL more
+    loss = growth_loss(COMPACT, ShiftAlongX(0.0), batch)["volume"].item()
+    assert loss == pytest.approx((2.7 / (0.55 * 5.4)) ** 2 / 2)
 
 
 def test_every_term_of_the_loss_reaches_the_weights() -> None:
@@ -374,6 +385,19 @@ def test_several_models_are_gone_on_from_as_their_ensemble(tmp_path: Path) -> No
             build_network("ensemble", {"member": "displacement-unet", "arguments": {}, "count": count})
     with pytest.raises(ModelPackageError, match="ensemble"):
         build_network("ensemble", {"member": "ensemble", "arguments": {}, "count": 2})
+
+
+def test_in_segmentation_a_small_bleed_weighs_as_much_as_a_large_one() -> None:
+    masks = torch.zeros(3, 1, 32, 64, 64)
+    masks[0, :, 4:28, 8:56, 8:56], masks[1, :, 14:18, 30:34, 30:34] = 1, 1  # the third holds no blood
+    terms = []
+    for missed in (0, 1):
+        seen = masks.clone()
+        seen[missed] = 0
+        loss = segmentation_loss(nn.Identity(), {"ct": 40.0 * seen - 20.0, "mask": masks})
+        terms.append(float(loss["each_dice"]))
+    assert terms == pytest.approx([0.5, 0.5], abs=0.01)
+    assert loss["dice_ce"] < 0.1  # by which alone the small one would hardly be missed
 
 
 def test_brightness_varies_slowly_over_the_patches_of_segmentation() -> None:

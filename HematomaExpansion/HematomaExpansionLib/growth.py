@@ -163,14 +163,14 @@ def predict_growth(
     still = sitk.Image(ct.GetSize(), displacement.GetPixelID(), 3)
     still.CopyInformation(ct)
     return Growth(
-        _with_part(still, displacement),
-        _with_part(ct, warp_image(ct, displacement)),
-        _with_part(hematoma, warp_mask(hematoma, displacement)),
+        with_part(still, displacement),
+        with_part(ct, warp_image(ct, displacement)),
+        with_part(hematoma, warp_mask(hematoma, displacement)),
     )
 
 
-def _with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:
-    """``whole`` with the voxels of ``part`` where it lies."""
+def with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:
+    """``whole`` with the voxels of ``part``, which lies on a part of its grid."""
     return sitk.Paste(
         whole, part, part.GetSize(), (0, 0, 0), whole.TransformPhysicalPointToIndex(part.GetOrigin())
     )

@@ -142,3 +142,8 @@ def prepare_all(prepare: Callable[[Path], Sample], folders: Sequence[Path], titl
 
     with case_workers(len(folders), prepare=use_one_torch_thread) as pool:
         return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))
+
+
+def rows_of_all(evaluate: Callable[[Path], list[Sample]], folders: Sequence[Path]) -> list[Sample]:
+    """The rows that ``evaluate`` gives for each case folder, one case after the other; computed on all cores."""
+    return [row for rows in prepare_all(evaluate, folders, "Cases") for row in rows]

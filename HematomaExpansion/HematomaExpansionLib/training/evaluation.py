@@ -7,11 +7,10 @@ baseline, uniform dilation by the training cohort's mean growth, and the same wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,7 +22,7 @@ from ..growth import followup_range, predict_growth, smallest_jacobian
 from ..measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
 from ..model_package import VOLUME_RANGE, ModelPackage
 from ..segmentation import segment
-from .cohort import Case, Masks, case_folders, read_case
+from .cohort import Case, Masks, case_folders, read_case, rows_of_all
 
 NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
 
@@ -259,18 +258,12 @@ def evaluate_growth(cohort: Path, evaluation: GrowthEvaluation) -> list[GrowthRo
     names = [package.description.name for package in evaluation.packages]
     if len(set(names)) < len(names):
         raise InputError("Two of the models have the same name, and the table could not tell them apart.")
-    return _each_case(partial(evaluate_growth_case, evaluation), cohort)
+    return rows_of_all(partial(evaluate_growth_case, evaluation), case_folders(cohort))
 
 
 def evaluate_segmentation(cohort: Path, package: ModelPackage | None, device: str) -> list[SegmentationRow]:
     """Rows for every scan of a cohort."""
-    return _each_case(partial(evaluate_segmentation_case, package, device), cohort)
-
-
-def _each_case(evaluate: Callable[[Path], list[Any]], cohort: Path) -> list[Any]:
-    from tqdm import tqdm
-
-    return [row for folder in tqdm(case_folders(cohort), desc="Cases", disable=None) for row in evaluate(folder)]
+    return rows_of_all(partial(evaluate_segmentation_case, package, device), case_folders(cohort))
 
 
 def _array(mask: sitk.Image) -> Array:

@@ -13,7 +13,7 @@ from ..markers import BLACK_HOLE_HU, find_markers
 from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..scores import HYPODENSITIES
-from .cohort import Masks, case_folders, prepare_all, read_baseline, read_description
+from .cohort import Masks, case_folders, read_baseline, read_description, rows_of_all
 
 ANY_HYPODENSITY = "any_hypodensity"
 """What BAT counts: one of its three markers."""
@@ -69,7 +69,7 @@ def evaluate_markers(cohort: Path, masks: Masks, segmenter: ModelPackage | None,
         InputError: a case was not simulated.
     """
     evaluate = partial(_case_rows, masks, segmenter, device)
-    return [row for rows in prepare_all(evaluate, case_folders(cohort), "Cases") for row in rows]
+    return rows_of_all(evaluate, case_folders(cohort))
 
 
 def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> list[MarkerRow]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sklearn.model_selection import KFold
 
 from ..errors import InputError
 from ..model_package import DESCRIPTION_FILE, ModelPackage, open_package
-from .cohort import Masks, case_folders, with_variants
+from .cohort import Masks, case_folders, rows_of_all, with_variants
 from .evaluation import GrowthEvaluation, GrowthRow, evaluate_growth_case
 from .growth_training import GrowthPreset, Samples, prepare_growth_samples, train_growth
 
@@ -53,14 +54,13 @@ def run_study(
     folders = [output / "folds" / str(number) for number in range(1, count + 1)]
     samples: Samples = {}
     if not all(_is_trained(folder / arm.name) for folder in folders for arm in arms):
-        samples = prepare_growth_samples(preset, None, with_variants(cases), "Preparing cases")
+        samples = prepare_growth_samples(preset, None, with_variants(cases))
     rows: dict[str, list[GrowthRow]] = {}
     for folder, (kept, left_out) in zip(folders, splits, strict=True):
         packages = [_package(folder / arm.name, [cases[k] for k in kept], preset, arm, samples) for arm in arms]
         evaluation = GrowthEvaluation(tuple(packages), masks, segmenter, device)
-        for case in left_out:
-            for row in evaluate_growth_case(evaluation, cases[case]):
-                rows.setdefault(row.method, []).append(row)
+        for row in rows_of_all(partial(evaluate_growth_case, evaluation), [cases[k] for k in left_out]):
+            rows.setdefault(row.method, []).append(row)
     return [row for method in rows.values() for row in method]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid, image_on, resample
-from HematomaExpansionLib.growth import warp_image
+from HematomaExpansionLib.grid import Grid, crop_to, resample
+from HematomaExpansionLib.growth import warp_image, with_part
 from HematomaExpansionLib.measures import volume_ml
 from HematomaExpansionLib.progress import Progress, silent
 
@@ -101,7 +101,7 @@ def _scan_anew(
 ) -> _Scans:
     """Both scans by the simulated scanner, with noise of their own."""
     scanner = parameters.scanner
-    field = resample(displacement, Grid.of(head.ct))
+    field = _field_on(head.ct, displacement)
     level = resample(hematoma.level, Grid.of(head.ct), outside=-60.0)
     first = _painted(head, hematoma, parameters, ventricles=parameters.ventricular.baseline)
     before = first
@@ -110,8 +110,8 @@ def _scan_anew(
     return (
         acquire(first, scanner, random),
         acquire_mask(level, scanner),
-        acquire(warp_image(before, field), scanner, random),
-        acquire_mask(_warped_level(level, field), scanner),
+        acquire(_moved(before, field), scanner, random),
+        acquire_mask(_moved(level, field), scanner),
     )
 
 
@@ -132,14 +132,19 @@ def _paint_into_scan(
     """Both scans from the real one, on its own grid; the follow-up is the baseline moved."""
     grid = Grid.of(head.ct)
     first = paint(head.ct, hematoma, parameters.bleeding.edema_mm, keep_noise=True)
-    field = resample(displacement, grid)
-    second = warp_image(first, field)
+    field = _field_on(head.ct, displacement)
+    second = _moved(first, field)
     level = resample(hematoma.level, grid, outside=-60.0)
-    masks = [sitk.Cast(image > 0, sitk.sitkUInt8) for image in (level, _warped_level(level, field))]
+    masks = [sitk.Cast(image > 0, sitk.sitkUInt8) for image in (level, _moved(level, field))]
     scans = [sitk.Cast(sitk.Round(image), sitk.sitkInt16) for image in (first, second)]
     return scans[0], masks[0], scans[1], masks[1]
 
 
-def _warped_level(level: sitk.Image, field: sitk.Image) -> sitk.Image:
-    """The signed distance carried along by the displacement; no longer a distance, but of the right sign."""
-    return image_on(Grid.of(level), sitk.GetArrayFromImage(warp_image(level, field)))
+def _field_on(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """The displacement on that part of the image's grid where anything moves."""
+    return resample(displacement, Grid.of(crop_to(image, Grid.of(displacement), margin_mm=0.0)))
+
+
+def _moved(image: sitk.Image, field: sitk.Image) -> sitk.Image:
+    """The image carried along by the displacement; a signed distance is none any more, but of the right sign."""
+    return with_part(image, warp_image(image, field))
