@@ -16,8 +16,8 @@ def ball(center: tuple[float, float, float], radius: float) -> np.ndarray:
     return np.linalg.norm(POINTS - center, axis=-1) <= radius
 
 
-def kept(mask: np.ndarray) -> np.ndarray:
-    return sitk.GetArrayFromImage(keep_hematomas(image_on(GRID, mask.astype(np.uint8)), BRAIN)) > 0
+def kept(mask: np.ndarray, inside: sitk.Image = BRAIN) -> np.ndarray:
+    return sitk.GetArrayFromImage(keep_hematomas(image_on(GRID, mask.astype(np.uint8)), inside)) > 0
 
 
 def test_a_layer_on_the_skull_and_specks_are_no_hematoma() -> None:
@@ -39,6 +39,18 @@ def test_a_small_lobar_hematoma_under_the_skull_is_kept() -> None:
     small = ball((55.0, 0.0, 0.0), 8.5) & (DEPTH >= 0)
     assert 1.5 < small.sum() * GRID.voxel_volume_ml < 3
     np.testing.assert_array_equal(kept(small), small)
+
+
+def test_a_small_dense_spot_at_the_foramen_magnum_is_no_hematoma() -> None:
+    canal = (np.hypot(POINTS[..., 0], POINTS[..., 1]) <= 16.0) & (POINTS[..., 2] < 0)
+    inside = image_on(GRID, ((DEPTH >= 0) | canal).astype(np.uint8))
+    foramen = float(POINTS[DEPTH >= 0][:, 2].min())
+    for above in (-10.0, 4.0):  # in the spinal canal, and the medulla
+        assert not kept(ball((0.0, 0.0, foramen + above), 8.0), inside).any()
+    large, higher = ball((0.0, 0.0, foramen + 4.0), 11.0), ball((0.0, 0.0, foramen + 30.0), 8.0)
+    assert 1.5 < higher.sum() * GRID.voxel_volume_ml < 3.0 < large.sum() * GRID.voxel_volume_ml
+    np.testing.assert_array_equal(kept(large, inside), large)
+    np.testing.assert_array_equal(kept(higher, inside), higher)
 
 
 def test_the_threshold_method_measures_a_ball_of_blood() -> None:

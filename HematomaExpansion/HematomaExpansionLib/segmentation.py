@@ -26,6 +26,12 @@ SMALLEST_HEMATOMA_ML = 1.0
 SHALLOW_MM = 8.0
 """Venous sinuses, dura and the partial volume of bone, all as dense as blood, hardly reach deeper than this."""
 
+SMALLEST_AT_FORAMEN_MAGNUM_ML = 3.0
+"""The same near the foramen magnum, where beam hardening by the bone around makes the medulla look as dense."""
+
+_FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
+"""Larger than its area in adults, and how far above it the medulla lies."""
+
 
 # How a result names the mask's origin when no model package gave it.
 USER_MASK: dict[str, str | None] = {"name": "user mask", "version": None, "sha256": None, "trained_on": None}
@@ -120,14 +126,33 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image
 
 
 def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
-    """The connected components of ``mask`` (0/1) that are large enough and reach deep enough with their tenth."""
-    voxels = int(np.ceil(SMALLEST_HEMATOMA_ML / Grid.of(mask).voxel_volume_ml))
+    """The connected components of ``mask`` (0/1) that are large enough and reach deep enough with their tenth.
+
+    Those that lie for the greater part at the foramen magnum or below are to be larger.
+    """
+    voxel_ml = Grid.of(mask).voxel_volume_ml
+    voxels = int(np.ceil(SMALLEST_HEMATOMA_ML / voxel_ml))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), minimumObjectSize=voxels)
     depth = sitk.GetArrayFromImage(
         sitk.SignedMaurerDistanceMap(
             inside_skull, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
         )
     )
-    array = sitk.GetArrayFromImage(labels)
-    deep = [label for label in range(1, array.max() + 1) if np.quantile(depth[array == label], 0.9) >= SHALLOW_MM]
-    return image_on(Grid.of(mask), np.isin(array, deep).astype(np.uint8))
+    array, low_slices = sitk.GetArrayFromImage(labels), _slices_at_foramen_magnum(inside_skull)
+
+    def counts(label: int) -> bool:
+        where = array == label
+        size, low = int(np.count_nonzero(where)), int(np.count_nonzero(where[:low_slices]))
+        large = low <= size / 2 or size * voxel_ml >= SMALLEST_AT_FORAMEN_MAGNUM_ML
+        return large and bool(np.quantile(depth[where], 0.9) >= SHALLOW_MM)
+
+    counted = [label for label in range(1, array.max() + 1) if counts(label)]
+    return image_on(Grid.of(mask), np.isin(array, counted).astype(np.uint8))
+
+
+def _slices_at_foramen_magnum(inside_skull: sitk.Image) -> int:
+    """How many slices, counted from the feet, lie near the foramen magnum or below; 0 where it is not in view."""
+    x_mm, y_mm, z_mm = inside_skull.GetSpacing()
+    square_cm = sitk.GetArrayViewFromImage(inside_skull).sum(axis=(1, 2)) * x_mm * y_mm / 100
+    narrow = np.flatnonzero(square_cm[: square_cm.argmax()] < _FORAMEN_MAGNUM_CM2)
+    return int(narrow[-1]) + 1 + round(_NEAR_FORAMEN_MAGNUM_MM / z_mm) if len(narrow) else 0

@@ -48,8 +48,6 @@ from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
 _TURN, _SCALE = 0.25, 0.1
 """Of the augmentation: turns about each axis in radians, and change of size, at most."""
-_VOLUME_UNIT_ML = (2.0, 10.0)
-"""Smallest and largest unit in which the loss measures an error of the follow-up volume."""
 _KEYS = ("ct", "mask", "confinement", "followup_ct", "followup_mask")
 
 
@@ -216,10 +214,10 @@ def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[
     """The preset's terms of the loss, with equal weights.
 
     The paper's: ``dice`` of the mask, ``image`` (L1), ``smoothness`` (L2 of the field's spatial gradient). Ours:
-    ``growth``, the Dice of the growth area over the batch, and ``volume``, the error of the follow-up volume,
-    squared up to 5/3 of what counts as expansion (10 mL, or 55 % of a small baseline) and linear beyond (Huber),
-    so that the mean is learned and not the median. All of the paper's patients expand; among patients of whom most
-    do not, the Dice of the whole mask is highest where hardly any growth is predicted for anybody.
+    ``growth``, the Dice of the growth area over the batch, and ``volume``, the error of the follow-up volume in
+    units of 10 mL, squared up to there (Huber), so that the mean is learned and not the median. All of the paper's
+    patients expand; among patients of whom most do not, the Dice of the whole mask is highest where hardly any
+    growth is predicted for anybody.
     """
     inputs, followup_mask = torch.cat([batch["ct"], batch["mask"]], dim=1), batch["followup_mask"]
     field = network(inputs.contiguous(memory_format=torch.channels_last_3d)).float()
@@ -227,16 +225,13 @@ def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[
         displacement = confined_displacement(field, batch["confinement"], preset.integration_steps)
         moved_ct, moved_mask = warp(inputs, displacement).split(1, dim=1)
         growth, true_growth = ((mask - batch["mask"]).relu() for mask in (moved_mask, followup_mask))
-        voxel_ml = float(np.prod(preset.spacing_mm)) / 1000
-        baseline_ml, moved_ml, followup_ml = (
-            voxel_ml * mask.sum(dim=(1, 2, 3, 4)) for mask in (batch["mask"], moved_mask, followup_mask)
-        )
-        unit_ml = (0.55 * baseline_ml).clamp(*_VOLUME_UNIT_ML)
+        per_10_ml = float(np.prod(preset.spacing_mm)) / 10_000
+        volumes = [mask.sum(dim=(1, 2, 3, 4)) * per_10_ml for mask in (moved_mask, followup_mask)]
         terms = {
             # Squared, because voxels on the surface hold fractions: equal masks must give no loss.
             "dice": DiceLoss(squared_pred=True)(moved_mask, followup_mask),
             "growth": DiceLoss(squared_pred=True, batch=True)(growth, true_growth),
-            "volume": nn.functional.huber_loss(moved_ml / unit_ml, followup_ml / unit_ml),
+            "volume": nn.functional.huber_loss(volumes[0], volumes[1]),
             "image": nn.functional.l1_loss(moved_ct, batch["followup_ct"]),
             "smoothness": roughness(displacement),
         }

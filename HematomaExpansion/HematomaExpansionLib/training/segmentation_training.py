@@ -20,10 +20,12 @@ from monai.transforms import (
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
+    Randomizable,
     RandScaleIntensityd,
     RandShiftIntensityd,
     SpatialPadd,
 )
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ..grid import Array, average_onto
@@ -38,20 +40,43 @@ WINDOW_HU = (0.0, 100.0)
 CHANNELS = (16, 32, 64, 128)
 FIT = FitOptions(epochs=30, batch_size=8, learning_rate=4e-3, patience=30, seed=0, annealed=True)
 _PATCHES_PER_SCAN = 2
-_KEYS = ("ct", "mask")
+_KEYS = ("ct", "mask", "bone")
+_BONE_REACH_MM = 12.0
+_BRIGHTEST = 0.3
+"""How much brighter, in parts of the window, beam hardening makes what bone surrounds on all sides, at most."""
 
 
 def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
-    """A case's two scans on the model grid: windowed CT and mask, each (1, z, y, x) in half precision."""
+    """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and how much bone is near."""
     case = read_case(folder)
     grid = brain_region(case.inside_skull, SPACING_MM)
+    bone = bone_around(average_onto(case.inside_skull, grid), SPACING_MM)[None].astype(np.float16)
     return [
         {
             "ct": segmentation_channels(ct, case.inside_skull, grid, WINDOW_HU).astype(np.float16),
             "mask": (average_onto(mask, grid)[None] >= 0.5).astype(np.uint8),
+            "bone": bone,
         }
         for ct, mask in ((case.baseline, case.baseline_mask), (case.followup, case.followup_mask))
     ]
+
+
+def bone_around(inside: Array, spacing: tuple[float, float, float]) -> Array:
+    """Share of what lies around a voxel inside the skull that is not inside it; 0 outside; (z, y, x).
+
+    ``inside`` is a share from 0 to 1, ``spacing`` (x, y, z) in mm.
+    """
+    widths = [_BONE_REACH_MM / mm for mm in reversed(spacing)]
+    return (1 - gaussian_filter(inside, widths, mode="constant")) * inside
+
+
+class RandBrightenNearBone(Randomizable):
+    """Beam hardening: at random, the CT brighter where bone is near; most in the medulla, which it surrounds."""
+
+    def __call__(self, patch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same patch, with another CT."""
+        strength = max(0.0, self.R.uniform(-_BRIGHTEST, _BRIGHTEST))
+        return {**patch, "ct": patch["ct"] + strength * patch["bone"]}
 
 
 def patch_transform(*, vary: bool) -> Compose:
@@ -61,6 +86,7 @@ def patch_transform(*, vary: bool) -> Compose:
     """
     variations = [
         *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
+        RandBrightenNearBone(),
         RandScaleIntensityd("ct", factors=0.1, prob=0.5),
         RandShiftIntensityd("ct", offsets=0.06, prob=0.5),
         RandBiasFieldd("ct", coeff_range=(-0.1, 0.1), prob=0.5),
