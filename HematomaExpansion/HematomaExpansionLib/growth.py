@@ -157,9 +157,7 @@ def predict_growth(
     region = growth_region(hematoma, description.spacing_mm, description.patch_size)
     channels = growth_channels(ct, hematoma, inside_skull, region, description.window_hu)
     voxels = _network_displacement(channels, package, device)
-    # All around the region nothing moves, which is most of a scan.
-    near = Grid.of(crop_to(ct, region, margin_mm=0.0))
-    displacement = resample(image_on(region, to_millimeters(voxels, region)), near)
+    displacement = field_on(ct, image_on(region, to_millimeters(voxels, region)))
     still = sitk.Image(ct.GetSize(), displacement.GetPixelID(), 3)
     still.CopyInformation(ct)
     return Growth(
@@ -167,6 +165,11 @@ def predict_growth(
         with_part(ct, warp_image(ct, displacement)),
         with_part(hematoma, warp_mask(hematoma, displacement)),
     )
+
+
+def field_on(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """The displacement on that part of the image's grid where it lies: around it, in most of it, nothing moves."""
+    return resample(displacement, Grid.of(crop_to(image, Grid.of(displacement), margin_mm=0.0)))
 
 
 def with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:

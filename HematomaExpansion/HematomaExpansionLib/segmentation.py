@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 SMALLEST_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
 
-SHALLOW_MM = 8.0
-"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, hardly reach deeper than this."""
-
 SMALLEST_AT_FORAMEN_MAGNUM_ML = 3.0
 """The same near the foramen magnum, where beam hardening by the bone around makes the medulla look as dense."""
+
+SHALLOW_MM = 8.0
+"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, hardly reach deeper than this."""
 
 _FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
 """Larger than its area in adults, and how far above it the medulla lies."""

@@ -136,14 +136,19 @@ def read_description(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def prepare_all(prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str) -> list[Sample]:
-    """``prepare`` applied to each case folder, on all cores, with a progress bar, in the given order."""
+def prepare_all(
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+) -> list[Sample]:
+    """``prepare`` applied to each case folder, with a progress bar, in the given order; on all cores, unless it
+    computes on a GPU, whose memory is for one.
+    """
     from tqdm import tqdm
 
-    with case_workers(len(folders), prepare=use_one_torch_thread) as pool:
+    jobs = 0 if choose_device(device).type == "cpu" else 1
+    with case_workers(len(folders), jobs, prepare=use_one_torch_thread) as pool:
         return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))
 
 
-def rows_of_all(evaluate: Callable[[Path], list[Sample]], folders: Sequence[Path]) -> list[Sample]:
-    """The rows that ``evaluate`` gives for each case folder, one case after the other; computed on all cores."""
-    return [row for rows in prepare_all(evaluate, folders, "Cases") for row in rows]
+def rows_of_all(evaluate: Callable[[Path], list[Sample]], folders: Sequence[Path], device: str) -> list[Sample]:
+    """The rows that ``evaluate`` gives for each case folder, one case after the other."""
+    return [row for rows in prepare_all(evaluate, folders, "Cases", device) for row in rows]

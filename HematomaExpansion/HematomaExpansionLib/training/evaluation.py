@@ -258,12 +258,12 @@ def evaluate_growth(cohort: Path, evaluation: GrowthEvaluation) -> list[GrowthRo
     names = [package.description.name for package in evaluation.packages]
     if len(set(names)) < len(names):
         raise InputError("Two of the models have the same name, and the table could not tell them apart.")
-    return rows_of_all(partial(evaluate_growth_case, evaluation), case_folders(cohort))
+    return rows_of_all(partial(evaluate_growth_case, evaluation), case_folders(cohort), evaluation.device)
 
 
 def evaluate_segmentation(cohort: Path, package: ModelPackage | None, device: str) -> list[SegmentationRow]:
     """Rows for every scan of a cohort."""
-    return rows_of_all(partial(evaluate_segmentation_case, package, device), case_folders(cohort))
+    return rows_of_all(partial(evaluate_segmentation_case, package, device), case_folders(cohort), device)
 
 
 def _array(mask: sitk.Image) -> Array:

@@ -69,7 +69,7 @@ def evaluate_markers(cohort: Path, masks: Masks, segmenter: ModelPackage | None,
         InputError: a case was not simulated.
     """
     evaluate = partial(_case_rows, masks, segmenter, device)
-    return rows_of_all(evaluate, case_folders(cohort))
+    return rows_of_all(evaluate, case_folders(cohort), device)
 
 
 def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> list[MarkerRow]:

@@ -73,7 +73,7 @@ def measure_cases(
     cases: Sequence[Path], masks: Masks, segmenter: ModelPackage | None, device: str
 ) -> list[RiskSample]:
     """What is measured on each case, from its true mask or an automatic one; a case without a mask is left out."""
-    measured = prepare_all(partial(_measure, masks, segmenter, device), cases, "Measuring cases")
+    measured = prepare_all(partial(_measure, masks, segmenter, device), cases, "Measuring cases", device)
     return [sample for sample in measured if sample is not None]
 
 

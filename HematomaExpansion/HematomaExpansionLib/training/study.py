@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,13 +55,19 @@ def run_study(
     samples: Samples = {}
     if not all(_is_trained(folder / arm.name) for folder in folders for arm in arms):
         samples = prepare_growth_samples(preset, None, with_variants(cases))
-    rows: dict[str, list[GrowthRow]] = {}
+    evaluations: dict[Path, GrowthEvaluation] = {}
     for folder, (kept, left_out) in zip(folders, splits, strict=True):
         packages = [_package(folder / arm.name, [cases[k] for k in kept], preset, arm, samples) for arm in arms]
         evaluation = GrowthEvaluation(tuple(packages), masks, segmenter, device)
-        for row in rows_of_all(partial(evaluate_growth_case, evaluation), [cases[k] for k in left_out]):
-            rows.setdefault(row.method, []).append(row)
+        evaluations |= {cases[k]: evaluation for k in left_out}
+    rows: dict[str, list[GrowthRow]] = {}
+    for row in rows_of_all(partial(_evaluate_left_out, evaluations), list(evaluations), device):
+        rows.setdefault(row.method, []).append(row)
     return [row for method in rows.values() for row in method]
+
+
+def _evaluate_left_out(evaluations: Mapping[Path, GrowthEvaluation], case: Path) -> list[GrowthRow]:
+    return evaluate_growth_case(evaluations[case], case)
 
 
 def _is_trained(folder: Path) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid, crop_to, resample
-from HematomaExpansionLib.growth import warp_image, with_part
+from HematomaExpansionLib.grid import Grid, resample
+from HematomaExpansionLib.growth import field_on, warp_image, with_part
 from HematomaExpansionLib.measures import volume_ml
 from HematomaExpansionLib.progress import Progress, silent
 
@@ -101,7 +101,7 @@ def _scan_anew(
 ) -> _Scans:
     """Both scans by the simulated scanner, with noise of their own."""
     scanner = parameters.scanner
-    field = _field_on(head.ct, displacement)
+    field = field_on(head.ct, displacement)
     level = resample(hematoma.level, Grid.of(head.ct), outside=-60.0)
     first = _painted(head, hematoma, parameters, ventricles=parameters.ventricular.baseline)
     before = first
@@ -132,17 +132,12 @@ def _paint_into_scan(
     """Both scans from the real one, on its own grid; the follow-up is the baseline moved."""
     grid = Grid.of(head.ct)
     first = paint(head.ct, hematoma, parameters.bleeding.edema_mm, keep_noise=True)
-    field = _field_on(head.ct, displacement)
+    field = field_on(head.ct, displacement)
     second = _moved(first, field)
     level = resample(hematoma.level, grid, outside=-60.0)
     masks = [sitk.Cast(image > 0, sitk.sitkUInt8) for image in (level, _moved(level, field))]
     scans = [sitk.Cast(sitk.Round(image), sitk.sitkInt16) for image in (first, second)]
     return scans[0], masks[0], scans[1], masks[1]
-
-
-def _field_on(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """The displacement on that part of the image's grid where anything moves."""
-    return resample(displacement, Grid.of(crop_to(image, Grid.of(displacement), margin_mm=0.0)))
 
 
 def _moved(image: sitk.Image, field: sitk.Image) -> sitk.Image:
