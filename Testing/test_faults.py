@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from bad_input import BALL_MM
 from environment import variables
 from HematomaExpansionLib import prediction_folder
 from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.volume_files import write_image
 from phantoms import head_grid, head_image
 from test_prediction import FILES, refused
 
@@ -64,20 +68,38 @@ def test_a_run_killed_at_any_moment_leaves_no_half_folder(kills: int, scan: Path
     assert killed >= kills / 2, "too late to have been in time"
 
 
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("kind", [sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkVectorFloat32])
+def test_an_image_is_written_whole_or_not_without_a_word(suffix: str, kind: int, tmp_path: Path) -> None:
+    """ITK itself leaves half a NIfTI file on a full disk and says nothing."""
+    noise = np.random.default_rng(1).integers(0, 200, (9, 50, 40, *([3] * (kind == sitk.sitkVectorFloat32))))
+    image = sitk.Cast(sitk.GetImageFromArray(noise, isVector=noise.ndim == 4), kind)
+    with files_no_larger_than(9_000), pytest.raises(OSError, match=r"disk is full|could not be written"):
+        write_image(image, tmp_path / f"half{suffix}")
+    write_image(image, tmp_path / f"whole{suffix}")
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"whole{suffix}"))), noise)
+
+
 @pytest.mark.parametrize("largest_file_bytes", [0, 2_000, 40_000])
 def test_a_full_disk_gets_a_sentence_and_leaves_nothing(
     largest_file_bytes: int, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A limit on the size of files fails in the middle of a file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     output = tmp_path / "result"
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, before[1]))
+    with files_no_larger_than(largest_file_bytes):
         message = refused(capsys, *arguments(scan, output))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
     assert "could not be written" in message
     assert not list(tmp_path.iterdir())
     assert main(arguments(scan, output)) == 0

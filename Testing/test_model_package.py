@@ -120,8 +120,9 @@ def described(package: ModelPackage, change: Callable[[dict[str, Any]], object])
         lambda v: v.update(name="con/../.."),
         lambda v: v.update(patch_size=[1e400, 16, 16]),
         lambda v: v.update(intended_use="everything " * 2000),
-        lambda v: v.update(settings={"volume_range": {"low": [0, 1]}}),
-        lambda v: v.update(settings={"volume_range": {"low": [0, 1, "x"], "high": [0, 0, 0]}}),
+        lambda v: v.update(settings={"volume_range": {"low": [0, 1, 2], "high": [0, 0, 0]}}),
+        lambda v: v.update(settings={"volume_range": {"true": {"low": [0, 1]}}}),
+        lambda v: v.update(settings={"volume_range": {"true": {"low": [0, 1, "x"], "high": [0, 0, 0]}}}),
     ],
 )
 def test_a_description_that_cannot_be_trusted_is_refused(

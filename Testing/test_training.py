@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from HematomaExpansionLib.measures import dice, growth_dice, volume_ml
 from HematomaExpansionLib.model_package import ModelDescription, ModelPackage, find_package, write_package
 from HematomaExpansionLib.networks import build_network
 from HematomaExpansionLib.segmentation import segment
+from HematomaExpansionLib.training import growth_training
 from HematomaExpansionLib.training.cohort import (
     case_folders,
     describe_cases,
@@ -33,9 +35,11 @@ from HematomaExpansionLib.training.evaluation import (
 from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
 from HematomaExpansionLib.training.growth_training import (
     PRESETS,
+    GrowthSample,
     growth_loss,
     growth_samples,
     patch_transform,
+    renew_volume_range,
     roughness,
 )
 from HematomaExpansionLib.training.segmentation_training import (
@@ -154,7 +158,7 @@ def test_growth_dice_is_of_what_was_added() -> None:
 
 
 def growth_row(case: str, predicted: float, followup: float, score: float, method: str = "model") -> GrowthRow:
-    return GrowthRow(case, method, 10.0, followup, 10.0, predicted, 9.0, 19.0, score, 0.8, 0.4)
+    return GrowthRow(case, method, 10.0, followup, 10.0, predicted, score, 0.8, 9.0, 19.0, 0.4)
 
 
 def test_summary_means_are_those_of_the_paper() -> None:
@@ -212,18 +216,72 @@ def test_the_volume_range_holds_four_fifths_of_unseen_patients(patients: int, ma
     coverage = []
     for _ in range(draws):
         learned = [np.tile(volumes, masks_each) for volumes in volumes_of(patients, random)]
-        coefficients = fit_volume_range(*learned, np.tile(np.arange(patients), masks_each))
-        coverage.append(range_coverage(coefficients, *volumes_of(2000, random)))
+        numbers = np.tile(np.arange(patients), masks_each)
+        coefficients = fit_volume_range(*learned, numbers, np.full(len(numbers), "true"))
+        coverage.append(range_coverage(coefficients["true"], *volumes_of(2000, random)))
     assert 0.78 < np.mean(coverage) < 0.87
+
+
+def test_the_volume_range_knows_how_wrong_automatic_masks_are() -> None:
+    """Of half of the blood missed by one kind of mask the other's range is none the wider."""
+    random = np.random.default_rng(4)
+
+    def both(number: int) -> tuple[np.ndarray, ...]:
+        baseline, predicted, true = volumes_of(number, random)
+        found = baseline * random.uniform(0.5, 1.0, number)
+        volumes = np.r_[baseline, found], np.r_[predicted, predicted - baseline + found], np.r_[true, true]
+        return *volumes, np.tile(np.arange(number), 2), np.repeat(["true", "automatic"], number)
+
+    coefficients = fit_volume_range(*both(300))
+    baseline, predicted, true, _, masks = both(2000)
+    for kind in ("true", "automatic"):
+        own = masks == kind
+        held = range_coverage(coefficients[kind], baseline[own], predicted[own], true[own])
+        assert 0.75 < held < 0.85, kind
+    few = fit_volume_range(*(values[:305] for values in both(300)))
+    assert list(few) == ["true"], "five patients tell no range"
 
 
 def test_the_volume_range_is_wider_for_larger_growth_and_holds_the_prediction() -> None:
     volumes = volumes_of(300, np.random.default_rng(1))
-    coefficients = fit_volume_range(*volumes, np.arange(300))
+    coefficients = fit_volume_range(*volumes, np.arange(300), np.full(300, "true"))["true"]
     small, large = followup_range(coefficients, 10.0, 11.0), followup_range(coefficients, 10.0, 30.0)
     assert large[1] - large[0] > small[1] - small[0]
     assert small[0] <= 11.0 <= small[1]
     assert followup_range({"low": [-50, 0, 0], "high": [-40, 0, 0]}, 10.0, 12.0) == (0.0, 12.0)
+
+
+def test_the_volume_range_is_renewed_on_patients_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that predicts no growth must be told by its range how much there is."""
+    cohort = case_folders(make_cases(tmp_path / "cohort", 20))
+    z, y, x = np.ogrid[-19:19, -19:19, -19:19]
+    distance = np.sqrt(z**2 + y**2 + x**2)
+    samples = {}
+    for number, case in enumerate(cohort):
+        radius = 4 + 0.2 * number
+        balls = {"mask": distance <= radius, "followup_mask": distance <= radius * (1.1 + 0.05 * (number % 3))}
+        arrays = {key: balls.get(key, distance < 18)[None].astype(np.float16) for key in shifted_pair(0)}
+        samples[case] = [GrowthSample(arrays, 0.0, 0.0)]
+    monkeypatch.setattr(growth_training, "prepare_growth_samples", lambda *given: samples)
+    preset = replace(COMPACT, channels=(2, 4))
+    arguments = {"channels": [2, 4], "norm": "BATCH"}
+    model = small_model(tmp_path / "model", "displacement-unet", arguments)
+    first = renew_volume_range(model, cohort, tmp_path / "renewed", preset)
+    again = renew_volume_range(first, cohort, tmp_path / "again", preset)
+    assert first.sha256 == model.sha256, "the weights are the same"
+    assert first.description.trained_on == "nothing; range of the volume from 20 simulated patients, no real ones"
+    assert again.description.trained_on == first.description.trained_on, "the range before counts no more"
+    ml = 27 / 1000
+    baseline, true = (
+        np.array([float(own[0].arrays[key].sum(dtype=float)) * ml for own in samples.values()])
+        for key in ("mask", "followup_mask")
+    )
+    coefficients = first.description.settings["volume_range"]["true"]
+    assert range_coverage(coefficients, baseline, baseline, true) >= 0.8
+    low, high = followup_range(coefficients, float(baseline[10]), float(baseline[10]))
+    assert high - low < baseline[10], "but not anything at all"
 
 
 def test_a_loss_in_the_paper_preset_has_the_papers_terms_alone() -> None:
@@ -436,6 +494,25 @@ def test_with_no_epochs_the_weights_stay_and_are_validated(tmp_path: Path) -> No
     assert results["validation_loss"] == pytest.approx(2.5**2)
 
 
+def small_model(folder: Path, architecture: str, arguments: dict[str, Any]) -> ModelPackage:
+    """A growth model that has learned nothing."""
+    description = ModelDescription(
+        name=folder.name,
+        version="1",
+        task="growth",
+        architecture=architecture,
+        arguments=arguments,
+        spacing_mm=(3.0, 3.0, 3.0),
+        patch_size=(32, 32, 32),
+        window_hu=(0.0, 100.0),
+        trained_on="nothing",
+        results={},
+        license="Apache-2.0",
+        intended_use="test",
+    )
+    return write_package(folder, description, build_network(architecture, arguments))
+
+
 def make_cases(folder: Path, count: int) -> Path:
     for number in range(count):
         case = folder / f"case-{number}"
@@ -464,6 +541,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, capsys: pytest.Captur
         (["growth", "--epochs", "0"], "With no epochs nothing is learned"),
         (["growth", "--start", "segmentation-compact"], "for segmentation, not for growth"),
         (["growth", "--start", "growth-compact", "--channels", "4,8"], "another network"),
+        (["growth", "--start", "growth-compact", "--epochs", "0"], "at least 10 cases: there are 3"),
         (["growth", "--masks", "automatic"], "--masks true or both"),
         (["risk", "--start", "risk-compact"], "leave out --start"),
     ):
@@ -524,22 +602,7 @@ def test_the_study_trains_each_arm_and_tests_every_case_once(case_folder: Path, 
 def test_models_are_measured_beside_each_other_and_drawn(case_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(case_folder, tmp_path / "cohort" / "case-0")
     shutil.copytree(case_folder, tmp_path / "cohort" / "case-1")
-    arguments = {"channels": [2, 4], "norm": None}
-    description = ModelDescription(
-        name="rival",
-        version="1",
-        task="growth",
-        architecture="affine-regressor",
-        arguments=arguments,
-        spacing_mm=(3.0, 3.0, 3.0),
-        patch_size=(32, 32, 32),
-        window_hu=(0.0, 100.0),
-        trained_on="nothing",
-        results={},
-        license="Apache-2.0",
-        intended_use="test",
-    )
-    rival = write_package(tmp_path / "rival", description, build_network("affine-regressor", arguments))
+    rival = small_model(tmp_path / "rival", "affine-regressor", {"channels": [2, 4], "norm": None})
     evaluate = ["evaluate", "growth", "--cohort", str(tmp_path / "cohort"), "-o", str(tmp_path / "figures")]
     assert main([*evaluate, "--rival", str(rival.folder)]) == 0
     summary = json.loads((tmp_path / "figures" / "growth.json").read_text())

@@ -22,6 +22,7 @@ from .report import (
     new_figure,
     slices_through,
 )
+from .volume_files import write_image
 
 COMPARISON_FILE = "comparison.json"
 
@@ -43,7 +44,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     }
     with whole_or_nothing(folder) as scratch:
         for name, image in images.items():
-            sitk.WriteImage(image, scratch / name, useCompression=True, compressionLevel=1)
+            write_image(image, scratch / name)
         sitk.WriteTransform(comparison.registration.transform, scratch / "baseline-to-followup.tfm")
         (scratch / COMPARISON_FILE).write_text(json.dumps(comparison.result, indent=2) + "\n", encoding="utf-8")
         draw_comparison(comparison, scratch / "comparison.png")

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -200,13 +200,18 @@ def _network_displacement(channels: Array, package: ModelPackage, device: torch.
     return displacement[0].float().cpu().numpy()
 
 
+Masks = Literal["true", "automatic"]
+"""What a prediction begins from: a mask that somebody drew, or one that was found."""
+
+
 def followup_range(
     coefficients: Mapping[str, Sequence[float]], baseline_ml: float, predicted_ml: float
 ) -> tuple[float, float]:
     """Range in mL in which the follow-up volume lies in 80 % of patients like those the model was checked on.
 
-    ``coefficients`` are a package's: ``low`` and ``high`` quantile of the growth as constant, factor of the
-    baseline and factor of the predicted growth. The range holds the prediction itself.
+    ``coefficients`` are a package's for the kind of mask that the prediction began from: ``low`` and ``high``
+    quantile of the growth as constant, factor of the baseline and factor of the predicted growth. The range holds
+    the prediction itself.
     """
     low, high = (
         baseline_ml + constant + by_baseline * baseline_ml + by_growth * (predicted_ml - baseline_ml)

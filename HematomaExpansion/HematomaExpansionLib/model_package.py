@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 VOLUME_RANGE = "volume_range"
-"""Setting of a growth package: coefficients for ``growth.followup_range``."""
+"""Setting of a growth package: coefficients for ``growth.followup_range`` by ``growth.Masks``."""
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -170,7 +170,7 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
         _NAME.fullmatch(description.name)
         and description.task in get_args(Task)
         and (_looks_at_voxels(description) or description.task == "risk")
-        and _is_range(description.settings.get(VOLUME_RANGE))
+        and _are_ranges(description.settings.get(VOLUME_RANGE, {}))
     )
     if not plausible:
         raise ModelPackageError(
@@ -187,10 +187,16 @@ def _looks_at_voxels(description: ModelDescription) -> bool:
     )
 
 
+def _are_ranges(by_masks: Any) -> bool:
+    return (
+        isinstance(by_masks, dict)
+        and set(by_masks) <= {"true", "automatic"}
+        and all(_is_range(coefficients) for coefficients in by_masks.values())
+    )
+
+
 def _is_range(coefficients: Any) -> bool:
-    """Whether this is what ``growth.followup_range`` takes, or nothing."""
-    if coefficients is None:
-        return True
+    """Whether this is what ``growth.followup_range`` takes."""
     if not isinstance(coefficients, dict) or set(coefficients) != {"low", "high"}:
         return False
     return all(

@@ -16,7 +16,7 @@ from .brain import extract_brain
 from .device import choose_device, compute_on
 from .errors import InputError
 from .grid import Grid
-from .growth import Growth, followup_range, predict_growth
+from .growth import Growth, Masks, followup_range, predict_growth
 from .head_ct import HeadCT
 from .markers import Marker, find_markers
 from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
@@ -87,6 +87,7 @@ def predict(
         HematomaError: a sentence for the user (see ``errors.py``).
     """
     stages = stages or Stages()
+    masks: Masks = "automatic" if hematoma is None else "true"
     device = choose_device(options.device)
     warnings = list(scan.warnings)
     with stages("brain", 0.15):
@@ -119,7 +120,7 @@ def predict(
             "research_use_only": True,
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
-            **_describe_volumes(hematoma, growth, options),
+            **_describe_volumes(hematoma, growth, masks, options),
             **_describe_markers(markers, hematoma, options),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
             "timing_s": stages.timing,
@@ -140,7 +141,7 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
 
 
 def _describe_volumes(
-    hematoma: sitk.Image, growth: Growth | None, options: PredictionOptions
+    hematoma: sitk.Image, growth: Growth | None, masks: Masks, options: PredictionOptions
 ) -> dict[str, dict[str, Any] | None]:
     baseline_ml, estimate = volume_ml(hematoma), abc2(hematoma)
     baseline = {
@@ -154,7 +155,7 @@ def _describe_volumes(
     if growth is None:
         return {"baseline": baseline, "followup": None, "growth": None}
     followup_ml = volume_ml(growth.followup_mask)
-    coefficients = options.growth.description.settings.get(VOLUME_RANGE)
+    coefficients = options.growth.description.settings.get(VOLUME_RANGE, {}).get(masks)
     low, high = followup_range(coefficients, baseline_ml, followup_ml) if coefficients else (None, None)
     followup = {
         "volume_ml": followup_ml,

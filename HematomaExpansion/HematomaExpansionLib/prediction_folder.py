@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import SimpleITK as sitk
 from .errors import InputError
 from .prediction import Prediction
 from .report import write_overlay, write_report
+from .volume_files import write_image
 
 RESULT_FILE = "prediction.json"
 _UNFINISHED = ".unfinished-"
@@ -30,12 +32,18 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
         MissingLibraryError: matplotlib is not installed.
     """
     check_output_folder(folder)
-    with whole_or_nothing(folder) as scratch:
-        for name, image in _images(prediction).items():
-            sitk.WriteImage(image, scratch / name, useCompression=True, compressionLevel=1)
+    # Compressing the images takes as long as drawing the pictures, and goes on beside it.
+    with whole_or_nothing(folder) as scratch, ThreadPoolExecutor(1) as beside:
+        images_written = beside.submit(_write_images, _images(prediction), scratch)
         (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
         write_overlay(prediction, scratch / "overlay.png")
         write_report(prediction, scratch / "report.pdf")
+        images_written.result()
+
+
+def _write_images(images: dict[str, sitk.Image], folder: Path) -> None:
+    for name, image in images.items():
+        write_image(image, folder / name)
 
 
 def _images(prediction: Prediction) -> dict[str, sitk.Image]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import warnings
 import zlib
@@ -16,7 +17,7 @@ import SimpleITK as sitk
 from .errors import InputError
 
 MAX_SIZE = (1024, 1024, 1200)
-_NIFTI_HEADER_BYTES = 348
+_NIFTI_HEADER_BYTES, _NIFTI_OFFSET = 348, 352
 _FILE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
@@ -115,9 +116,35 @@ def write_volume(image: sitk.Image, path: Path) -> None:
         raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha. Name the file so.")
     try:
         with quiet_libraries():
-            sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError:
+            write_image(image, path)
+    except OSError:
         raise InputError("The output cannot be written there. Choose another place.") from None
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image, compressed where the format can be, and make sure that all of it is there.
+
+    ITK leaves half a NIfTI file without a word when the disk is full.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written.
+    """
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+    except RuntimeError as error:
+        raise OSError("The image could not be written.") from error
+    voxel_bytes = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
+    nifti_bytes = _NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
+    name = path.name.lower()
+    is_whole = True
+    if name.endswith(".nii.gz"):
+        with path.open("rb") as file:  # gzip ends with the length of what it holds
+            file.seek(-4, os.SEEK_END)
+            is_whole = int.from_bytes(file.read(), "little") == nifti_bytes % (1 << 32)
+    elif name.endswith(".nii"):
+        is_whole = path.stat().st_size == nifti_bytes
+    if not is_whole:
+        raise OSError("The disk is full.")
 
 
 def check_size(size: Sequence[int]) -> None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import SimpleITK as sitk
 from HematomaExpansionLib.errors import HematomaError
 from HematomaExpansionLib.head_ct import read_head_ct, read_mask
 from HematomaExpansionLib.prediction_folder import as_int16, whole_or_nothing
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.training.cohort import case_folders
+from HematomaExpansionLib.volume_files import write_image
 from HematomaExpansionLib.workers import case_workers
 
 from .target_shapes import TargetOptions
@@ -61,7 +61,7 @@ def write_variant(variant: Variant, folder: Path) -> None:
         "displacement": variant.displacement,
     }
     for name, image in images.items():
-        sitk.WriteImage(image, folder / f"{name}.nii.gz", useCompression=True, compressionLevel=1)
+        write_image(image, folder / f"{name}.nii.gz")
     text = json.dumps(variant.description, indent=2)
     (folder / "variant.json").write_text(text + "\n", encoding="utf-8")
 
@@ -109,10 +109,10 @@ def make_case(
         for name in ("baseline", "followup"):
             if name in given:
                 scan = read_head_ct(given[name])
-                sitk.WriteImage(as_int16(scan.image), scratch / f"{name}.nii.gz", useCompression=True)
+                write_image(as_int16(scan.image), scratch / f"{name}.nii.gz")
                 if f"{name}-mask" in given:
                     mask = read_mask(given[f"{name}-mask"], scan)
-                    sitk.WriteImage(mask, scratch / f"{name}-mask.nii.gz", useCompression=True)
+                    write_image(mask, scratch / f"{name}-mask.nii.gz")
         for number, variant in enumerate(variants, start=1):
             write_variant(variant, scratch / "variants" / str(number))
         description = {"research_use_only": True, "registered": registered, "source": source}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +15,7 @@ from ..brain import extract_brain
 from ..device import choose_device
 from ..errors import InputError
 from ..grid import resample
+from ..growth import Masks
 from ..head_ct import HeadCT, mask_on_scan, read_head_ct, read_mask
 from ..model_package import ModelPackage
 from ..registration import register
@@ -22,7 +23,6 @@ from ..segmentation import segment
 from ..workers import case_workers, use_one_torch_thread
 
 Sample = TypeVar("Sample")
-Masks = Literal["true", "automatic"]
 
 
 @dataclass(frozen=True)

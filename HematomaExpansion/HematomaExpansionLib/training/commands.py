@@ -99,7 +99,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         (
             "epochs",
             int,
-            "at most this many; 0 with --start: keep its weights, fit its volume range anew",
+            "at most this many; 0 with --start: keep its weights, fit its volume range on the cohort",
         ),
         ("patience", int, "stop after so many epochs without gain"),
         ("batch-size", int, "patches at a time"),
@@ -151,12 +151,14 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
-    from .growth_training import train_growth
+    from .growth_training import renew_volume_range, train_growth
 
     if arguments.masks == "automatic":
         raise InputError("A growth model is trained with --masks true or both.")
     segmenter = find_package(arguments.segmenter, "segmentation") if arguments.masks == "both" else None
     start, preset = _start(arguments, "growth"), _growth_preset(arguments)
+    if len(start) == 1 and arguments.epochs == 0:
+        return renew_volume_range(start[0], cases, arguments.output, preset, segmenter)
     return train_growth(cases, arguments.output, preset, segmenter=segmenter, start=start)
 
 

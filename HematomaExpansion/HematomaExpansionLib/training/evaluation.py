@@ -8,7 +8,7 @@ baseline, uniform dilation by the training cohort's mean growth, and the same wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +18,11 @@ import SimpleITK as sitk
 from ..device import choose_device
 from ..errors import InputError, ModelPackageError
 from ..grid import Array, Grid, signed_distance
-from ..growth import followup_range, predict_growth, smallest_jacobian
+from ..growth import Masks, followup_range, predict_growth, smallest_jacobian
 from ..measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
 from ..model_package import VOLUME_RANGE, ModelPackage
 from ..segmentation import segment
-from .cohort import Case, Masks, case_folders, read_case, rows_of_all
+from .cohort import Case, case_folders, read_case, rows_of_all
 
 NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
 
@@ -37,11 +37,11 @@ class GrowthRow:
     followup_ml: float
     given_ml: float
     predicted_ml: float
-    low_ml: float | None
-    high_ml: float | None
     growth_dice: float
     lesion_dice: float
-    smallest_jacobian: float | None
+    low_ml: float | None = None
+    high_ml: float | None = None
+    smallest_jacobian: float | None = None
 
     @property
     def expanded(self) -> bool:
@@ -107,7 +107,7 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
     """The models and their rivals on one case."""
     case = read_case(folder)
     given = given_mask(case, evaluation)
-    rows = [_model_row(case, given, package, evaluation.device) for package in evaluation.packages]
+    rows = [_model_row(case, given, package, evaluation) for package in evaluation.packages]
     mean = 1 + float(evaluation.packages[0].description.results["training_mean_relative_growth"])
     wanted = {
         NO_GROWTH: volume_ml(given),
@@ -119,39 +119,30 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
     return rows
 
 
-def _model_row(case: Case, given: sitk.Image, package: ModelPackage, device: str) -> GrowthRow:
+def _model_row(case: Case, given: sitk.Image, package: ModelPackage, evaluation: GrowthEvaluation) -> GrowthRow:
     name = package.description.name
     if volume_ml(given) == 0:
         return _row(case, given, name, _array(given))
-    growth = predict_growth(case.baseline, given, case.inside_skull, package, choose_device(device))
-    jacobian = smallest_jacobian(growth.displacement)
-    return _row(case, given, name, _array(growth.followup_mask), package, jacobian)
+    growth = predict_growth(case.baseline, given, case.inside_skull, package, choose_device(evaluation.device))
+    row = _row(case, given, name, _array(growth.followup_mask))
+    coefficients = package.description.settings.get(VOLUME_RANGE, {}).get(evaluation.masks)
+    if coefficients:
+        low, high = followup_range(coefficients, row.given_ml, row.predicted_ml)
+        row = replace(row, low_ml=low, high_ml=high)
+    return replace(row, smallest_jacobian=smallest_jacobian(growth.displacement))
 
 
-def _row(
-    case: Case,
-    given: sitk.Image,
-    method: str,
-    predicted: Array,
-    package: ModelPackage | None = None,
-    jacobian: float | None = None,
-) -> GrowthRow:
+def _row(case: Case, given: sitk.Image, method: str, predicted: Array) -> GrowthRow:
     baseline, followup = _array(case.baseline_mask), _array(case.followup_mask)
-    predicted_ml = np.count_nonzero(predicted) * Grid.of(given).voxel_volume_ml
-    coefficients = None if package is None else package.description.settings.get(VOLUME_RANGE)
-    low, high = followup_range(coefficients, volume_ml(given), predicted_ml) if coefficients else (None, None)
     return GrowthRow(
         case=case.name,
         method=method,
         baseline_ml=volume_ml(case.baseline_mask),
         followup_ml=volume_ml(case.followup_mask),
         given_ml=volume_ml(given),
-        predicted_ml=predicted_ml,
-        low_ml=low,
-        high_ml=high,
+        predicted_ml=np.count_nonzero(predicted) * Grid.of(given).voxel_volume_ml,
         growth_dice=growth_dice(_array(given), predicted, baseline, followup),
         lesion_dice=dice(predicted, followup),
-        smallest_jacobian=jacobian,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import SimpleITK as sitk
@@ -31,9 +31,11 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..grid import Array, Grid
 from ..growth import (
     INTEGRATION_STEPS,
+    Masks,
     confined_displacement,
     growth_channels,
     growth_region,
@@ -49,6 +51,8 @@ from .volume_range import FEWEST_PATIENTS, fit_volume_range
 _TURN, _SCALE = 0.25, 0.1
 """Of the augmentation: turns about each axis in radians, and change of size, at most."""
 _KEYS = ("ct", "mask", "confinement", "followup_ct", "followup_mask")
+_RANGE_FROM, _BOTH_MASKS = "; range of the volume from ", ", from their own masks and automatic ones"
+"""What a package says of it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class GrowthSample:
 
 
 Samples = dict[Path, list[GrowthSample]]
-"""By case folder: from the case's own mask, and where asked for from the automatic one too."""
+"""By case folder: from the case's own mask, and where asked for from the automatic one too, in this order."""
 
 
 def prepare_growth_samples(
@@ -257,16 +261,14 @@ def train_growth(
 
     A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
     too, where there are any. ``segmenter``: begin from each scan's automatic mask too. ``start``: go on from the
-    weights of this model instead of random ones, of several from their ensemble; with no epochs they stay, and the
-    volume's range is fitted anew.
+    weights of this model instead of random ones, of several from their ensemble; with no epochs they stay.
     ``prepared``: samples of all of them that are at hand already.
 
     Raises:
         ModelPackageError: ``start`` holds another network than the preset.
     """
     seed = preset.fit.seed
-    arguments = {"channels": list(preset.channels), "norm": preset.norm}
-    initial = initial_network(preset.architecture, arguments, start, seed)
+    initial = initial_network(preset.architecture, _arguments(preset), start, seed)
     network = initial.network
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
@@ -285,18 +287,16 @@ def train_growth(
     )
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
     if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
-        patients = np.repeat(np.arange(len(validation)), [len(prepared[folder]) for folder in validation])
-        settings[VOLUME_RANGE] = fit_volume_range(*_volumes(network, unseen, preset), patients)
+        settings[VOLUME_RANGE] = _volume_range(network, [prepared[folder] for folder in validation], preset)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
     if start and preset.fit.epochs == 0:
-        range_from = f"{len(validation)} {kind_of_cases(cases)}"
         models = "; and ".join(package.description.trained_on for package in start)
-        trained_on = f"{models}; range of the volume from {range_from}"
+        trained_on = f"{models}{_RANGE_FROM}{len(validation)} {kind_of_cases(cases)}"
     else:
         trained_on = describe_cases(cases, len(training), len(validation), seed, start)
     if segmenter is not None:
-        trained_on += ", from their own masks and automatic ones"
+        trained_on += _BOTH_MASKS
     description = ModelDescription(
         name=package.name,
         version="1",
@@ -313,6 +313,50 @@ def train_growth(
         settings=settings,
     )
     return write_package(package, description, network)
+
+
+def renew_volume_range(
+    model: ModelPackage,
+    cases: Sequence[Path],
+    package: Path,
+    preset: GrowthPreset,
+    segmenter: ModelPackage | None = None,
+) -> ModelPackage:
+    """Write the same model with the range of its volume fitted on all of these cases, from whom it must not have
+    learned; ``segmenter``: from each scan's automatic mask too.
+
+    Raises:
+        InputError: the cases are too few.
+        ModelPackageError: ``model`` is another network than the preset.
+    """
+    if len(cases) < FEWEST_PATIENTS:
+        raise InputError(f"A range of the volume needs at least {FEWEST_PATIENTS} cases: there are {len(cases)}.")
+    network = initial_network(preset.architecture, _arguments(preset), [model], preset.fit.seed).network
+    samples = prepare_growth_samples(preset, segmenter, cases)
+    trained_on = f"{model.description.trained_on.split(_RANGE_FROM)[0]}{_RANGE_FROM}{len(cases)}"
+    description = replace(
+        model.description,
+        name=package.name,
+        trained_on=f"{trained_on} {kind_of_cases(cases)}{_BOTH_MASKS if segmenter is not None else ''}",
+        settings={
+            **model.description.settings,
+            VOLUME_RANGE: _volume_range(network, list(samples.values()), preset),
+        },
+    )
+    return write_package(package, description, network)
+
+
+def _arguments(preset: GrowthPreset) -> dict[str, Any]:
+    return {"channels": list(preset.channels), "norm": preset.norm}
+
+
+def _volume_range(
+    network: nn.Module, patients: Sequence[Sequence[GrowthSample]], preset: GrowthPreset
+) -> dict[str, dict[str, list[float]]]:
+    samples = [sample for own in patients for sample in own]
+    numbers = np.repeat(np.arange(len(patients)), [len(own) for own in patients])
+    masks = np.array([kind for own in patients for kind in get_args(Masks)[: len(own)]])
+    return fit_volume_range(*_volumes(network, samples, preset), numbers, masks)
 
 
 def _patches(samples: Sequence[GrowthSample], preset: GrowthPreset, *, training: bool) -> Patches:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..growth import Masks
 from ..markers import BLACK_HOLE_HU, find_markers
 from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..scores import HYPODENSITIES
-from .cohort import Masks, case_folders, read_baseline, read_description, rows_of_all
+from .cohort import case_folders, read_baseline, read_description, rows_of_all
 
 ANY_HYPODENSITY = "any_hypodensity"
 """What BAT counts: one of its three markers."""

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from ..case_list import read_case_list
 from ..comparison import Comparison, ScanWithMask, compare
 from ..errors import HematomaError, InputError
@@ -21,6 +19,7 @@ from ..head_ct import read_head_ct, read_mask
 from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..prediction_folder import as_int16, whole_or_nothing
+from ..volume_files import write_image
 
 _LATEST_HOURS, _SMALLEST_ML = 12.0, 5.0
 
@@ -130,6 +129,6 @@ def _write(comparison: Comparison, folder: Path, description: dict[str, object])
     }
     with whole_or_nothing(folder) as scratch:
         for name, image in images.items():
-            sitk.WriteImage(image, scratch / f"{name}.nii.gz", useCompression=True, compressionLevel=1)
+            write_image(image, scratch / f"{name}.nii.gz")
         values = {"research_use_only": True, "registered": True, **description}
         (scratch / "case.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

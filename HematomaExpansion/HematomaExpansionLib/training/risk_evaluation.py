@@ -12,11 +12,12 @@ from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
 from ..errors import InputError
 from ..grid import Array
+from ..growth import Masks
 from ..model_package import ModelPackage
 from ..report import new_figure
 from ..risk import predict_risk
 from ..scores import HIGH_BAT
-from .cohort import Masks, case_folders
+from .cohort import case_folders
 from .risk_statistics import at_threshold, auc, brier, calibration, compare_auc
 from .risk_training import RiskSample, fit_risk, measure_cases, risk_of
 

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from ..grid import Array
+from ..growth import Masks
 from ..head_ct import read_mask_file
 from ..markers import find_markers
 from ..measures import ExpansionDefinition, measure_growth, volume_ml
@@ -21,7 +22,7 @@ from ..model_package import ModelDescription, ModelPackage, write_package
 from ..networks import MarkerLogistic
 from ..risk import measurements
 from ..scores import bat_score, present_markers
-from .cohort import Masks, kind_of_cases, prepare_all, read_baseline, read_description
+from .cohort import kind_of_cases, prepare_all, read_baseline, read_description
 
 FEATURES = (
     "log_volume_ml",

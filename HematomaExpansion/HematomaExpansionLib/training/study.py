@@ -10,8 +10,9 @@ from pathlib import Path
 from sklearn.model_selection import KFold
 
 from ..errors import InputError
+from ..growth import Masks
 from ..model_package import DESCRIPTION_FILE, ModelPackage, open_package
-from .cohort import Masks, case_folders, rows_of_all, with_variants
+from .cohort import case_folders, rows_of_all, with_variants
 from .evaluation import GrowthEvaluation, GrowthRow, evaluate_growth_case
 from .growth_training import GrowthPreset, Samples, prepare_growth_samples, train_growth
 

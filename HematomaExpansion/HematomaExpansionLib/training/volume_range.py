@@ -18,14 +18,18 @@ FEWEST_PATIENTS = 10
 _TAILS = ((1 - RANGE_SHARE) / 2, (1 + RANGE_SHARE) / 2)
 
 
-def fit_volume_range(baseline: Array, predicted: Array, true: Array, patients: Array) -> dict[str, list[float]]:
-    """Coefficients for ``growth.followup_range``; volumes in mL, and of which patient (a number) each is.
+def fit_volume_range(
+    baseline: Array, predicted: Array, true: Array, patients: Array, masks: Array
+) -> dict[str, dict[str, list[float]]]:
+    """Coefficients for ``growth.followup_range``, for each kind of mask that the predictions began from.
 
-    A patient may come more than once, with masks from several sources; at least ``FEWEST_PATIENTS`` are needed.
+    Volumes in mL, and of which patient (a number) and from which mask (``growth.Masks``) each is; a patient may
+    come with both. A kind with fewer than ``FEWEST_PATIENTS`` gets no range.
 
     Conformalized quantile regression (Romano 2019): the 10 % and 90 % quantiles of the true growth, linear in a
     constant, the baseline and the predicted growth; then both are moved so far that the range held its share of
-    the patients who had been left out of the fit, one fifth at a time.
+    the patients who had been left out of the fit, one fifth at a time. The quantiles are those of all; for each
+    kind of mask they are moved by themselves (conformal by groups: Vovk 2012), since automatic ones miss blood.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -35,13 +39,18 @@ def fit_volume_range(baseline: Array, predicted: Array, true: Array, patients: A
         low, high = (_quantile(features[kept], growth[kept], quantile) for quantile in _TAILS)
         below = low.predict(features[left_out]) - growth[left_out]
         outside[left_out] = np.maximum(below, growth[left_out] - high.predict(features[left_out]))
-    margin = float(np.quantile(outside, min(1.0, RANGE_SHARE * (1 + 1 / len(np.unique(patients))))))
-    coefficients = {}
-    for name, quantile, shift in zip(("low", "high"), _TAILS, (-margin, margin), strict=True):
-        model = _quantile(features, growth, quantile)
-        values = (model.intercept_ + shift, *model.coef_)
-        coefficients[name] = [round(float(value), 4) for value in values]
-    return coefficients
+    models = {name: _quantile(features, growth, tail) for name, tail in zip(("low", "high"), _TAILS, strict=True)}
+    ranges = {}
+    for kind in np.unique(masks):
+        count = len(np.unique(patients[masks == kind]))
+        if count < FEWEST_PATIENTS:
+            continue
+        margin = float(np.quantile(outside[masks == kind], min(1.0, RANGE_SHARE * (1 + 1 / count))))
+        ranges[str(kind)] = {
+            name: [round(float(value), 4) for value in (model.intercept_ + shift, *model.coef_)]
+            for (name, model), shift in zip(models.items(), (-margin, margin), strict=True)
+        }
+    return ranges
 
 
 def _quantile(features: Array, growth: Array, quantile: float) -> Any:

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import SimpleITK as sitk
 from HematomaExpansionLib.progress import Progress, silent
+from HematomaExpansionLib.volume_files import write_image
 from HematomaExpansionLib.workers import case_workers, use_one_torch_thread
 
 from .anatomy import Anatomy, anatomy_from_scan
@@ -37,7 +37,7 @@ def write_case(patient: SimulatedPatient, folder: Path) -> None:
         "followup-mask": patient.followup_mask,
     }
     for name, image in images.items():
-        sitk.WriteImage(image, unfinished / f"{name}.nii.gz", useCompression=True, compressionLevel=1)
+        write_image(image, unfinished / f"{name}.nii.gz")
     (unfinished / "case.json").write_text(json.dumps(patient.description, indent=2) + "\n", encoding="utf-8")
     unfinished.rename(folder)
 
