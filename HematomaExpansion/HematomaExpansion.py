@@ -1,6 +1,5 @@
 """The Slicer module: a panel over the engine. Nothing is computed here."""
 
-import importlib
 import pathlib
 import sys
 from functools import partial
@@ -25,6 +24,7 @@ SAMPLE_NAME = "SimulatedHematoma"
 _SAMPLE_FILE = "SampleData/simulated-patient-baseline.nii.gz"
 _REQUIREMENTS = "HematomaExpansion-requirements.txt"
 _FRAME_MS, _FRAME_PERCENT = 60, 4
+_ANSWERS = {"unknown": None, "no": False, "yes": True}
 
 
 class HematomaExpansion(ScriptedLoadableModule):
@@ -72,6 +72,7 @@ class HematomaExpansionParameterNode:
         baseline: the first head CT.
         segmentAutomatically: whether the hematoma is found, or taken from ``hematoma`` and ``hematomaSegment``.
         onsetHours: hours from onset to scan; 0 means unknown.
+        recurrent, warfarin, intraventricular: see ``ClinicalData``.
         result: the table of the prediction that is shown.
         growthShown: from the hematoma now (0) to the prediction (100).
         growthModel, segmentationModel: names of model packages; empty for the shipped ones.
@@ -82,6 +83,9 @@ class HematomaExpansionParameterNode:
     hematoma: vtkMRMLSegmentationNode
     hematomaSegment: str = ""
     onsetHours: Annotated[float, WithinRange(0, 336)] = 0.0
+    recurrent: Annotated[str, Choice(["unknown", "no", "yes"])] = "unknown"
+    warfarin: Annotated[str, Choice(["unknown", "no", "yes"])] = "unknown"
+    intraventricular: Annotated[str, Choice(["unknown", "no", "yes"])] = "unknown"
     result: vtkMRMLTableNode
     growthShown: Annotated[float, WithinRange(0, 100)] = 100.0
     outline: bool = True
@@ -144,6 +148,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
         self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
+        self.addObserver(scene, scene.StartImportEvent, self._on_scene_start_import)
         self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
 
         self.ui.predictButton.connect("clicked(bool)", self.onPredict)
@@ -176,12 +181,17 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._set_parameters(None)
 
     def onReload(self) -> None:
-        for name in sorted(name for name in sys.modules if name.startswith("HematomaSlicerLib.")):
-            importlib.reload(sys.modules[name])
+        # Imported anew when next needed; reloaded one by one, they would go on with each other's old classes.
+        for name in [name for name in sys.modules if name.startswith("HematomaSlicerLib.")]:
+            del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
     def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
         self._work.cancel()
+        self._set_parameters(None)
+
+    def _on_scene_start_import(self, _caller: Any, _event: Any) -> None:
+        # Once the nodes are in, selectors choose some by themselves: not to be taken for the user's choice.
         self._set_parameters(None)
 
     def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
@@ -236,11 +246,11 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def _list_markers(self, result: Any) -> None:
         """Fill the table of markers where it shows other ones than before."""
-        from HematomaSlicerLib.result_card import bat_line, marker_rows
+        from HematomaSlicerLib.result_card import marker_rows, scores_text
 
         rows = marker_rows(result)
         self.ui.markersWidget.visible = bool(rows)
-        self.ui.batLabel.text = bat_line(result)
+        self.ui.scoresLabel.text = scores_text(result)
         if rows == self._listed:
             return
         table, self._updating, self._listed = self.ui.markersTable, True, rows
@@ -262,8 +272,12 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def _on_marker_overruled(self, item: Any) -> None:
         if not self._updating and self._parameters is not None and item.column() == 0:
-            name, present = self._listed[item.row()].name, item.checkState() == qt.Qt.Checked
-            self.logic.run(self._parameters).overrule_marker(name, present)
+            from HematomaSlicerLib.result_card import marker_rows
+
+            run, name = self.logic.run(self._parameters), self._listed[item.row()].name
+            run.overrule_marker(name, item.checkState() == qt.Qt.Checked)
+            # The table shows it already: filled anew, it would delete the item from within its own signal.
+            self._listed = marker_rows(run.result)
             self._on_parameters()
 
     def _show_segments(self) -> None:
@@ -315,9 +329,10 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onModelCard(self, _checked: bool = False) -> None:
         """Show what the chosen growth model says about itself."""
         name = self.ui.growthModelComboBox.currentText
-        slicer.util.infoDisplay(
-            _("Model card of {name}").format(name=name), detailedText=self.logic.modelCard(name)
-        )
+        with self._work.sentences():
+            slicer.util.infoDisplay(
+                _("Model card of {name}").format(name=name), detailedText=self.logic.modelCard(name)
+            )
 
     def onInstallModel(self, _checked: bool = False) -> None:
         """Install a model package from a folder that the user chooses."""
@@ -433,6 +448,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def startPrediction(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_prediction``."""
+        from HematomaExpansionLib.scores import ClinicalData
         from HematomaSlicerLib.node_files import Segment
         from HematomaSlicerLib.prediction_jobs import PredictionRequest, start_prediction
 
@@ -441,6 +457,11 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             baseline=parameters.baseline,
             hematoma=None if chosen is None else Segment(*chosen),
             onset_hours=parameters.onsetHours or None,
+            clinical=ClinicalData(
+                recurrent=_ANSWERS[parameters.recurrent],
+                warfarin=_ANSWERS[parameters.warfarin],
+                intraventricular=_ANSWERS[parameters.intraventricular],
+            ),
             growth_model=parameters.growthModel,
             segmentation_model=parameters.segmentationModel,
             device=parameters.device,
@@ -549,7 +570,7 @@ class HematomaExpansionTest(ScriptedLoadableModuleTest):
         row = list(run.result["markers"]).index("blend")
         panel.ui.markersTable.item(row, 0).setCheckState(qt.Qt.Unchecked if found else qt.Qt.Checked)
         self.assertEqual(run.result["scores"]["bat"]["blend"], int(not found))
-        self.assertIn(f"blend {int(not found)}", panel.ui.batLabel.text)
+        self.assertIn(f"blend {int(not found)}", panel.ui.scoresLabel.text)
         panel.ui.growthSlider.value = 50
         transform = run.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
         self.assertAlmostEqual(transform.GetDisplacementScale(), 0.5)

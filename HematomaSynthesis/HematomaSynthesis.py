@@ -1,6 +1,5 @@
 """The Slicer module: a panel over the synthesis of training cases. Nothing is computed here."""
 
-import importlib
 import pathlib
 import sys
 from functools import partial
@@ -43,6 +42,13 @@ class HematomaSynthesis(ScriptedLoadableModule):
             "Variants after Abramova et al., Appl. Sci. 2024;14:2708, registered by Greedy (P. Yushkevich and "
             "others). Anatomy of simulated patients: ICBM152 (V. Fonov and others) from nilearn."
         )
+        slicer.app.connect("startupCompleted()", _offer_layout)
+
+
+def _offer_layout() -> None:
+    from HematomaSynthesisSlicerLib.side_by_side import offer_layout
+
+    offer_layout()
 
 
 @parameterNodeWrapper
@@ -125,6 +131,7 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
         self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
+        self.addObserver(scene, scene.StartImportEvent, self._on_scene_start_import)
         self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
 
         self.ui.generateButton.connect("clicked(bool)", self.onGenerate)
@@ -151,12 +158,18 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._set_parameters(None)
 
     def onReload(self) -> None:
-        for name in sorted(name for name in sys.modules if name.startswith("HematomaSynthesisSlicerLib.")):
-            importlib.reload(sys.modules[name])
+        # Imported anew when next needed; reloaded one by one, they would go on with each other's old classes.
+        for name in [name for name in sys.modules if name.startswith("HematomaSynthesisSlicerLib.")]:
+            del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
     def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
         self._work.cancel()
+        self.ui.previewButton.checked = False
+        self._set_parameters(None)
+
+    def _on_scene_start_import(self, _caller: Any, _event: Any) -> None:
+        # Once the nodes are in, selectors choose some by themselves: not to be taken for the user's choice.
         self.ui.previewButton.checked = False
         self._set_parameters(None)
 
@@ -236,7 +249,7 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def _list_variants(self, variants: Any) -> None:
         """Fill the table where it shows another set than before, and mark the row that is shown."""
         table, self._updating = self.ui.variantsTable, True
-        listed = None if variants is None else (variants.table.GetID(), variants.descriptions, variants.kept)
+        listed = self._content_of(variants)
         if listed != self._listed:
             self._listed = listed
             table.setRowCount(0 if variants is None else len(variants.kept))
@@ -251,6 +264,10 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             table.selectRow(self._parameters.variantShown)
         self._updating = False
 
+    def _content_of(self, variants: Any) -> Any:
+        """What the table of variants tells of a set."""
+        return None if variants is None else (variants.table.GetID(), variants.descriptions, variants.kept)
+
     def _on_row_chosen(self) -> None:
         row = self.ui.variantsTable.currentRow()
         if not self._updating and self._parameters is not None and row >= 0:
@@ -258,7 +275,9 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def _on_row_marked(self, item: Any) -> None:
         if not self._updating and self._parameters is not None and item.column() == 0:
-            self.logic.variants(self._parameters).keep(item.row(), item.checkState() == qt.Qt.Checked)
+            variants = self.logic.variants(self._parameters)
+            variants.keep(item.row(), item.checkState() == qt.Qt.Checked)
+            self._listed = self._content_of(variants)  # the table shows it already
 
     # --- work -------------------------------------------------------------------------------------------
 
@@ -320,9 +339,7 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onLayout(self, _checked: bool = False) -> None:
         """Original, variant and deformation side by side."""
         with self._work.sentences():
-            self.logic.useSideBySide()
-            self.logic.show(self._parameters)
-            self.logic.lookAt(self._parameters)
+            self.logic.useSideBySide(self._parameters)
 
     def onExport(self, _checked: bool = False) -> None:
         """Write the kept variants with the follow-up as a case of a cohort."""
@@ -435,17 +452,14 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
 
             look_at(variants)
 
-    def useSideBySide(self) -> None:
-        """Change the window's layout to original, variant and deformation side by side."""
-        from HematomaSynthesisSlicerLib.variant_display import LAYOUT, LAYOUT_ID
+    def useSideBySide(self, parameters: Any) -> None:
+        """Change the window's layout to original, variant and deformation side by side, and look at them."""
+        from HematomaSynthesisSlicerLib.side_by_side import fit_views, use_layout
 
-        manager = slicer.app.layoutManager()
-        if manager is not None:
-            node = manager.layoutLogic().GetLayoutNode()
-            if not node.IsLayoutDescription(LAYOUT_ID):
-                node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
-            manager.setLayout(LAYOUT_ID)
-            slicer.util.resetSliceViews()
+        use_layout()
+        self.show(parameters)
+        fit_views()  # only now is there something in the new views
+        self.lookAt(parameters)
 
     def preview(self, parameters: Any) -> None:
         """Show the outline that the first variant is to have."""

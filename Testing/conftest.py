@@ -79,6 +79,8 @@ def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     class Process(core_module.QProcess):
         def connect(self, signal: str, slot: Any) -> None:
+            normal = bytes(core_module.QMetaObject.normalizedSignature(signal).data()).decode()
+            assert self.metaObject().indexOfSignal(normal) >= 0, f"Qt knows no signal {signal}"
             getattr(self, signal.partition("(")[0]).connect(slot)
 
     qt = types.ModuleType("qt")

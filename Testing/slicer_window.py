@@ -2,27 +2,70 @@
 
 Widgets come from the panels' .ui files through another binding of the same Qt, wrapped so that they behave as
 under PythonQt: properties are attributes, signals are connected by their signature, and a name that Qt does not
-know is an error. The parameter node is one of our own with the behavior that Slicer documents. What only Slicer
-itself does cannot be seen here.
+know is an error. Parameter node and selectors of nodes are our own, with the behavior of Slicer's: values are
+kept in the scene's node and read anew when it changes, whoever changed it; a selector that offers no "none"
+chooses the first node that comes. Errors in what Qt and VTK call are collected, where both only print them. What
+only Slicer itself does cannot be seen here.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import pathlib
 import sys
+import traceback
 import types
 import typing
 import unittest
+import warnings
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any
 
 import slicer
 import slicer_panel
+import vtk
 from PySide6 import QtCore, QtWidgets
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+failures: list[str] = []
+"""Tracebacks of what went wrong in slots and observers."""
+
+
+def collected(called: Callable[..., Any]) -> Callable[..., Any]:
+    """The same callable, whose errors are noted; Qt and VTK go on after one."""
+
+    def calling(*arguments: Any) -> None:
+        try:
+            called(*arguments)
+        except Exception:
+            failures.append(traceback.format_exc())
+
+    return calling
+
+
+_observed: list[tuple[Any, int]] = []
+
+
+def observe(observed: Any, event: Any, callback: Callable[..., None]) -> None:
+    """Have the stand-in's own callback called on an event, until the window is closed."""
+    collecting = collected(callback)
+    if hasattr(callback, "CallDataType"):
+        collecting.CallDataType = callback.CallDataType  # type: ignore[attr-defined]
+    _observed.append((observed, observed.AddObserver(event, collecting)))
+
+
+def trimmed(slot: Callable[..., None]) -> Callable[..., None]:
+    """A slot as PythonQt calls it: with as many of the signal's arguments as it has parameters."""
+    code = slot.__code__
+    if code.co_flags & inspect.CO_VARARGS:
+        return slot
+    most = code.co_argcount - int(inspect.ismethod(slot))
+    return lambda *arguments: slot(*arguments[:most])
 
 
 class Wrapped:
@@ -34,6 +77,8 @@ class Wrapped:
     def __getattr__(self, name: str) -> Any:
         if self.qobject.metaObject().indexOfProperty(name) >= 0:
             return self.qobject.property(name)
+        if name in _DELETING and self.qobject.property("changing"):
+            raise AssertionError(f"{name}() would delete the item whose change Qt is just telling")
         return getattr(self.qobject, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -42,11 +87,36 @@ class Wrapped:
 
     def connect(self, signal: str, slot: Callable[..., None]) -> None:
         if signal in getattr(self.qobject, "own_signals", {}):
-            self.qobject.own_signals[signal].connect(slot)
+            self.qobject.own_signals[signal].connect(collected(slot))
             return
-        normal = bytes(QtCore.QMetaObject.normalizedSignature(signal).data()).decode()
-        assert self.qobject.metaObject().indexOfSignal(normal) >= 0, f"Qt knows no signal {signal}"
-        getattr(self.qobject, signal.partition("(")[0]).connect(slot)
+        told = collected(self._item_kept(signal, trimmed(slot)))
+        # This binding passes as many arguments as it sees parameters.
+        passing = (lambda: told()) if signal.endswith("()") else (lambda argument: told(argument))  # noqa: PLW0108
+        checked_signal(self.qobject, signal).connect(passing)
+
+    def _item_kept(self, signal: str, slot: Callable[..., None]) -> Callable[..., None]:
+        """The slot is called from within a method of the changed item, which must not be deleted meanwhile."""
+        if not signal.startswith("itemChanged("):
+            return slot
+
+        def called(item: Any) -> None:
+            self.qobject.setProperty("changing", True)
+            try:
+                slot(item)
+            finally:
+                self.qobject.setProperty("changing", False)
+
+        return called
+
+
+_DELETING = {"setItem", "setRowCount", "setColumnCount", "clear", "clearContents", "removeRow", "takeItem"}
+
+
+def checked_signal(qobject: Any, signature: str) -> Any:
+    """The signal of that signature; PythonQt only prints a line where there is none."""
+    normal = bytes(QtCore.QMetaObject.normalizedSignature(signature).data()).decode()
+    assert qobject.metaObject().indexOfSignal(normal) >= 0, f"Qt knows no signal {signature}"
+    return getattr(qobject, signature.partition("(")[0])
 
 
 class Signal:
@@ -69,13 +139,25 @@ class NodeBox(QtWidgets.QWidget):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._node: Any = None
+        self._offered: list[Any] = []
+        self._attribute = ""
         self.node_changed = Signal()
         self.own_signals = {"currentNodeChanged(vtkMRMLNode*)": self.node_changed}
 
     @QtCore.Slot("vtkMRMLScene*")
-    def setMRMLScene(self, scene: Any) -> None: ...  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        for event, slot in ((scene.NodeAddedEvent, self._on_added), (scene.NodeRemovedEvent, self._on_removed)):
 
-    def addAttribute(self, kind: str, attribute: str) -> None: ...  # noqa: N802
+            @vtk.calldata_type(vtk.VTK_OBJECT)
+            def told(_scene: Any, _event: Any, node: Any, slot: Callable[[Any], None] = slot) -> None:
+                slot(node)
+
+            observe(scene, event, told)
+        observe(scene, scene.EndImportEvent, lambda _scene, _event: self._on_imported())
+        self._list(scene)
+
+    def addAttribute(self, kind: str, attribute: str) -> None:  # noqa: N802
+        self._attribute = attribute
 
     def currentNode(self) -> Any:  # noqa: N802
         return self._node
@@ -83,7 +165,44 @@ class NodeBox(QtWidgets.QWidget):
     def setCurrentNode(self, node: Any) -> None:  # noqa: N802
         if node is not self._node:
             self._node = node
+            self._choose_segment()
             self.node_changed.emit(node)
+
+    def _choose_segment(self) -> None: ...
+
+    def _kinds(self) -> list[str]:
+        return list(self.property("nodeTypes") or [])
+
+    def _is_offered(self, node: Any) -> bool:
+        exactly = self.property("showChildNodeTypes") is False
+        kinds = self._kinds()
+        known = node.GetClassName() in kinds if exactly else any(node.IsA(kind) for kind in kinds)
+        return known and (not self._attribute or node.GetAttribute(self._attribute) is not None)
+
+    def _list(self, scene: Any) -> None:
+        everything = [scene.GetNthNode(k) for k in range(scene.GetNumberOfNodes())]
+        self._offered = [node for node in everything if self._is_offered(node)]
+
+    def _on_imported(self) -> None:
+        """The list is made anew only when an opened scene is there as a whole, and what was chosen is lost."""
+        self._list(slicer.mrmlScene)
+        none = self.property("noneEnabled") is not False or not self._offered
+        self.setCurrentNode(None if none else self._offered[0])
+
+    def _on_added(self, node: Any) -> None:
+        if self._is_offered(node) and not slicer.mrmlScene.IsImporting():
+            self._offered.append(node)
+            # An empty combo box chooses what comes first; with "none" or commands in its list it is not empty.
+            empty = self.property("noneEnabled") is False and not self.property("renameEnabled")
+            if empty and len(self._offered) == 1 and self._node is None:
+                self.setCurrentNode(node)
+
+    def _on_removed(self, node: Any) -> None:
+        if node in self._offered:
+            self._offered.remove(node)
+            if node is self._node:
+                none = self.property("noneEnabled") is not False or not self._offered
+                self.setCurrentNode(None if none else self._offered[-1])
 
 
 class SegmentBox(NodeBox):
@@ -96,11 +215,22 @@ class SegmentBox(NodeBox):
         self.own_signals["currentSegmentChanged(QString)"] = self.segment_changed
 
     def currentSegmentID(self) -> str:  # noqa: N802
-        return self._segment
+        return self._segment  # that of the node before, where there is no node
 
     def setCurrentSegmentID(self, segment: str) -> None:  # noqa: N802
-        self._segment = segment
-        self.segment_changed.emit(segment)
+        if segment != self._segment and segment in ("", *self._segments()) and self._segments():
+            self._segment = segment
+            self.segment_changed.emit(segment)
+
+    def _choose_segment(self) -> None:
+        if self._segment and self._segments() and self._segment not in self._segments():
+            self.setCurrentSegmentID(self._segments()[0])
+
+    def _segments(self) -> list[str]:
+        return [] if self._node is None else list(self._node.GetSegmentation().GetSegmentIDs())
+
+    def _kinds(self) -> list[str]:
+        return ["vtkMRMLSegmentationNode"]
 
 
 class Slider(QtWidgets.QDoubleSpinBox):
@@ -112,7 +242,9 @@ class Panel(QtWidgets.QWidget):
 
     mrmlSceneChanged = QtCore.Signal("vtkMRMLScene*")  # noqa: N815
 
-    def setMRMLScene(self, scene: Any) -> None: ...  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        for box in self.findChildren(NodeBox):
+            box.setMRMLScene(scene)
 
 
 class DirectoryButton(QtWidgets.QPushButton):
@@ -169,48 +301,77 @@ class Choice:
 class ParameterNode:
     """Typed values of a module, kept in its node of the scene, bound to widgets, observed."""
 
-    _observers: typing.ClassVar[list[Callable[..., None]]] = []
-    _writers: typing.ClassVar[dict[str, Callable[[Any], None]]] = {}
-
     def __init__(self, node: Any) -> None:
         object.__setattr__(self, "_node", node)
         object.__setattr__(self, "_fields", typing.get_type_hints(type(self)))
         object.__setattr__(self, "_annotated", typing.get_type_hints(type(self), include_extras=True))
+        object.__setattr__(self, "_values", {})
+        object.__setattr__(self, "_writers", {})
+        object.__setattr__(self, "_writing", [])
+        for name in self._fields:
+            if not node.HasParameter(name):
+                self._store(name, self._defaults[name])
+        self._read()
+        observe(node, "ModifiedEvent", lambda _caller, _event: self._read())
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._fields:
             raise AttributeError(name)
-        kind = self._fields[name]
-        if issubclass(kind, slicer.vtkMRMLNode):
-            return self._node.GetNodeReference(name)
-        text = self._node.GetParameter(name)
-        if not text:
-            return self._defaults[name]
-        return text == "True" if kind is bool else kind(text)
+        return self._values[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        for check in getattr(self._annotated[name], "__metadata__", ()):  # an unknown name is an error
+        kind = self._fields[name]  # an unknown name is an error
+        if not (value is None and issubclass(kind, slicer.vtkMRMLNode)):
+            known = (int, float) if kind is float else kind
+            assert isinstance(value, known), f"{name} must be of type {known}, is {value!r}"
+        for check in getattr(self._annotated[name], "__metadata__", ()):
             check.check(value)
-        if getattr(self, name) == value:
-            return
-        if issubclass(self._fields[name], slicer.vtkMRMLNode):
-            self._node.SetNodeReferenceID(name, None if value is None else value.GetID())
-        else:
-            self._node.SetParameter(name, str(value))
-        if name in self._writers:
-            self._writers[name](value)
-        for callback in list(self._observers):
-            callback(self, "ModifiedEvent")
+        before = self._node.StartModify()
+        self._store(name, value)
+        self._values[name] = value
+        self._node.EndModify(before)
+
+    def AddObserver(self, event: Any, callback: Any, priority: float = 0.0) -> int:  # noqa: N802
+        return self._node.AddObserver(event, callback, priority)
+
+    def RemoveObserver(self, tag: int) -> None:  # noqa: N802
+        self._node.RemoveObserver(tag)
 
     def connectGui(self, ui: Any) -> str:  # noqa: N802
         for wrapped in vars(ui).values():
             name = wrapped.qobject.property("SlicerParameterName")
             if name:
                 self._bind(name, wrapped.qobject)
+        observe(self._node, "ModifiedEvent", lambda _caller, _event: self._show())
         return "gui"
 
     def disconnectGui(self, tag: str) -> None:  # noqa: N802
+        assert tag == "gui"
         self._writers.clear()
+
+    def _store(self, name: str, value: Any) -> None:
+        if issubclass(self._fields[name], slicer.vtkMRMLNode):
+            self._node.SetParameter(name, "")
+            self._node.SetNodeReferenceID(name, None if value is None else value.GetID())
+        else:
+            self._node.SetParameter(name, str(value))
+
+    def _read(self) -> None:
+        for name, kind in self._fields.items():
+            if not self._node.HasParameter(name):  # the scene was closed
+                self._store(name, self._defaults[name])
+            if issubclass(kind, slicer.vtkMRMLNode):
+                self._values[name] = self._node.GetNodeReference(name)
+            else:
+                text = self._node.GetParameter(name)
+                self._values[name] = text == "True" if kind is bool else kind(text)
+
+    def _show(self) -> None:
+        if not self._writing:
+            self._writing.append(True)
+            for name, write in list(self._writers.items()):
+                write(self._values[name])
+            self._writing.clear()
 
     def _bind(self, name: str, widget: Any) -> None:
         kind = self._annotated[name]
@@ -233,7 +394,12 @@ class ParameterNode:
             signal, read, write = widget.node_changed, widget.currentNode, widget.setCurrentNode
         write(getattr(self, name))
         self._writers[name] = write
-        signal.connect(lambda *_: setattr(self, name, read()) if name in self._writers else None)
+
+        def changed(*_arguments: Any) -> None:
+            if self._writers.get(name) is write and not self._writing:
+                setattr(self, name, read())
+
+        signal.connect(collected(changed))
 
 
 def parameter_node(cls: type) -> type:
@@ -269,34 +435,51 @@ class _Logic:
         return node
 
 
-class _Observations:
+class _Observations(slicer.util.VTKObservationMixin):
+    """Slicer's own, with the errors of its callbacks collected."""
+
     def __init__(self) -> None:
-        self._observations: list[tuple[Any, Any, Any]] = []
+        super().__init__()
+        self._collecting: dict[Any, Any] = {}
 
     def addObserver(self, observed: Any, event: Any, callback: Any) -> None:  # noqa: N802
-        if isinstance(observed, ParameterNode):
-            observed._observers.append(callback)
-            tag = None
-        else:
-            tag = observed.AddObserver(event, callback)
-        self._observations.append((observed, callback, tag))
+        with warnings.catch_warnings(action="error"):  # observed already
+            super().addObserver(observed, event, self._collecting.setdefault(callback, collected(callback)))
 
     def removeObserver(self, observed: Any, event: Any, callback: Any) -> None:  # noqa: N802
-        for known in [known for known in self._observations if known[1] == callback]:
-            self._observations.remove(known)
-            if known[2] is None:
-                observed._observers.remove(callback)
-            else:
-                observed.RemoveObserver(known[2])
-
-    def removeObservers(self) -> None:  # noqa: N802
-        for observed, callback, _ in list(self._observations):
-            self.removeObserver(observed, None, callback)
+        with warnings.catch_warnings(action="error"):  # not observed
+            super().removeObserver(observed, event, self._collecting[callback])
 
 
 class _Module:
     def __init__(self, parent: Any) -> None:
         self.parent = parent
+
+
+class LayoutManager:
+    """Layouts and views, as far as the two modules use them: slice views without a picture."""
+
+    def __init__(self, scene: Any) -> None:
+        self.node = slicer.vtkMRMLLayoutNode()
+        self._scene = scene
+        self._views: list[Any] = []
+
+    def layoutLogic(self) -> Any:  # noqa: N802
+        return types.SimpleNamespace(GetLayoutNode=lambda: self.node)
+
+    def setLayout(self, layout: int) -> None:  # noqa: N802
+        assert self.node.IsLayoutDescription(layout), "Slicer falls back on its own layout"
+        description = ET.fromstring(self.node.GetLayoutDescription(layout))
+        for tag in [view.get("singletontag") or "" for view in description.iter("view")]:
+            view = slicer.vtkMRMLSliceCompositeNode()
+            view.SetLayoutName(tag)
+            view.SetSingletonTag(tag)
+            self._views.append(self._scene.AddNode(view))
+
+    def resetSliceViews(self) -> None:  # noqa: N802
+        assert all(view.GetBackgroundVolumeID() for view in self._views), "there is nothing yet to be fitted"
+
+    def resetThreeDViews(self) -> None: ...  # noqa: N802
 
 
 class Window:
@@ -306,7 +489,10 @@ class Window:
         self.scene, self._temporary = scene, temporary
         self._qt = slicer_panel.application()
         self._panels: dict[str, Any] = {}
+        self._when_started: list[Callable[[], None]] = []
+        self.layouts = LayoutManager(scene)
         self.samples: dict[str, dict[str, Any]] = {}
+        failures.clear()
 
     def modules(self) -> dict[str, types.ModuleType]:
         """What an import finds in place of what only the application has; background work's ``qt`` is there."""
@@ -345,7 +531,7 @@ class Window:
     def attributes(self) -> dict[str, Any]:
         """What is found in ``slicer``."""
         application = types.SimpleNamespace(
-            processEvents=self._qt.processEvents, layoutManager=lambda: None, connect=lambda _signal, _slot: None
+            processEvents=self._qt.processEvents, layoutManager=lambda: self.layouts, connect=self._on_signal
         )
         return {"app": application, "modules": self, "mrmlScene": self.scene}
 
@@ -359,7 +545,6 @@ class Window:
             "tempDirectory": lambda: str(self._temporary),
             "saveScene": self._save,
             "loadScene": self.scene.ReadFromMRB,
-            "computeChecksum": lambda _algorithm, _path: "0",
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -368,8 +553,12 @@ class Window:
             raise AttributeError(name)
         return types.SimpleNamespace(widgetRepresentation=lambda: types.SimpleNamespace(self=lambda: panel))
 
+    def _on_signal(self, signal: str, slot: Callable[[], None]) -> None:
+        assert signal == "startupCompleted()", signal
+        self._when_started.append(slot)
+
     def load(self, name: str) -> types.ModuleType:
-        """Load a module as Slicer does, with its panel."""
+        """Load a module as Slicer does when it starts, with its panel."""
         path = REPOSITORY / name / f"{name}.py"
         specification = importlib.util.spec_from_file_location(name, path)
         assert specification is not None
@@ -379,6 +568,8 @@ class Window:
         specification.loader.exec_module(module)
         parent = types.SimpleNamespace(isEntered=False)
         getattr(module, name)(parent)
+        while self._when_started:
+            self._when_started.pop()()
         panel = getattr(module, f"{name}Widget")(parent)
         panel.setup()
         self._panels[name] = panel
@@ -390,6 +581,10 @@ class Window:
             panel.exit()
             panel.cleanup()
             sys.modules.pop(name, None)
+        while _observed:
+            observed, tag = _observed.pop()
+            observed.RemoveObserver(tag)
+        assert not failures, "\n".join(failures)
 
     def _load_ui(self, path: str) -> Any:
         return Wrapped(slicer_panel.load_panel(pathlib.Path(path), slicer_panel.STAND_INS | _WIDGETS))
@@ -406,7 +601,11 @@ class Window:
         panel.parent.isEntered = True
         panel.enter()
 
-    def _register(self, **source: Any) -> None:
+    def _register(self, **source: str) -> None:
+        told = {"category", "sampleName", "uris", "fileNames", "nodeNames", "thumbnailFileName", "checksums"}
+        assert source.keys() == told, "the names of registerCustomSampleDataSource"
+        assert pathlib.Path(source["thumbnailFileName"]).is_file()
+        slicer.util.extractAlgoAndDigest(source["checksums"])
         self.samples[source["sampleName"]] = source
 
     def _download(self, name: str) -> Any:

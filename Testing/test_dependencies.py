@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_nothing_is_installed_for_a_user_who_declines(
     with pytest.raises(dependencies.DependencyError, match="not installed"):
         dependencies.ensure_installed(requirements, "Tests")
     assert user.installed == []
+
+
+@pytest.mark.parametrize("packaging", [False, True], ids=["5.10", "5.12"])
+def test_a_failure_of_pip_gets_a_sentence(
+    requirements: Path, monkeypatch: pytest.MonkeyPatch, packaging: bool
+) -> None:
+    user = put_in_place(monkeypatch, agrees=True, packaging=packaging)
+
+    def fail(*_arguments: Any) -> None:
+        raise subprocess.CalledProcessError(1, "pip install")
+
+    monkeypatch.setattr(slicer.util, "pip_install", fail)
+    monkeypatch.setattr(user, "install", fail)
+    with pytest.raises(dependencies.DependencyError, match="could not be installed"):
+        dependencies.ensure_installed(requirements, "Tests")
 
 
 def test_greedy_alone_is_asked_for_too(requirements: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,3 +79,10 @@ def test_the_requirements_pin_every_library_of_the_project() -> None:
     assert len(lists) >= 11
     for library in lists:
         assert re.search(rf"^{library.lower()}==\d", pinned, re.MULTILINE), library
+
+
+def test_cmake_keeps_to_policies_under_which_slicer_finds_its_python() -> None:
+    text = (REPOSITORY / "CMakeLists.txt").read_text()
+    newest = re.search(r"cmake_minimum_required\(VERSION [\d.]+?\.\.\.(\d+)\.(\d+)", text)
+    assert newest is not None
+    assert (int(newest[1]), int(newest[2])) < (3, 27), "CMP0148 removes FindPythonInterp"

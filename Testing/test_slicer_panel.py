@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.scores import NOT_TOLD, overrule, scores_of
-from HematomaSlicerLib.result_card import bat_line, card, comparison_text, marker_rows, notice
+from HematomaExpansionLib.scores import NOT_TOLD, ClinicalData, overrule, scores_of
+from HematomaSlicerLib.result_card import card, comparison_text, marker_rows, notice, scores_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODULES = [path.stem for path in sorted(REPOSITORY.glob("Hematoma*/Resources/UI/*.ui"))]
@@ -27,6 +27,25 @@ BINDABLE = {
     "float": {"QDoubleSpinBox", "ctkSliderWidget"},
     "str": {"QComboBox", "QLineEdit"},
     "Path": {"ctkDirectoryButton", "ctkPathLineEdit"},
+}
+
+
+# What the panels may set on Slicer's own widgets (5.10): a property that is not there is left out without a word.
+PROPERTIES = {
+    "qMRMLWidget": set[str](),
+    "qMRMLNodeComboBox": {
+        "nodeTypes",
+        "showChildNodeTypes",
+        "noneEnabled",
+        "noneDisplay",
+        "addEnabled",
+        "removeEnabled",
+        "renameEnabled",
+    },
+    "qMRMLSegmentSelectorWidget": {"noneEnabled"},
+    "ctkCollapsibleButton": {"text", "collapsed"},
+    "ctkDirectoryButton": set[str](),
+    "ctkSliderWidget": {"decimals", "singleStep", "minimum", "maximum", "value", "suffix"},
 }
 
 
@@ -73,6 +92,19 @@ def test_the_panel_loads_in_qt(module: str) -> None:
     assert panel.findChild(slicer_panel.Slider) is not None
     if "PANEL_PICTURES" in os.environ:
         panel.grab().save(str(Path(os.environ["PANEL_PICTURES"]) / f"{module}.png"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_panel_sets_only_what_its_widgets_have(module: str) -> None:
+    found = widgets(module)
+    import slicer_panel
+    from PySide6 import QtWidgets
+
+    slicer_panel.application()
+    for name, (kind, properties) in found.items():
+        of_qt = getattr(QtWidgets, "QWidget" if kind in PROPERTIES else kind)()
+        others = set(properties) - PROPERTIES.get(kind, set()) - {"SlicerParameterName"}
+        assert not [other for other in others if of_qt.metaObject().indexOfProperty(other) < 0], name
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -173,12 +205,24 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
     assert (row.title, row.present) == ("Black hole", True)
     assert row.reason == "area 40 mm², lowest 38 HU"
     assert row.measured == "area 40 mm², lowest 38 HU, enclosed 76 %, irregularities 2"
-    assert bat_line(result) == "BAT score 4 of 5 (blend 0, hypodensity 2, time 2); high from 3"
+    assert scores_text(result) == "BAT score 4 of 5 (blend 0, hypodensity 2, time 2); high from 3"
     overruled = overrule(result, "black_hole", False)
     assert not any(row.present for row in marker_rows(overruled))
-    assert bat_line(overruled) == "BAT score 2 of 5 (blend 0, hypodensity 0, time 2); high from 3"
+    assert scores_text(overruled) == "BAT score 2 of 5 (blend 0, hypodensity 0, time 2); high from 3"
     assert marker_rows(None) == marker_rows({"markers": None, "scores": None}) == []
-    assert bat_line({"markers": None, "scores": None}) == ""
+    assert scores_text(None) == scores_text({"markers": None, "scores": None}) == ""
+
+
+def test_brain_is_told_where_all_that_it_needs_is_known() -> None:
+    markers = {
+        name: {"present": False, "evidence": {}} for name in ("hypodensity", "swirl", "black_hole", "blend")
+    }
+    known = ClinicalData(recurrent=False, warfarin=True, intraventricular=False)
+    result = {"input": {"onset_hours": 2.0}, "markers": markers, "scores": scores_of(markers, 2.0, 12.0, known)}
+    brain = "BRAIN score 15 of 24 (volume 5, recurrent 0, warfarin 6, intraventricular 0, time 4)"
+    assert scores_text(result).splitlines()[1] == brain
+    assert scores_text(overrule(result, "blend", True)).splitlines()[1] == brain
+    assert "BRAIN" not in scores_text({"scores": scores_of(markers, None, 12.0, known)})
 
 
 def test_the_comparison_says_what_was_true() -> None:

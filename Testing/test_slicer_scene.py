@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from HematomaExpansionLib.grid import Grid
 from HematomaExpansionLib.head_ct import head_ct_from_image, mask_on_scan, read_head_ct
 from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.scores import ClinicalData
 from phantoms import head_grid, head_image
 from slicer_scene import DIRECTIONS, ct, grid, growth_field, nodes, overlap, sphere, wait_for, write_result
 
@@ -361,7 +362,12 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
         node_images.labelmap_from_image(mask), "blood"
     )
     request = prediction_jobs.PredictionRequest(
-        scan, Segment(segmentation, segment), onset_hours=2.0, device="cpu", keep_intermediate=True
+        scan,
+        Segment(segmentation, segment),
+        onset_hours=2.0,
+        clinical=ClinicalData(recurrent=False, warfarin=True, intraventricular=False),
+        device="cpu",
+        keep_intermediate=True,
     )
     for _ in range(2):  # the second replaces the first
         stages: list[tuple[str, float]] = []
@@ -374,6 +380,8 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
         assert outcome.finished, outcome
         assert "growth" in [stage for stage, _ in stages]
         assert run.result["baseline"]["volume_ml"] == pytest.approx(volume_ml(mask), rel=1e-3)
+        brain = run.result["scores"]["brain"]
+        assert (brain["recurrent"], brain["warfarin"], brain["intraventricular"]) == (0, 6, 0)
     assert len(list(prediction_nodes.find_runs())) == 1
     (inside,) = run.skull.GetSegmentation().GetSegmentIDs()
     assert 800 < volume_ml(node_images.image_from_segment(run.skull, inside)) < 2000

@@ -75,6 +75,7 @@ class BackgroundCommand:
         """Block until the command has ended, for when the panel goes away; killed if it takes longer."""
         if not self._process.waitForFinished(round(1000 * seconds)):
             self._process.kill()
+            self._process.waitForFinished(1000)  # or ``ended`` would not be called, and the job's files stay
 
     def _read_progress(self) -> None:
         self._unread += _text(self._process.readAllStandardOutput())
@@ -144,4 +145,5 @@ def _environment() -> qt.QProcessEnvironment:
     known = environment.value("PYTHONPATH")
     environment.insert("PYTHONPATH", os.pathsep.join(filter(None, [*folders, known])))
     environment.insert("PYTHONUTF8", "1")
+    environment.insert("PYTHONSAFEPATH", "1")  # nothing is imported from where Slicer happened to be started
     return environment

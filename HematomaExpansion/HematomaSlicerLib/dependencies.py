@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import slicer
@@ -19,6 +20,10 @@ _INSTALL_PYTORCH = (
 # They ask for any SimpleITK, and pip would put another in place of Slicer's own.
 _ALONE = frozenset({"picsl_greedy"})
 _DECLINED = "Nothing was computed: the Python packages that the prediction needs were not installed."
+_FAILED = (
+    "Nothing was computed: the Python packages that the prediction needs could not be installed. Is there a "
+    "network, and room on the disk? The application log says more."
+)
 
 
 class DependencyError(Exception):
@@ -34,8 +39,15 @@ def ensure_installed(requirements: Path, requester: str) -> None:
     """Install what is missing, after asking.
 
     Raises:
-        DependencyError: the user declined, or the PyTorch extension is not there.
+        DependencyError: the user declined, the PyTorch extension is not there, or pip failed.
     """
+    try:
+        _ensure_installed(requirements, requester)
+    except subprocess.CalledProcessError as error:  # of pip, by whatever part of Slicer started it
+        raise DependencyError(_FAILED) from error
+
+
+def _ensure_installed(requirements: Path, requester: str) -> None:
     if not _torch_is_there():
         if not _pytorch_extension_is_there():
             raise DependencyError(_INSTALL_PYTORCH)

@@ -41,13 +41,17 @@ class PanelWork:
 
     @contextmanager
     def sentences(self) -> Iterator[None]:
-        """Tell the sentence of an error that is meant for the user; any other error goes on its way."""
+        """Tell the sentence of an error that is meant for the user; any other error is told of, and goes on its
+        way to the application log."""
         from HematomaExpansionLib.errors import HematomaError
 
         try:
             yield
         except (HematomaError, DependencyError, NodeError) as error:
             self.tell(str(error))
+        except Exception:
+            self.tell(_("This did not work. The application log says why."))
+            raise
 
     def run(
         self, start: Callable[[Progress, Ended], BackgroundCommand], added: Callable[[Any], None], done: str

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import slicer
 from HematomaExpansionLib.progress import Progress
+from HematomaExpansionLib.scores import NOT_TOLD, ClinicalData
 
 from .background import BackgroundCommand, Outcome
 from .jobs import start_job, still_there
@@ -32,6 +33,7 @@ class PredictionRequest:
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment | None = None
     onset_hours: float | None = None
+    clinical: ClinicalData = NOT_TOLD
     growth_model: str = ""
     segmentation_model: str = ""
     device: str = "auto"
@@ -85,6 +87,9 @@ def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]
         arguments += ["--mask", write_segment(request.hematoma, folder / "mask.nrrd")]
     if request.onset_hours is not None:
         arguments += ["--onset-hours", str(request.onset_hours)]
+    for name, answer in asdict(request.clinical).items():
+        if answer is not None:
+            arguments.append(f"--{name}" if answer else f"--no-{name}")
     for option, name in (("--growth", request.growth_model), ("--segmenter", request.segmentation_model)):
         if name:
             arguments += [option, name]

@@ -8,7 +8,7 @@ from typing import Any
 
 from HematomaExpansionLib import RESEARCH_USE
 from HematomaExpansionLib.risk import models_used
-from HematomaExpansionLib.scores import bat_text, present_markers
+from HematomaExpansionLib.scores import bat_text, brain_text, present_markers
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
 _DECIDING = 2
@@ -68,10 +68,15 @@ def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
     return rows
 
 
-def bat_line(result: dict[str, Any] | None) -> str:
-    """The BAT score of a result; empty where it has none."""
-    scores = (result or {}).get("scores")
-    return f"BAT score {bat_text(scores['bat'])}" if scores else ""
+def scores_text(result: dict[str, Any] | None) -> str:
+    """The scores of a result, one a line; empty where it has none."""
+    scores = (result or {}).get("scores") or {}
+    lines = []
+    if scores.get("bat"):
+        lines.append(f"BAT score {bat_text(scores['bat'])}")
+    if scores.get("brain"):  # only where all that it needs is known
+        lines.append(f"BRAIN score {brain_text(scores['brain'])}")
+    return "\n".join(lines)
 
 
 def _words(evidence: dict[str, float]) -> list[str]:

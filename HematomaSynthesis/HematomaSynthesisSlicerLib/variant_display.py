@@ -7,29 +7,8 @@ from HematomaSlicerLib.node_images import NodeError, use_brain_window
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
 from HematomaSlicerLib.scaled_field import set_scale
 
+from .side_by_side import DEFORMATION_VIEW, ORIGINAL_VIEW, VARIANT_VIEW
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
-
-ORIGINAL_VIEW, VARIANT_VIEW, DEFORMATION_VIEW = "HematomaOriginal", "HematomaVariant", "HematomaDeformation"
-LAYOUT_ID = 7330
-"""Slicer's own layouts are below 100."""
-
-_VIEW = (
-    '<item><view class="vtkMRMLSliceNode" singletontag="{tag}">'
-    '<property name="orientation" action="default">Axial</property>'
-    '<property name="viewlabel" action="default">{label}</property>'
-    '<property name="viewcolor" action="default">{color}</property></view></item>'
-)
-_VIEWS = (
-    (ORIGINAL_VIEW, "O", "#E8B820"),
-    (VARIANT_VIEW, "V", "#F34A5E"),
-    (DEFORMATION_VIEW, "D", "#6EB04B"),
-)
-LAYOUT = (
-    '<layout type="horizontal" split="true">'
-    + "".join(_VIEW.format(tag=tag, label=label, color=color) for tag, label, color in _VIEWS)
-    + "</layout>"
-)
-"""Original, variant and deformation side by side."""
 
 _GRID_SPACING_MM, _GRID_LINE_MM = 5.0, 0.5
 _ARROW_SPACING_MM, _ARROW_DIAMETER_MM, _SMALLEST_ARROW_MM = 4.0, 1.2, 0.3
