@@ -19,8 +19,8 @@ from .grid import Grid
 from .growth import Growth, followup_range, predict_growth
 from .head_ct import HeadCT
 from .markers import Marker, find_markers
-from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
-from .model_package import VOLUME_RANGE, ModelPackage
+from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
+from .model_package import VOLUME_CORRECTION, VOLUME_RANGE, ModelPackage
 from .progress import Stages
 from .risk import measurements, predict_risk
 from .scores import NOT_TOLD, ClinicalData, scores_of
@@ -89,6 +89,7 @@ def predict(
     stages = stages or Stages()
     device = choose_device(options.device)
     warnings = list(scan.warnings)
+    found_by = options.segmenter if hematoma is None else None
     with stages("brain", 0.15):
         inside_skull = extract_brain(scan.image).mask
     with stages("segmentation", 0.3):
@@ -119,7 +120,7 @@ def predict(
             "research_use_only": True,
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
-            **_describe_volumes(hematoma, growth, options),
+            **_describe_volumes(hematoma, found_by, growth, options),
             **_describe_markers(markers, hematoma, options),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
             "timing_s": stages.timing,
@@ -140,11 +141,12 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
 
 
 def _describe_volumes(
-    hematoma: sitk.Image, growth: Growth | None, options: PredictionOptions
+    hematoma: sitk.Image, found_by: ModelPackage | None, growth: Growth | None, options: PredictionOptions
 ) -> dict[str, dict[str, Any] | None]:
     baseline_ml, estimate = volume_ml(hematoma), abc2(hematoma)
     baseline = {
         "volume_ml": baseline_ml,
+        "corrected_volume_ml": corrected_baseline(baseline_ml, found_by),
         "abc2_ml": estimate.volume_ml,
         "abc2_simplified_ml": estimate.simplified_volume_ml,
         "a_mm": estimate.a_mm,
@@ -164,6 +166,12 @@ def _describe_volumes(
     }
     measures = measure_growth(baseline_ml, followup_ml, options.expansion_definition)
     return {"baseline": baseline, "followup": followup, "growth": asdict(measures)}
+
+
+def corrected_baseline(measured_ml: float, found_by: ModelPackage | None) -> float | None:
+    """The volume without the segmenter's bias, where that is known; of a mask of the user's own it is not."""
+    correction = None if found_by is None else found_by.description.settings.get(VOLUME_CORRECTION)
+    return corrected_volume(correction, measured_ml) if correction and measured_ml > 0 else None
 
 
 def _describe_markers(
