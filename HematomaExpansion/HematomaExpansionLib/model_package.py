@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 VOLUME_RANGE = "volume_range"
 """Setting of a growth package: coefficients for ``growth.followup_range`` by ``growth.Masks``."""
 
+VOLUME_CORRECTION = "volume_correction"
+"""Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
+before and after it on patients left out of the fit, and how many patients there were."""
+
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 Task = Literal["segmentation", "growth", "risk"]
@@ -40,7 +44,7 @@ class ModelDescription:
 
     ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
     scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. ``settings``
-    holds what a task needs beyond its network (see ``growth.py``).
+    holds what a task needs beyond its network (see ``growth.py``, ``VOLUME_CORRECTION``).
     """
 
     name: str
@@ -171,6 +175,7 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
         and description.task in get_args(Task)
         and (_looks_at_voxels(description) or description.task == "risk")
         and _are_ranges(description.settings.get(VOLUME_RANGE, {}))
+        and _is_correction(description.settings.get(VOLUME_CORRECTION))
     )
     if not plausible:
         raise ModelPackageError(
@@ -205,6 +210,16 @@ def _is_range(coefficients: Any) -> bool:
         and all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values)
         for values in coefficients.values()
     )
+
+
+def _is_correction(values: Any) -> bool:
+    """Whether this is what ``measures.corrected_volume`` takes, or nothing."""
+    if values is None:
+        return True
+    if not isinstance(values, dict) or not set(values) >= {"constant_ml", "slope", "smallest_ml", "largest_ml"}:
+        return False
+    numbers = all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values.values())
+    return numbers and values["slope"] > 0 and 0 < values["smallest_ml"] <= values["largest_ml"]
 
 
 def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:

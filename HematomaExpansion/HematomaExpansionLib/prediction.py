@@ -19,8 +19,8 @@ from .grid import Grid
 from .growth import Growth, Masks, followup_range, predict_growth
 from .head_ct import HeadCT
 from .markers import Marker, find_markers
-from .measures import ExpansionDefinition, abc2, measure_growth, volume_ml
-from .model_package import VOLUME_RANGE, ModelPackage
+from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
+from .model_package import VOLUME_CORRECTION, VOLUME_RANGE, ModelPackage
 from .progress import Stages
 from .risk import measurements, predict_risk
 from .scores import NOT_TOLD, ClinicalData, scores_of
@@ -146,6 +146,9 @@ def _describe_volumes(
     baseline_ml, estimate = volume_ml(hematoma), abc2(hematoma)
     baseline = {
         "volume_ml": baseline_ml,
+        "corrected_volume_ml": corrected_baseline(
+            baseline_ml, options.segmenter if masks == "automatic" else None
+        ),
         "abc2_ml": estimate.volume_ml,
         "abc2_simplified_ml": estimate.simplified_volume_ml,
         "a_mm": estimate.a_mm,
@@ -165,6 +168,12 @@ def _describe_volumes(
     }
     measures = measure_growth(baseline_ml, followup_ml, options.expansion_definition)
     return {"baseline": baseline, "followup": followup, "growth": asdict(measures)}
+
+
+def corrected_baseline(measured_ml: float, found_by: ModelPackage | None) -> float | None:
+    """The volume without the segmenter's bias, where that is known; of a mask of the user's own it is not."""
+    correction = None if found_by is None else found_by.description.settings.get(VOLUME_CORRECTION)
+    return corrected_volume(correction, measured_ml) if correction and measured_ml > 0 else None
 
 
 def _describe_markers(

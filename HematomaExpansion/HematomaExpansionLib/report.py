@@ -48,7 +48,9 @@ def new_figure(width: float, height: float, face: str) -> Figure:
 def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The result as the rows of a table, (label, value), for terminal and report alike."""
     baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
-    rows = [("Hematoma now", "none found" if growth is None else f"{baseline['volume_ml']:.1f} mL")]
+    corrected = baseline.get("corrected_volume_ml")  # a scene saved by an earlier version has none
+    beside = "" if corrected is None else f" ({corrected:.1f} mL corrected for the segmenter's bias)"
+    rows = [("Hematoma now", "none found" if growth is None else f"{baseline['volume_ml']:.1f} mL{beside}")]
     if growth is not None:
         low, high = followup["volume_ml_low"], followup["volume_ml_high"]
         interval = "" if low is None else f" ({low:.0f}–{high:.0f})"

@@ -40,8 +40,10 @@ def card(result: dict[str, Any]) -> str:
     detectable = (
         "" if growth["detectable"] else _small("The growth is below what repeated measurement can tell apart.")
     )
+    corrected = baseline.get("corrected_volume_ml")  # a scene saved by an earlier version has none
     return (
         _large(f"{baseline['volume_ml']:.1f} mL → {followup['volume_ml']:.1f} mL{interval}")
+        + ("" if corrected is None else _small(f"Now {corrected:.1f} mL corrected for the segmenter's bias"))
         + _line(f"Growth {growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %)")
         + _line(expansion)
         + _small(f"Definition: {growth['definition']}")

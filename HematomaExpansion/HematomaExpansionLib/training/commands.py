@@ -1,4 +1,4 @@
-"""The commands ``hematoma prepare``, ``hematoma train`` and ``hematoma evaluate``."""
+"""The commands ``hematoma prepare``, ``train``, ``adapt``, ``correct`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_segmenter
 from ..errors import InputError
-from ..model_package import ModelPackage, Task, find_package
+from ..model_package import VOLUME_CORRECTION, ModelPackage, Task, find_package
 
 if TYPE_CHECKING:
     from .evaluation import GrowthEvaluation, GrowthRow
@@ -60,6 +60,9 @@ def add_training_commands(commands: Commands) -> None:
     add_segmenter(train)
     train.set_defaults(run=_train)
 
+    _add_adapt(commands)
+    _add_correct(commands)
+
     evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
     evaluate.add_argument("task", choices=["segmentation", "growth", "markers", "risk"])
     evaluate.add_argument(
@@ -87,6 +90,38 @@ def add_training_commands(commands: Commands) -> None:
     evaluate.set_defaults(run=_evaluate)
 
 
+def _add_adapt(commands: Commands) -> None:
+    adapt = commands.add_parser("adapt", help="adapt a segmentation model to another site's scans")
+    _add_source_and_output(adapt)
+    how = adapt.add_mutually_exclusive_group()
+    how.add_argument("--rank", type=int, metavar="N", help="of the adapters on the convolutions (default: 2)")
+    how.add_argument(
+        "--statistics-only",
+        action="store_true",
+        help="batch-norm statistics alone: learns no weights, and needs no masks and no follow-up scans",
+    )
+    _add_loop_options(adapt)
+    adapt.set_defaults(run=_adapt)
+
+
+def _add_correct(commands: Commands) -> None:
+    correct = commands.add_parser("correct", help="correct a segmentation model's volumes for its bias")
+    _add_source_and_output(correct)
+    add_device(correct)
+    correct.set_defaults(run=_correct)
+
+
+def _add_source_and_output(parser: argparse.ArgumentParser) -> None:
+    """A model, a cohort, and the model that comes of both."""
+    parser.add_argument("source", metavar="PACKAGE", help="segmentation model to begin from, by name or folder")
+    parser.add_argument(
+        "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="NEWPACKAGE", help="model package to write"
+    )
+
+
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
@@ -95,6 +130,10 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         help="of the growth model",
     )
     parser.add_argument("--channels", metavar="N,N,…", help="width of the network's levels")
+    _add_loop_options(parser)
+
+
+def _add_loop_options(parser: argparse.ArgumentParser) -> None:
     for name, kind, text in (
         (
             "epochs",
@@ -136,6 +175,33 @@ def _train(arguments: argparse.Namespace) -> int:
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
+    return 0
+
+
+def _adapt(arguments: argparse.Namespace) -> int:
+    from .adaptation import FIT, RANK, adapt, adapt_statistics
+    from .cohort import case_folders
+
+    source, cases = find_package(arguments.source, "segmentation"), case_folders(arguments.cohort)
+    options = _fit_options(arguments, FIT)
+    if arguments.statistics_only:
+        package = adapt_statistics(cases, arguments.output, source, options.seed)
+    else:
+        rank = RANK if arguments.rank is None else arguments.rank
+        package = adapt(cases, arguments.output, source, rank, options)
+    print(json.dumps(package.description.results, indent=2))
+    return 0
+
+
+def _correct(arguments: argparse.Namespace) -> int:
+    from .volume_correction import correct_volumes
+
+    source = find_package(arguments.source, "segmentation")
+    package = correct_volumes(arguments.cohort, arguments.output, source, arguments.device)
+    correction = package.description.settings[VOLUME_CORRECTION]
+    print(json.dumps(correction, indent=2))
+    if correction["corrected_error_ml"] >= correction["error_ml"]:
+        print("Note: on patients left out of the fit the corrected volumes are no better than the measured ones.")
     return 0
 
 
