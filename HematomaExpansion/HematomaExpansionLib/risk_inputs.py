@@ -61,13 +61,14 @@ def view_grid(inside_skull: sitk.Image, view: RiskView) -> Grid:
 
 
 def whole_brain(ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, view: RiskView) -> Array:
-    """The whole brain, (1, 1, z, y, x), as in Zhong 2021, supplement: windowed, standardized inside the skull,
-    negative values and what lies outside set to zero. Interpolation is linear after a low-pass filter, not
-    bicubic.
+    """The whole brain, (1, 1, z, y, x), as in Zhong 2021, supplement: stripped of the skull, resampled, windowed,
+    standardized, negative values set to zero. Interpolation is linear after a low-pass filter, not bicubic.
     """
     grid = view_grid(inside_skull, view)
-    windowed = scale_window(average_onto(ct, grid, outside=-1024.0), view.window_hu)
-    return standardized(windowed, average_onto(inside_skull, grid))[None, None]
+    inside = average_onto(inside_skull, grid)
+    # The mean of that part of a voxel that lies inside: bone in the others would be brighter than any blood.
+    hu = average_onto(sitk.Mask(sitk.Cast(ct, sitk.sitkFloat32), inside_skull), grid) / np.maximum(inside, 0.5)
+    return standardized(scale_window(hu, view.window_hu), inside)[None, None]
 
 
 def standardized(values: Array, inside: Array) -> Array:

@@ -151,9 +151,9 @@ class LossModule(lightning.LightningModule):
 
 
 def _memory_format(network: nn.Module) -> torch.memory_format:
-    """The faster order in memory, by whether its convolutions are 2D or 3D."""
-    dimensions = max((parameter.ndim for parameter in network.parameters()), default=0)
-    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(dimensions, torch.preserve_format)
+    """The faster order in memory for 3D convolutions; torch on a CPU corrupts memory in it for narrow 2D ones."""
+    volumes = any(isinstance(module, nn.Conv3d) for module in network.modules())
+    return torch.channels_last_3d if volumes else torch.preserve_format
 
 
 @dataclass(frozen=True)

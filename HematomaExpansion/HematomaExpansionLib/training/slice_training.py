@@ -88,9 +88,12 @@ def mask_preset(network: str | None, channels: tuple[int, ...], size: tuple[int,
     Raises:
         InputError: a size that the network cannot halve four times, or a network that is unknown here.
     """
-    chosen, (x, y) = network or PRESET.network, size or PRESET.size
+    chosen = network or PRESET.network
     if chosen not in MASK_NETWORKS:
         raise InputError(f"The mask networks of slices are {', '.join(MASK_NETWORKS)}: there is no {chosen!r}.")
+    if size and len(size) != 2:
+        raise InputError("The size of a slice is two numbers, such as 96,96.")
+    x, y = size or PRESET.size
     if x % 16 or y % 16 or not (64 <= x <= 512 and 64 <= y <= 512):
         raise InputError("The size of a slice for a mask network must be multiples of 16 from 64 to 512.")
     return replace(PRESET, network=chosen, channels=channels or MASK_NETWORKS[chosen], size=(x, y))
