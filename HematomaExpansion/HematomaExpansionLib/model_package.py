@@ -28,6 +28,9 @@ VOLUME_CORRECTION = "volume_correction"
 """Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
 before and after it on patients left out of the fit, and how many patients there were."""
 
+MARKER_LOGISTIC = "marker-logistic"
+"""The one architecture that looks at measurements, not at voxels."""
+
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 Task = Literal["segmentation", "growth", "risk"]
@@ -43,8 +46,9 @@ class ModelDescription:
     """What ``model.json`` says.
 
     ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
-    scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. ``settings``
-    holds what a task needs beyond its network (see ``growth.py``, ``VOLUME_CORRECTION``).
+    scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. A patch one voxel
+    high belongs to a network that looks at slices. ``settings`` holds what a task needs beyond its network (see
+    ``growth.py``, ``VOLUME_CORRECTION``).
     """
 
     name: str
@@ -173,7 +177,7 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
     plausible = (
         _NAME.fullmatch(description.name)
         and description.task in get_args(Task)
-        and (_looks_at_voxels(description) or description.task == "risk")
+        and (_looks_at_voxels(description) or _looks_at_measurements(description))
         and _are_ranges(description.settings.get(VOLUME_RANGE, {}))
         and _is_correction(description.settings.get(VOLUME_CORRECTION))
     )
@@ -187,9 +191,14 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
 def _looks_at_voxels(description: ModelDescription) -> bool:
     return (
         all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
-        and all(8 <= size <= 512 for size in description.patch_size)
+        and all(8 <= size <= 512 for size in description.patch_size[:2])
+        and (description.patch_size[2] == 1 or 8 <= description.patch_size[2] <= 512)
         and description.window_hu[0] < description.window_hu[1]
     )
+
+
+def _looks_at_measurements(description: ModelDescription) -> bool:
+    return description.task == "risk" and description.architecture == MARKER_LOGISTIC
 
 
 def _are_ranges(by_masks: Any) -> bool:

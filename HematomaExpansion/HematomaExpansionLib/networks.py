@@ -1,7 +1,8 @@
 """The networks, assembled from MONAI's blocks.
 
 Tensors are (batch, channel, z, y, x) on a model grid; see ``growth.py`` and ``segmentation.py`` for what
-the channels are.
+the channels are. Networks that tell a probability, and 2D ones, stand in ``risk_networks.py`` and
+``slice_networks.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from monai.networks.blocks import ChannelSELayer, Convolution, UpSample
 from torch import Tensor, nn
 
 from .errors import ModelPackageError
+from .model_package import MARKER_LOGISTIC
+from .risk_networks import TwoOutputUNet, slice_classifier
+from .slice_networks import slice_segmentation
 
 
 class UNet(nn.Module):
@@ -166,7 +170,10 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "displacement-unet": displacement_unet,
     "affine-regressor": affine_regressor,
     "segmentation-unet": segmentation_unet,
-    "marker-logistic": MarkerLogistic,
+    "slice-segmentation": slice_segmentation,
+    MARKER_LOGISTIC: MarkerLogistic,
+    "two-output-unet": TwoOutputUNet,
+    "slice-classifier": slice_classifier,
     ENSEMBLE: Ensemble,
 }
 
@@ -179,7 +186,7 @@ def build_network(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     """
     try:
         return ARCHITECTURES[architecture](**arguments)
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise ModelPackageError(
             f"The model package asks for a network that this version does not know ({architecture}): "
             "update HematomaExpansion, or choose another model."

@@ -18,11 +18,11 @@ from .errors import InputError
 from .grid import Grid
 from .growth import Growth, Masks, followup_range, predict_growth
 from .head_ct import HeadCT
-from .markers import Marker, find_markers
+from .markers import find_markers
 from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
 from .model_package import VOLUME_CORRECTION, VOLUME_RANGE, ModelPackage
 from .progress import Stages
-from .risk import measurements, predict_risk
+from .risk import Risk, measurements, predict_risk_of_scan
 from .scores import NOT_TOLD, ClinicalData, scores_of
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
@@ -100,7 +100,7 @@ def predict(
         else:
             _check_mask(hematoma, inside_skull)
             segmenter = USER_MASK
-    growth, markers = None, None
+    growth, markers, risk = None, None, None
     with stages("growth", 0.5):
         if volume_ml(hematoma) > 0:
             grow = partial(predict_growth, scan.image, hematoma, inside_skull, options.growth)
@@ -109,7 +109,11 @@ def predict(
             warnings.append(NO_HEMATOMA)
     with stages("markers", 0.7):
         if volume_ml(hematoma) > 0:
-            markers = find_markers(scan.image, hematoma)
+            markers = {name: asdict(marker) for name, marker in find_markers(scan.image, hematoma).items()}
+            if options.risk is not None:
+                measured = measurements(markers, volume_ml(hematoma), options.onset_hours)
+                judge = partial(predict_risk_of_scan, scan.image, hematoma, inside_skull, measured, options.risk)
+                risk, device = compute_on(device, judge, warnings)
     return Prediction(
         baseline_ct=scan.restore(scan.image),
         baseline_mask=scan.restore(hematoma),
@@ -121,7 +125,7 @@ def predict(
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
             **_describe_volumes(hematoma, growth, masks, options),
-            **_describe_markers(markers, hematoma, options),
+            **_describe_markers(markers, risk, hematoma, options),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
             "timing_s": stages.timing,
             "device": str(device),
@@ -177,18 +181,12 @@ def corrected_baseline(measured_ml: float, found_by: ModelPackage | None) -> flo
 
 
 def _describe_markers(
-    markers: dict[str, Marker] | None, hematoma: sitk.Image, options: PredictionOptions
+    markers: dict[str, Any] | None, risk: Risk | None, hematoma: sitk.Image, options: PredictionOptions
 ) -> dict[str, Any]:
     if markers is None:
         return {"risk": None, "markers": None, "scores": None}
-    described = {name: asdict(marker) for name, marker in markers.items()}
-    baseline_ml = volume_ml(hematoma)
-    risk = None
-    if options.risk is not None:
-        measured = measurements(described, baseline_ml, options.onset_hours)
-        risk = asdict(predict_risk(measured, options.risk))
-    scores = scores_of(described, options.onset_hours, baseline_ml, options.clinical)
-    return {"risk": risk, "markers": described, "scores": scores}
+    scores = scores_of(markers, options.onset_hours, volume_ml(hematoma), options.clinical)
+    return {"risk": None if risk is None else asdict(risk), "markers": markers, "scores": scores}
 
 
 def _check_mask(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:

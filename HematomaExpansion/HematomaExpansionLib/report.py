@@ -67,8 +67,9 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
         ]
     if result.get("risk"):  # a scene saved by an earlier version has neither this nor markers
+        risk = result["risk"]
         rows.append(
-            ("Probability", f"{100 * result['risk']['probability']:.0f} % of expansion by the markers on CT")
+            ("Probability", f"{100 * risk['probability']:.0f} % of expansion, by model {risk['model']['name']}")
         )
     if result.get("markers"):
         rows += [

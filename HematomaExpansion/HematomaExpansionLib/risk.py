@@ -1,7 +1,9 @@
-"""Probability of expansion from what was measured: CT markers, volume, and time from onset.
+"""Probability of expansion, from what was measured or from the scan itself.
 
-A logistic regression, every input of which a radiologist can check. Where the marker-based scores (BAT: Morotti
-2018) give points for a sign that is there, this weighs how large, how dark and how many.
+By default from CT markers, volume, and time from onset, by a logistic regression, every input of which a
+radiologist can check. Where the marker-based scores (BAT: Morotti 2018) give points for a sign that is there, this
+weighs how large, how dark and how many. A package may hold a network in its place, which looks at voxels
+(``risk_inputs.py``).
 """
 
 from __future__ import annotations
@@ -9,9 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .model_package import ModelPackage
+from .errors import DeviceError
+from .grid import Array
+from .model_package import MARKER_LOGISTIC, ModelPackage
+from .risk_inputs import RiskView, risk_inputs
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    import torch
+    from torch import nn
+
+_PARTS_AT_A_TIME = 8
+"""Slices of a patient that are judged together, so that many do not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,8 @@ def measurements(
 
 
 def predict_risk(measured: Mapping[str, float], package: ModelPackage) -> Risk:
-    """The probability of expansion (more than 6 mL or a third); what was not measured counts as the mean.
+    """The probability of expansion (more than 6 mL or a third) by a model of measurements; what was not measured
+    counts as the mean.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
@@ -51,6 +65,48 @@ def predict_risk(measured: Mapping[str, float], package: ModelPackage) -> Risk:
     inputs = torch.tensor([[measured.get(name, math.nan) for name in package.description.arguments["features"]]])
     with torch.inference_mode():
         return Risk(float(torch.sigmoid(network(inputs))[0]), package.identity)
+
+
+def predict_risk_of_scan(
+    ct: sitk.Image,
+    hematoma: sitk.Image,
+    inside_skull: sitk.Image,
+    measured: Mapping[str, float],
+    package: ModelPackage,
+    device: torch.device,
+) -> Risk:
+    """The probability of expansion by whatever the package holds; images on one orthogonal grid, masks not empty.
+
+    ``ct`` in HU, ``hematoma`` and ``inside_skull`` 0 or 1, ``measured`` as by ``measurements``.
+
+    Raises:
+        ModelPackageError: the package's weights do not fit, or its network tells no probability.
+        DeviceError: the GPU's memory does not suffice.
+    """
+    if package.description.architecture == MARKER_LOGISTIC:
+        return predict_risk(measured, package)
+    inputs = risk_inputs(ct, hematoma, inside_skull, RiskView.of(package.description))
+    return Risk(network_probability(package.load(), inputs, device), package.identity)
+
+
+def network_probability(network: nn.Module, inputs: Array, device: torch.device) -> float:
+    """The mean of the probabilities that a network tells for the parts of a patient, (part, 1, …).
+
+    Raises:
+        DeviceError: the GPU's memory does not suffice.
+    """
+    import torch
+
+    from .risk_networks import expansion_logits
+
+    try:
+        network.to(device)
+        with torch.inference_mode():
+            parts = torch.from_numpy(inputs).float().split(_PARTS_AT_A_TIME)
+            logits = torch.cat([expansion_logits(network, part.to(device)) for part in parts])
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError("The GPU has too little free memory for the risk model: choose --device cpu.") from error
+    return float(torch.sigmoid(logits).mean())
 
 
 def models_used(result: Mapping[str, Any]) -> dict[str, Any]:

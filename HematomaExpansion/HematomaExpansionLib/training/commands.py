@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from .evaluation import GrowthEvaluation, GrowthRow
     from .fitting import FitOptions
     from .growth_training import GrowthPreset
+    from .risk_network_training import RiskNetworkPreset
+    from .risk_training import Learner
 
 Summary = dict[str, dict[str, float]]
+
+SLICES, TWO_OUTPUT = "slices", "two-output"
+_PRESETS: dict[str, tuple[str, ...]] = {
+    "growth": ("compact", "paper", "affine"),
+    "segmentation": ("compact", SLICES),
+    "risk": ("compact", TWO_OUTPUT, SLICES),
+}
 
 
 def add_training_commands(commands: Commands) -> None:
@@ -125,9 +134,18 @@ def _add_source_and_output(parser: argparse.ArgumentParser) -> None:
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
-        choices=["compact", "paper", "affine"],
+        choices=list(dict.fromkeys(preset for presets in _PRESETS.values() for preset in presets)),
         default="compact",
-        help="of the growth model",
+        help="growth: compact, paper, affine; segmentation: compact, slices; "
+        "risk: compact (on CT markers), two-output, slices",
+    )
+    parser.add_argument(
+        "--network",
+        metavar="NAME",
+        help="of slices: resnet34, resnet18 or vgg16 (risk), attention-unet, unet or unet++ (segmentation)",
+    )
+    parser.add_argument(
+        "--size", metavar="X,Y[,Z]", help="voxels that the network of two-output or slices sees of the head"
     )
     parser.add_argument("--channels", metavar="N,N,…", help="width of the network's levels")
     _add_loop_options(parser)
@@ -173,6 +191,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     cases = case_folders(arguments.cohort)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
+    _check_preset(arguments)
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
     return 0
@@ -212,8 +231,16 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
         raise InputError("A risk model is fitted anew each time: leave out --start.")
     if arguments.masks == "both":
         raise InputError("A risk model is trained with --masks true or automatic, not with both.")
+    if arguments.masks == "automatic" and arguments.preset == TWO_OUTPUT:
+        raise InputError("The two-output network learns to find the true masks: leave out --masks.")
     segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
-    return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
+    if arguments.preset == "compact":
+        return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
+    from .risk_network_training import prepare_images, train_risk_network
+
+    preset = _risk_preset(arguments)
+    images = prepare_images(preset, arguments.masks, segmenter, "cpu", cases)
+    return train_risk_network(images, arguments.output, preset, arguments.masks)
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
@@ -231,9 +258,33 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
 def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .segmentation_training import CHANNELS, FIT, train_segmentation
 
+    if arguments.preset == SLICES:
+        return _train_slice_segmentation(arguments, cases)
     channels = _widths(arguments.channels) or CHANNELS
     start = _start(arguments, "segmentation")
     return train_segmentation(cases, arguments.output, channels, _fit_options(arguments, FIT), start)
+
+
+def _train_slice_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from .slice_training import mask_preset, train_slice_segmentation
+
+    if arguments.start:
+        raise InputError("A mask network of slices is trained anew each time: leave out --start.")
+    preset = mask_preset(arguments.network, _widths(arguments.channels), _size(arguments.size))
+    return train_slice_segmentation(
+        cases, arguments.output, replace(preset, fit=_fit_options(arguments, preset.fit))
+    )
+
+
+def _check_preset(arguments: argparse.Namespace) -> None:
+    """Each task has presets of its own, and only some of these a choice of networks or sizes."""
+    presets = _PRESETS[arguments.task]
+    if arguments.preset not in presets:
+        raise InputError(
+            f"--preset {arguments.preset} is none of {arguments.task}: choose {' or '.join(presets)}."
+        )
+    if arguments.preset not in {SLICES, TWO_OUTPUT} and (arguments.network or arguments.size):
+        raise InputError("--network and --size go with --preset slices or two-output.")
 
 
 def _start(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:
@@ -251,6 +302,13 @@ def _growth_preset(arguments: argparse.Namespace) -> GrowthPreset:
     return replace(preset, channels=channels, fit=_fit_options(arguments, preset.fit))
 
 
+def _risk_preset(arguments: argparse.Namespace) -> RiskNetworkPreset:
+    from .risk_network_training import risk_preset
+
+    preset = risk_preset(arguments.preset, arguments.network, _widths(arguments.channels), _size(arguments.size))
+    return replace(preset, fit=_fit_options(arguments, preset.fit))
+
+
 def _fit_options(arguments: argparse.Namespace, preset: FitOptions) -> FitOptions:
     """The preset's, but for what was given on the command line."""
     given = {field.name: getattr(arguments, field.name, None) for field in fields(preset)}
@@ -264,6 +322,13 @@ def _widths(text: str | None) -> tuple[int, ...]:
         raise InputError("The channels must be whole numbers with commas, such as 16,32,64,128.") from error
 
 
+def _size(text: str | None) -> tuple[int, ...]:
+    try:
+        return () if text is None else tuple(int(sides) for sides in text.split(","))
+    except ValueError as error:
+        raise InputError("The size must be whole numbers with commas, such as 96,96,16.") from error
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     evaluate = {
         "growth": _evaluate_growth,
@@ -271,6 +336,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "markers": _evaluate_markers,
         "risk": _evaluate_risk,
     }
+    if arguments.folds and arguments.task in _PRESETS:
+        _check_preset(arguments)
     text = json.dumps(evaluate[arguments.task](arguments, arguments.output), indent=2)
     (arguments.output / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
@@ -319,8 +386,9 @@ def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> Summary:
 
     masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
     if arguments.folds:
+        learner = None if arguments.preset == "compact" else _network_learner(arguments, segmenter)
         rows = cross_validate_risk(
-            arguments.cohort, _folds(arguments), masks, segmenter, arguments.device, arguments.seed or 0
+            arguments.cohort, _folds(arguments), masks, segmenter, arguments.device, arguments.seed or 0, learner
         )
         threshold = sum(row.expanded for row in rows) / len(rows)
     else:
@@ -331,6 +399,15 @@ def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> Summary:
     write_rows(RiskRow, rows, folder / "risk.csv")
     draw_risk_figures(rows, folder / "risk.png")
     return summarize_risk(rows, threshold)
+
+
+def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | None) -> Learner:
+    from .cohort import case_folders
+    from .risk_network_training import network_learner, prepare_images
+
+    preset, masks, device = _risk_preset(arguments), arguments.masks, arguments.device
+    images = prepare_images(preset, masks, segmenter, device, case_folders(arguments.cohort))
+    return network_learner(images, arguments.output / "folds", preset, masks, device)
 
 
 def _folds(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from ..device import choose_device
 from ..errors import InputError, ModelPackageError
 from ..grid import Array, Grid, signed_distance
 from ..growth import Masks, followup_range, predict_growth, smallest_jacobian
-from ..measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
+from ..measures import ExpansionDefinition, cohen_kappa, dice, growth_dice, mean_iou, measure_growth, volume_ml
 from ..model_package import VOLUME_RANGE, ModelPackage
 from ..segmentation import segment
 from .cohort import Case, case_folders, read_case, rows_of_all
@@ -62,13 +62,15 @@ class GrowthRow:
 
 @dataclass(frozen=True)
 class SegmentationRow:
-    """One scan; volumes in mL."""
+    """One scan; volumes in mL. ``mean_iou`` averages hematoma and background."""
 
     case: str
     scan: str
     true_ml: float
     found_ml: float
     dice: float
+    mean_iou: float
+    cohen_kappa: float
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,9 @@ def evaluate_segmentation_case(package: ModelPackage | None, device: str, folder
     rows = []
     for name, (ct, truth) in pairs.items():
         found = segment(ct, case.inside_skull, package, choose_device(device))
-        rows.append(
-            SegmentationRow(
-                case.name, name, volume_ml(truth), volume_ml(found), dice(_array(found), _array(truth))
-            )
-        )
+        masks = _array(found), _array(truth)
+        agreement = dice(*masks), mean_iou(*masks), cohen_kappa(*masks)
+        rows.append(SegmentationRow(case.name, name, volume_ml(truth), volume_ml(found), *agreement))
     return rows
 
 
@@ -220,7 +220,9 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
 
 
 def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[str, float]]:
-    """Mean and smallest Dice and mean absolute volume error in mL, by scan."""
+    """By scan: mean and smallest Dice, mean IoU (of hematoma and background, as in Ma 2022), mean of Cohen's
+    kappa, and mean absolute volume error in mL.
+    """
     summary: dict[str, dict[str, float]] = {}
     for scan in dict.fromkeys(row.scan for row in rows):
         own = [row for row in rows if row.scan == scan]
@@ -228,6 +230,8 @@ def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[st
             "cases": len(own),
             "dice": float(np.mean([row.dice for row in own])),
             "smallest_dice": min(row.dice for row in own),
+            "mean_iou": float(np.mean([row.mean_iou for row in own])),
+            "cohen_kappa": float(np.mean([row.cohen_kappa for row in own])),
             "average_absolute_error_ml": float(np.mean([abs(row.found_ml - row.true_ml) for row in own])),
         }
     return summary

@@ -40,7 +40,9 @@ Batch = dict[str, Tensor]
 class FitOptions:
     """How long and how fast to train; the same seed on the same machine gives the same weights.
 
-    ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it stays.
+    ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it stays, but falls to
+    a tenth after each number of epochs in ``milestones``. ``momentum``: of stochastic gradient descent; None for
+    Adam.
     """
 
     epochs: int
@@ -49,6 +51,9 @@ class FitOptions:
     patience: int
     seed: int
     annealed: bool = False
+    milestones: tuple[int, ...] = ()
+    momentum: float | None = None
+    weight_decay: float = 0.0
     max_minutes: float | None = None
     devices: int = 1
     nodes: int = 1
@@ -112,7 +117,7 @@ class LossModule(lightning.LightningModule):
         self, network: nn.Module, loss: Callable[[nn.Module, Batch], dict[str, Tensor]], options: FitOptions
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=_memory_format(network))  # type: ignore[call-overload]
         self._loss = loss
         self._options = options
 
@@ -132,10 +137,23 @@ class LossModule(lightning.LightningModule):
         return total
 
     def configure_optimizers(self) -> Any:
-        adam = torch.optim.Adam(self.parameters(), lr=self._options.learning_rate)
-        if not self._options.annealed:
-            return adam
-        return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, self._options.epochs)]
+        options, parameters = self._options, self.parameters()
+        optimizer: torch.optim.Optimizer
+        if options.momentum is None:
+            optimizer = torch.optim.Adam(parameters, options.learning_rate, weight_decay=options.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(
+                parameters, options.learning_rate, options.momentum, weight_decay=options.weight_decay
+            )
+        if options.annealed:
+            return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)]
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, options.milestones)]
+
+
+def _memory_format(network: nn.Module) -> torch.memory_format:
+    """The faster order in memory for 3D convolutions; torch on a CPU corrupts memory in it for narrow 2D ones."""
+    volumes = any(isinstance(module, nn.Conv3d) for module in network.modules())
+    return torch.channels_last_3d if volumes else torch.preserve_format
 
 
 @dataclass(frozen=True)

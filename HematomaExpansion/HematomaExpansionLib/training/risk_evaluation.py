@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
+from ..brain import extract_brain
+from ..device import choose_device
 from ..errors import InputError
 from ..grid import Array
 from ..growth import Masks
+from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..report import new_figure
-from ..risk import predict_risk
+from ..risk import predict_risk_of_scan
 from ..scores import HIGH_BAT
-from .cohort import case_folders
+from .cohort import case_folders, prepare_all, read_baseline
 from .risk_statistics import at_threshold, auc, brier, calibration, compare_auc
-from .risk_training import RiskSample, fit_risk, measure_cases, risk_of
+from .risk_training import Learner, RiskSample, learn_markers, measure_case, measure_cases
+
+Patient = TypeVar("Patient", "RiskRow", RiskSample)
 
 MODEL, VOLUME, BAT = "model", "volume", "BAT"
 _COLORS = {MODEL: "#c02040", VOLUME: "#406090", BAT: "#60a040"}
@@ -46,23 +53,39 @@ def evaluate_risk(
     cohort: Path, package: ModelPackage, masks: Masks, segmenter: ModelPackage | None, device: str
 ) -> list[RiskRow]:
     """A package on a cohort that it has not seen."""
-    samples = _both_kinds(measure_cases(case_folders(cohort), masks, segmenter, device))
-    return [
-        RiskRow(
-            sample.case,
-            sample.expanded,
-            predict_risk(sample.measured, package).probability,
-            sample.volume_ml,
-            sample.bat,
-        )
-        for sample in samples
-    ]
+    judge = partial(_row_of, package, masks, segmenter, device)
+    rows = prepare_all(judge, case_folders(cohort), "Cases", device)
+    return _both_kinds([row for row in rows if row is not None])
+
+
+def _row_of(
+    package: ModelPackage, masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path
+) -> RiskRow | None:
+    """None for a case in which no hematoma was found."""
+    scan, mask = read_baseline(folder, masks, segmenter, device)
+    if volume_ml(mask) == 0:
+        return None
+    sample = measure_case(scan.image, mask, folder)
+    inside_skull = extract_brain(scan.image).mask
+    chosen = choose_device(device)
+    risk = predict_risk_of_scan(scan.image, mask, inside_skull, sample.measured, package, chosen)
+    return RiskRow(sample.case, sample.expanded, risk.probability, sample.volume_ml, sample.bat)
 
 
 def cross_validate_risk(
-    cohort: Path, folds: int, masks: Masks, segmenter: ModelPackage | None, device: str, seed: int
+    cohort: Path,
+    folds: int,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    seed: int,
+    learner: Learner | None = None,
 ) -> list[RiskRow]:
-    """Trained and tested anew in folds, by patient; ``folds`` 0 leaves one out at a time."""
+    """Trained and tested anew in folds, by patient; ``folds`` 0 leaves one out at a time.
+
+    ``learner``: how; by default the logistic regression on CT markers.
+    """
+    learn = learner or learn_markers(seed)
     samples = _both_kinds(measure_cases(case_folders(cohort), masks, segmenter, device))
     expanded = np.array([sample.expanded for sample in samples])
     fewest = int(min(expanded.sum(), (~expanded).sum()))
@@ -70,9 +93,9 @@ def cross_validate_risk(
         raise InputError(f"The cohort cannot be divided into {folds} folds: each needs patients of both kinds.")
     division = StratifiedKFold(folds, shuffle=True, random_state=seed) if folds else LeaveOneOut()
     rows: list[RiskRow] = []
-    for kept, left_out in division.split(samples, expanded):
+    for fold, (kept, left_out) in enumerate(division.split(samples, expanded), start=1):
         learned, unseen = ([samples[k] for k in part] for part in (kept, left_out))
-        probability = risk_of(fit_risk(learned, seed), unseen)
+        probability = learn(fold, learned, unseen)
         alone = [_alone(measure, learned, unseen) for measure in (_log_volume, _bat)]
         for k, sample in enumerate(unseen):
             rows.append(
@@ -89,10 +112,10 @@ def cross_validate_risk(
     return rows
 
 
-def _both_kinds(samples: Sequence[RiskSample]) -> Sequence[RiskSample]:
-    if len({sample.expanded for sample in samples}) < 2:
+def _both_kinds(patients: list[Patient]) -> list[Patient]:
+    if len({patient.expanded for patient in patients}) < 2:
         raise InputError("The cohort needs patients whose hematoma expanded and others whose did not.")
-    return samples
+    return patients
 
 
 def _log_volume(samples: Sequence[RiskSample]) -> Array:

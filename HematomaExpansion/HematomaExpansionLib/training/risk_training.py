@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -70,6 +71,11 @@ class RiskSample:
     expanded: bool
 
 
+Learner = Callable[[int, Sequence[RiskSample], Sequence[RiskSample]], Array]
+"""In cross-validation: number of the fold, patients to learn from, and unseen ones, to the probabilities of these.
+"""
+
+
 def measure_cases(
     cases: Sequence[Path], masks: Masks, segmenter: ModelPackage | None, device: str
 ) -> list[RiskSample]:
@@ -80,20 +86,29 @@ def measure_cases(
 
 def _measure(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> RiskSample | None:
     scan, mask = read_baseline(folder, masks, segmenter, device)
-    if volume_ml(mask) == 0:
-        return None
+    return None if volume_ml(mask) == 0 else measure_case(scan.image, mask, folder)
+
+
+def measure_case(ct: sitk.Image, mask: sitk.Image, folder: Path) -> RiskSample:
+    """What is measured on the baseline ``ct`` (HU) of that case from a mask (0/1, not empty) on its grid."""
     onset_hours = read_description(folder).get("onset_hours")
-    markers = {name: asdict(marker) for name, marker in find_markers(scan.image, mask).items()}
+    markers = {name: asdict(marker) for name, marker in find_markers(ct, mask).items()}
     score = bat_score(present_markers(markers), onset_hours)
-    baseline_ml = volume_ml(read_mask_file(folder / "baseline-mask.nii.gz"))
-    followup_ml = volume_ml(read_mask_file(folder / "followup-mask.nii.gz"))
     return RiskSample(
         case=folder.name,
         measured=measurements(markers, volume_ml(mask), onset_hours),
         volume_ml=volume_ml(mask),
         bat=score.total_if_late if score.total is None else score.total,
-        expanded=measure_growth(baseline_ml, followup_ml, ExpansionDefinition.SIX_ML).expansion,
+        expanded=has_expanded(folder),
     )
+
+
+def has_expanded(folder: Path) -> bool:
+    """Whether a case's hematoma grew by more than 6 mL or a third, by its own masks."""
+    baseline_ml, followup_ml = (
+        volume_ml(read_mask_file(folder / f"{name}-mask.nii.gz")) for name in ("baseline", "followup")
+    )
+    return measure_growth(baseline_ml, followup_ml, ExpansionDefinition.SIX_ML).expansion
 
 
 def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
@@ -114,6 +129,11 @@ def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
         network.linear.weight.copy_(torch.from_numpy(model.coef_))
         network.linear.bias.copy_(torch.from_numpy(model.intercept_))
     return network.eval()
+
+
+def learn_markers(seed: int) -> Learner:
+    """For cross-validation: the logistic regression."""
+    return lambda _fold, learned, unseen: risk_of(fit_risk(learned, seed), unseen)
 
 
 def risk_of(network: MarkerLogistic, samples: Sequence[RiskSample]) -> Array:
