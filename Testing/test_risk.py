@@ -14,7 +14,7 @@ from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.model_package import find_package, open_package, write_package
 from HematomaExpansionLib.report import summary_rows
-from HematomaExpansionLib.risk import measurements, models_used, predict_risk
+from HematomaExpansionLib.risk import measurements, models_disagree, models_used, predict_risk
 from HematomaExpansionLib.scores import ClinicalData, brain_score, brain_text
 from HematomaExpansionLib.training import risk_training
 from HematomaExpansionLib.training.risk_evaluation import (
@@ -212,6 +212,17 @@ def test_prediction_tells_the_probability_or_leaves_it_out(case_folder: Path, tm
     assert brain is not None
     assert untold["scores"]["brain"] == asdict(brain)
     assert ("BRAIN score", brain_text(asdict(brain))) in summary_rows(untold)
+
+
+@pytest.mark.parametrize(
+    ("expansion", "probability", "disagree"),
+    [(True, 0.2, True), (True, 0.5, False), (False, 0.7, True), (False, 0.49, False)],
+)
+def test_two_models_that_disagree_are_told_of(expansion: bool, probability: float, disagree: bool) -> None:
+    result = {"growth": {"expansion": expansion}, "risk": {"probability": probability}}
+    assert models_disagree(result) is disagree
+    assert not models_disagree({**result, "risk": None})
+    assert not models_disagree({**result, "growth": None, "risk": None})
 
 
 def test_risk_is_trained_and_evaluated_by_one_command_each(

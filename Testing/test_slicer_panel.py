@@ -175,6 +175,13 @@ def test_the_card_says_the_volumes_the_range_and_the_definition() -> None:
     assert "tilted by 18.5 degrees" in text
 
 
+def test_the_card_says_where_two_models_disagree() -> None:
+    for probability, disagree in ((0.2, True), (0.8, False)):
+        text = card({**RESULT, "risk": {"probability": probability}})
+        assert f"Probability of expansion {100 * probability:.0f} %" in text
+        assert ("rely on neither alone" in text) is disagree
+
+
 def test_the_card_invents_nothing_where_no_hematoma_was_found() -> None:
     result = json.loads(json.dumps(RESULT)) | {"growth": None, "followup": None}
     text = card(result)

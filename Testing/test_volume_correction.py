@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from HematomaExpansionLib.batch_cases import BatchCase
+from HematomaExpansionLib.batch_rows import predicted_row
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.grid import image_on
@@ -108,10 +110,10 @@ def rows_of(cohort: Path, package: ModelPackage | None, device: str) -> list[Seg
     """In place of an evaluation; in the last patient's scans no hematoma is found."""
     measured, true, patients = biased(12)
     rows = [
-        SegmentationRow(f"case-{patient}", "baseline", float(wanted), float(found), 0.9)
+        SegmentationRow(f"case-{patient}", "baseline", float(wanted), float(found), 0.9, 0.9, 0.9)
         for found, wanted, patient in zip(measured, true, patients, strict=True)
     ]
-    return [*rows, SegmentationRow("case-12", "baseline", 5.0, 0.0, 0.0)]
+    return [*rows, SegmentationRow("case-12", "baseline", 5.0, 0.0, 0.0, 0.5, 0.0)]
 
 
 @pytest.fixture
@@ -156,6 +158,8 @@ def test_prediction_tells_the_corrected_volume_beside_the_measured_one(corrected
         command = ["predict", "-i", str(scan), "-o", str(tmp_path / name)]
         assert main([*command, "--segmenter", str(corrected), *options]) == 0
         result = json.loads((tmp_path / name / "prediction.json").read_text())
+        row = predicted_row(BatchCase("one", scan), result)
+        assert row.corrected_baseline_ml == result["baseline"]["corrected_volume_ml"]
         return result["baseline"], dict(summary_rows(result))["Hematoma now"]
 
     values, text = baseline("automatic")

@@ -31,6 +31,7 @@ UNFORESEEN = (
 class CaseRow:
     """One line of ``results.csv``; volumes in mL, None where nothing was predicted. The fields are its columns.
 
+    ``corrected_baseline_ml``: without the segmenter's bias, where its package knows that.
     ``bat_low``, ``bat_high``: the BAT score; they differ where the time from onset is not known.
     """
 
@@ -38,6 +39,7 @@ class CaseRow:
     status: str
     reason: str = ""
     baseline_ml: float | None = None
+    corrected_baseline_ml: float | None = None
     abc2_ml: float | None = None
     followup_ml: float | None = None
     followup_ml_low: float | None = None
@@ -81,6 +83,7 @@ def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
         case=case.name,
         status=DONE,
         baseline_ml=result["baseline"]["volume_ml"],
+        corrected_baseline_ml=result["baseline"].get("corrected_volume_ml"),
         abc2_ml=result["baseline"]["abc2_ml"],
         followup_ml=followup.get("volume_ml"),
         followup_ml_low=followup.get("volume_ml_low"),

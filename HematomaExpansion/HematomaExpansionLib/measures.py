@@ -203,7 +203,7 @@ def dice(first: Array, second: Array) -> float:
 
 
 def mean_iou(first: Array, second: Array) -> float:
-    """Intersection over union, averaged over the masks and what lies around them, as Ma 2022, section 2.6, has it.
+    """Intersection over union, averaged over the masks and what lies around them, as in JPM 12:779, 2.6.
 
     The background, of which all but everything is agreed on, lifts it far above that of the masks alone.
     """

@@ -14,7 +14,7 @@ from . import RESEARCH_USE
 from .errors import MissingLibraryError
 from .grid import Array, Grid, bounding_box
 from .prediction import Prediction
-from .risk import models_used
+from .risk import models_disagree, models_used
 from .scores import bat_text, brain_text, markers_text
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     if result.get("risk"):  # a scene saved by an earlier version has neither this nor markers
         risk = result["risk"]
-        rows.append(
-            ("Probability", f"{100 * risk['probability']:.0f} % of expansion, by model {risk['model']['name']}")
-        )
+        unsure = "; the predicted growth says otherwise" if models_disagree(result) else ""
+        told = f"{100 * risk['probability']:.0f} % of expansion, by model {risk['model']['name']}{unsure}"
+        rows.append(("Probability", told))
     if result.get("markers"):
         rows += [
             ("Markers on CT", markers_text(result["markers"])),

@@ -109,6 +109,14 @@ def network_probability(network: nn.Module, inputs: Array, device: torch.device)
     return float(torch.sigmoid(logits).mean())
 
 
+def models_disagree(result: Mapping[str, Any]) -> bool:
+    """Whether of growth and probability, which two models tell, one says expansion and the other does not."""
+    growth, risk = result["growth"], result.get("risk")
+    if growth is None or risk is None:
+        return False
+    return bool(growth["expansion"] != (risk["probability"] >= 0.5))
+
+
 def models_used(result: Mapping[str, Any]) -> dict[str, Any]:
     """The models behind a result by task, that of the probability too."""
     risk = result.get("risk")

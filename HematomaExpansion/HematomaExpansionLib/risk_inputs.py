@@ -82,7 +82,7 @@ def standardized(values: Array, inside: Array) -> Array:
 
 
 def hematoma_slices(ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, view: RiskView) -> Array:
-    """The axial slices through the hematoma, (slices, 1, y, x), windowed, with all that they show (Ma 2022, 2.2).
+    """The axial slices through the hematoma, (slices, 1, y, x), windowed, with all they show (JPM 12:779, 2.2).
 
     Of a hematoma that fills no voxel of the model grid by half, the slice that holds most of it.
     """

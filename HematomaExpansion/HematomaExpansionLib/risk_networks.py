@@ -84,7 +84,7 @@ def _two_convolutions(inputs: int, outputs: int, first_stride: int = 1) -> nn.Se
 def slice_classifier(network: str, channels: Sequence[int]) -> nn.Module:
     """2D network from axial slices (batch, 1, y, x) to the logit of expansion of each, (batch, 1).
 
-    ``network``: ``resnet34``, ``resnet18`` or ``vgg16``, those that Ma 2022, section 2.5, compared; ``channels``:
+    ``network``: ``resnet34``, ``resnet18`` or ``vgg16``, which JPM 12:779, 2.5, compared; ``channels``:
     the widths of its levels, as published 64, 128, 256, 512 (and for VGG-16 512 again).
 
     Raises:

@@ -1,4 +1,4 @@
-"""2D networks for the hematoma's mask, those that Ma 2022, section 2.4, compared, by MONAI.
+"""2D networks for the hematoma's mask, those that JPM 12:779, section 2.4, compared, by MONAI.
 
 They work on volumes, slice by slice, so that a package of theirs is used like that of a 3D network whose patches
 are one slice high.

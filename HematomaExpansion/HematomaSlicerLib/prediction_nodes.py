@@ -238,6 +238,7 @@ def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -
     baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
     rows = [
         ("Baseline volume", baseline["volume_ml"], "mL"),
+        ("Baseline volume, corrected for the segmenter's bias", baseline.get("corrected_volume_ml"), "mL"),
         ("Baseline ABC/2", baseline["abc2_ml"], "mL"),
         ("Baseline ABC/2, simplified", baseline["abc2_simplified_ml"], "mL"),
         ("A", baseline["a_mm"], "mm"),

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.risk import models_used
+from HematomaExpansionLib.risk import models_disagree, models_used
 from HematomaExpansionLib.scores import bat_text, brain_text, present_markers
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
@@ -56,7 +56,11 @@ def card(result: dict[str, Any]) -> str:
 
 def _probability(result: dict[str, Any]) -> str:
     risk = result.get("risk")
-    return _line(f"Probability of expansion {100 * risk['probability']:.0f} %") if risk else ""
+    if not risk:
+        return ""
+    unsure = "The predicted growth and the probability, which two models tell, disagree: rely on neither alone."
+    told = _line(f"Probability of expansion {100 * risk['probability']:.0f} %")
+    return told + (_small(unsure) if models_disagree(result) else "")
 
 
 def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:

@@ -24,6 +24,9 @@ from ..workers import case_workers, use_one_torch_thread
 
 Sample = TypeVar("Sample")
 
+_FEW_CASES = 6
+"""So many are done sooner than workers have started."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -140,10 +143,12 @@ def prepare_all(
     prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
 ) -> list[Sample]:
     """``prepare`` applied to each case folder, with a progress bar, in the given order; on all cores, unless it
-    computes on a GPU, whose memory is for one.
+    computes on a GPU, whose memory is for one, or there are few cases.
     """
     from tqdm import tqdm
 
+    if len(folders) <= _FEW_CASES:
+        return [prepare(folder) for folder in tqdm(folders, desc=title, disable=None)]
     jobs = 0 if choose_device(device).type == "cpu" else 1
     with case_workers(len(folders), jobs, prepare=use_one_torch_thread) as pool:
         return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))

@@ -220,7 +220,7 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
 
 
 def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[str, float]]:
-    """By scan: mean and smallest Dice, mean IoU (of hematoma and background, as in Ma 2022), mean of Cohen's
+    """By scan: mean and smallest Dice, mean IoU (of hematoma and background, as in JPM 12:779), mean of Cohen's
     kappa, and mean absolute volume error in mL.
     """
     summary: dict[str, dict[str, float]] = {}

@@ -1,7 +1,7 @@
 """Training of networks that tell the probability of expansion from the scan itself.
 
 ``PRESETS``: ``two-output`` is the 3D network of Zhong 2021, which finds the mask besides; ``slices`` the 2D
-classifier of Ma 2022, sections 2.5 and 3.3, whose probabilities for a patient's slices are averaged.
+classifier of JPM 12:779, sections 2.5 and 3.3, whose probabilities for a patient's slices are averaged.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CLASSIFIERS = {
     "resnet18": (64, 128, 256, 512),
     "vgg16": (64, 128, 256, 512, 512),
 }
-"""The classifiers of slices that Ma 2022 compared, best first, with the widths of their levels."""
+"""The classifiers of slices that JPM 12:779 compared, best first, with the widths of their levels."""
 
 _SCALE, _SHIFT, _TURN = 0.1, 0.1, np.deg2rad(5.0)
 

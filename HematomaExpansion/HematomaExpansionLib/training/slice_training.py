@@ -1,4 +1,4 @@
-"""Training of 2D mask networks on axial slices (Ma 2022, sections 2.2, 2.4 and 3.2).
+"""Training of 2D mask networks on axial slices (JPM 12:779, sections 2.2, 2.4 and 3.2).
 
 The paper learns from marked slices alone; here half of the slices hold no blood, since the network is to be used
 on whole scans. Loss and packages are those of the 3D network (``segmentation_training.py``): the paper names no
