@@ -16,7 +16,6 @@ from monai.networks.blocks import ChannelSELayer, Convolution, UpSample
 from torch import Tensor, nn
 
 from .errors import ModelPackageError
-from .model_package import MARKER_LOGISTIC
 from .risk_networks import TwoOutputUNet, slice_classifier
 from .slice_networks import slice_segmentation
 
@@ -171,7 +170,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "affine-regressor": affine_regressor,
     "segmentation-unet": segmentation_unet,
     "slice-segmentation": slice_segmentation,
-    MARKER_LOGISTIC: MarkerLogistic,
+    "marker-logistic": MarkerLogistic,
     "two-output-unet": TwoOutputUNet,
     "slice-classifier": slice_classifier,
     ENSEMBLE: Ensemble,
