@@ -24,7 +24,7 @@ from HematomaExpansionLib.model_package import (
     write_package,
 )
 from HematomaExpansionLib.networks import MarkerLogistic, build_network
-from HematomaExpansionLib.training import adaptation
+from HematomaExpansionLib.training import adaptation, cohort
 from HematomaExpansionLib.training.adaptation import (
     FIT,
     RANK,
@@ -154,7 +154,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Sample]],
         def prepare_all(prepare: object, folders: Sequence[Path], title: str) -> list[list[Sample]]:
             return [[make(int(folder.name))] for folder in folders]
 
-        monkeypatch.setattr(adaptation, "prepare_all", prepare_all)
+        for module in (adaptation, cohort):
+            monkeypatch.setattr(module, "prepare_all", prepare_all)
         return [Path(str(number)) for number in range(6)]
 
     return of
@@ -263,7 +264,8 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare_all(prepare: Callable[[Path], object], folders: Sequence[Path], title: str) -> list[object]:
         return [prepare(folder) for folder in folders]
 
-    monkeypatch.setattr(adaptation, "prepare_all", prepare_all)
+    for module in (adaptation, cohort):
+        monkeypatch.setattr(module, "prepare_all", prepare_all)
 
 
 def write_phantoms(cohort: Path, count: int) -> Path:

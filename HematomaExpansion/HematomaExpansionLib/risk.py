@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import DeviceError
-from .grid import Array
 from .model_package import MARKER_LOGISTIC, ModelPackage
-from .risk_inputs import RiskView, risk_inputs
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
     import torch
     from torch import nn
+
+    from .grid import Array
 
 _PARTS_AT_A_TIME = 8
 """Slices of a patient that are judged together, so that many do not fill the memory."""
@@ -85,6 +85,8 @@ def predict_risk_of_scan(
     """
     if package.description.architecture == MARKER_LOGISTIC:
         return predict_risk(measured, package)
+    from .risk_inputs import RiskView, risk_inputs  # a panel that shows a result needs none of it
+
     inputs = risk_inputs(ct, hematoma, inside_skull, RiskView.of(package.description))
     return Risk(network_probability(package.load(), inputs, device), package.identity)
 

@@ -35,7 +35,7 @@ from ..grid import Array
 from ..head_ct import read_head_ct
 from ..model_package import VOLUME_CORRECTION, ModelDescription, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import describe_cases, kind_of_cases, prepare_all, split_by_case
+from .cohort import describe_cases, kind_of_cases, prepare_all, prepare_parts, split_by_case
 from .fitting import FitOptions, Patches, fit
 from .segmentation_training import (
     PATCH,
@@ -184,10 +184,7 @@ def adapt(
     torch.manual_seed(options.seed)
     add_adapters(network, rank)
     training, validation = split_by_case(cases, 0.2, options.seed)
-    learned, unseen = (
-        [scan for case in prepare_all(prepare_segmentation_samples, part, f"Preparing {title}") for scan in case]
-        for title, part in (("training cases", training), ("validation cases", validation))
-    )
+    learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
     reestimate_statistics(network, learned, options.seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*in eval mode")  # as it is to be: the statistics stay

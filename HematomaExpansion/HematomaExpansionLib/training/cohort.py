@@ -154,6 +154,17 @@ def prepare_all(
         return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))
 
 
+def prepare_parts(
+    prepare: Callable[[Path], list[Sample]], training: Sequence[Path], validation: Sequence[Path]
+) -> tuple[list[Sample], list[Sample]]:
+    """The samples that ``prepare`` gives for each case folder, those to learn from and those to validate on."""
+    learned, unseen = (
+        [sample for samples in prepare_all(prepare, part, f"Preparing {name} cases") for sample in samples]
+        for name, part in (("training", training), ("validation", validation))
+    )
+    return learned, unseen
+
+
 def rows_of_all(evaluate: Callable[[Path], list[Sample]], folders: Sequence[Path], device: str) -> list[Sample]:
     """The rows that ``evaluate`` gives for each case folder, one case after the other."""
     return [row for rows in prepare_all(evaluate, folders, "Cases", device) for row in rows]

@@ -316,17 +316,18 @@ def _fit_options(arguments: argparse.Namespace, preset: FitOptions) -> FitOption
 
 
 def _widths(text: str | None) -> tuple[int, ...]:
-    try:
-        return () if text is None else tuple(int(width) for width in text.split(","))
-    except ValueError as error:
-        raise InputError("The channels must be whole numbers with commas, such as 16,32,64,128.") from error
+    return _whole_numbers(text, "The channels must be whole numbers with commas, such as 16,32,64,128.")
 
 
 def _size(text: str | None) -> tuple[int, ...]:
+    return _whole_numbers(text, "The size must be whole numbers with commas, such as 96,96,16.")
+
+
+def _whole_numbers(text: str | None, otherwise: str) -> tuple[int, ...]:
     try:
-        return () if text is None else tuple(int(sides) for sides in text.split(","))
+        return () if text is None else tuple(int(number) for number in text.split(","))
     except ValueError as error:
-        raise InputError("The size must be whole numbers with commas, such as 96,96,16.") from error
+        raise InputError(otherwise) from error
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

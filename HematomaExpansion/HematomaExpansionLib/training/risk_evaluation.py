@@ -18,9 +18,9 @@ from ..errors import InputError
 from ..grid import Array
 from ..growth import Masks
 from ..measures import volume_ml
-from ..model_package import ModelPackage
+from ..model_package import MARKER_LOGISTIC, ModelPackage
 from ..report import new_figure
-from ..risk import predict_risk_of_scan
+from ..risk import predict_risk, predict_risk_of_scan
 from ..scores import HIGH_BAT
 from .cohort import case_folders, prepare_all, read_baseline
 from .risk_statistics import at_threshold, auc, brier, calibration, compare_auc
@@ -66,9 +66,11 @@ def _row_of(
     if volume_ml(mask) == 0:
         return None
     sample = measure_case(scan.image, mask, folder)
-    inside_skull = extract_brain(scan.image).mask
-    chosen = choose_device(device)
-    risk = predict_risk_of_scan(scan.image, mask, inside_skull, sample.measured, package, chosen)
+    if package.description.architecture == MARKER_LOGISTIC:  # the brain need not be found
+        risk = predict_risk(sample.measured, package)
+    else:
+        inside_skull, chosen = extract_brain(scan.image).mask, choose_device(device)
+        risk = predict_risk_of_scan(scan.image, mask, inside_skull, sample.measured, package, chosen)
     return RiskRow(sample.case, sample.expanded, risk.probability, sample.volume_ml, sample.bat)
 
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from ..grid import Array, average_onto
 from ..model_package import ModelDescription, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import describe_cases, prepare_all, read_case, split_by_case
+from .cohort import describe_cases, prepare_parts, read_case, split_by_case
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
 
 SPACING_MM = (1.5, 1.5, 2.5)
@@ -135,10 +135,7 @@ def train_segmentation(
     initial = initial_network("segmentation-unet", arguments, start, options.seed)
     network = initial.network
     training, validation = split_by_case(cases, 0.2, options.seed)
-    learned, unseen = (
-        [scan for case in prepare_all(prepare_segmentation_samples, cases, f"Preparing {part}") for scan in case]
-        for part, cases in (("training cases", training), ("validation cases", validation))
-    )
+    learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
     results = fit(
         network,
         segmentation_loss,

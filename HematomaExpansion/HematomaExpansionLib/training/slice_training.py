@@ -31,7 +31,7 @@ from ..errors import InputError
 from ..grid import Array, average_onto
 from ..model_package import ModelDescription, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import describe_cases, prepare_all, read_case, split_by_case
+from .cohort import describe_cases, prepare_parts, read_case, split_by_case
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
 from .segmentation_training import segmentation_loss
 
@@ -146,11 +146,7 @@ def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: Slice
     arguments = {"network": preset.network, "channels": list(preset.channels)}
     initial = initial_network("slice-segmentation", arguments, (), options.seed)
     training, validation = split_by_case(cases, 0.2, options.seed)
-    prepare = partial(prepare_scans, preset)
-    learned, unseen = (
-        [scan for scans in prepare_all(prepare, part, f"Preparing {name} cases") for scan in scans]
-        for name, part in (("training", training), ("validation", validation))
-    )
+    learned, unseen = prepare_parts(partial(prepare_scans, preset), training, validation)
     results = fit(
         initial.network,
         mask_loss,
