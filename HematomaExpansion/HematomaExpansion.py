@@ -61,6 +61,7 @@ def _register_sample() -> None:
         fileNames="simulated-hematoma.nii.gz",
         checksums=f"SHA256:{slicer.util.computeChecksum('SHA256', str(sample))}",
         nodeNames=SAMPLE_NAME,
+        loadFileTypes="VolumeFile",  # a .nii.gz may also be read as a segmentation
     )
 
 
@@ -120,6 +121,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._updating = False
         self._play_timer: Any = None
         self._listed: Any = None
+        self._alone: Any = None
 
     # --- life of the panel ------------------------------------------------------------------------------
 
@@ -220,11 +222,12 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def _on_parameters(self, _caller: Any = None, _event: Any = None) -> None:
         if self._parameters is None or self._updating:
             return
-        from HematomaSlicerLib.result_card import card, comparison_text, notice
+        from HematomaSlicerLib.result_card import card, comparison_text, notice, training_text
 
         parameters, run = self._parameters, self.logic.run(self._parameters)
         result = None if run is None else run.result
         self.ui.noticeLabel.text = notice(result)
+        self.ui.noticeLabel.toolTip = training_text(result)
         self.ui.cardLabel.text = _("There is no prediction yet.") if result is None else card(result)
         comparison = None if run is None else run.comparison
         self.ui.comparisonLabel.text = "" if comparison is None else comparison_text(comparison)
@@ -242,6 +245,10 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 self._work.tell(missing)
             self._missing = missing
             self.ui.compareButton.enabled = run is not None and parameters.followup is not None
+        chosen = None if run is None else run.table.GetID()
+        if chosen != self._alone:
+            self._alone = chosen
+            self.logic.showAlone(parameters)
         self.logic.show(parameters)
 
     def _list_markers(self, result: Any) -> None:
@@ -293,11 +300,14 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def _read_segments(self, *_arguments: Any) -> None:
         if self._parameters is None or self._updating:
             return
-        parameters = self._parameters
-        parameters.hematoma = self.ui.hematomaSelector.currentNode()
-        parameters.hematomaSegment = self.ui.hematomaSelector.currentSegmentID() or ""
-        parameters.followupHematoma = self.ui.followupHematomaSelector.currentNode()
-        parameters.followupSegment = self.ui.followupHematomaSelector.currentSegmentID() or ""
+        from HematomaSlicerLib.panel_work import chosen_segment
+
+        parameters, self._updating = self._parameters, True
+        hematoma = chosen_segment(self.ui.hematomaSelector, parameters.hematoma)
+        followup = chosen_segment(self.ui.followupHematomaSelector, parameters.followupHematoma)
+        self._updating = False
+        parameters.hematoma, parameters.hematomaSegment = hematoma
+        parameters.followupHematoma, parameters.followupSegment = followup
         self._on_parameters()
 
     # --- models -----------------------------------------------------------------------------------------
@@ -499,15 +509,22 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
                 ),
             )
 
+    def showAlone(self, parameters: Any) -> None:
+        """Hide other predictions than the one that is shown."""
+        run = self.run(parameters)
+        if run is not None:
+            from HematomaSlicerLib.prediction_display import show_alone
+
+            show_alone(run)
+
     def lookAt(self, parameters: Any) -> None:
         """Turn the views to the hematoma of the prediction that is shown."""
         run = self.run(parameters)
         if run is not None:
-            from HematomaSlicerLib.prediction_display import look_at
+            from HematomaSlicerLib.prediction_display import look_at, look_at_in_3d
 
             look_at(run)
-            if slicer.app.layoutManager() is not None:
-                slicer.util.resetThreeDViews()
+            look_at_in_3d(run)
 
     def lookAtMarker(self, parameters: Any, name: str) -> None:
         """Turn the slice views to the place where a CT marker was found."""

@@ -237,11 +237,14 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def _read_segments(self, *_arguments: Any) -> None:
         if self._parameters is None or self._updating:
             return
-        parameters = self._parameters
-        parameters.hematoma = self.ui.hematomaSelector.currentNode()
-        parameters.hematomaSegment = self.ui.hematomaSelector.currentSegmentID() or ""
-        parameters.followupHematoma = self.ui.followupHematomaSelector.currentNode()
-        parameters.followupSegment = self.ui.followupHematomaSelector.currentSegmentID() or ""
+        from HematomaSlicerLib.panel_work import chosen_segment
+
+        parameters, self._updating = self._parameters, True
+        hematoma = chosen_segment(self.ui.hematomaSelector, parameters.hematoma)
+        followup = chosen_segment(self.ui.followupHematomaSelector, parameters.followupHematoma)
+        self._updating = False
+        parameters.hematoma, parameters.hematomaSegment = hematoma
+        parameters.followupHematoma, parameters.followupSegment = followup
         self._on_parameters()
 
     # --- table of variants ------------------------------------------------------------------------------

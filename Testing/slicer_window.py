@@ -479,8 +479,6 @@ class LayoutManager:
     def resetSliceViews(self) -> None:  # noqa: N802
         assert all(view.GetBackgroundVolumeID() for view in self._views), "there is nothing yet to be fitted"
 
-    def resetThreeDViews(self) -> None: ...  # noqa: N802
-
 
 class Window:
     """Slicer as far as the two modules use it."""
@@ -603,7 +601,7 @@ class Window:
 
     def _register(self, **source: str) -> None:
         told = {"category", "sampleName", "uris", "fileNames", "nodeNames", "thumbnailFileName", "checksums"}
-        assert source.keys() == told, "the names of registerCustomSampleDataSource"
+        assert source.keys() == told | {"loadFileTypes"}, "the names of registerCustomSampleDataSource"
         assert pathlib.Path(source["thumbnailFileName"]).is_file()
         slicer.util.extractAlgoAndDigest(source["checksums"])
         self.samples[source["sampleName"]] = source

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
 from HematomaExpansionLib.scores import NOT_TOLD, ClinicalData, overrule, scores_of
-from HematomaSlicerLib.result_card import card, comparison_text, marker_rows, notice, scores_text
+from HematomaSlicerLib.result_card import card, comparison_text, marker_rows, notice, scores_text, training_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODULES = [path.stem for path in sorted(REPOSITORY.glob("Hematoma*/Resources/UI/*.ui"))]
@@ -194,7 +194,12 @@ def test_research_use_and_training_data_are_always_in_view() -> None:
     text = notice(RESULT)
     assert RESEARCH_USE in text
     assert "384 simulated patients" in text
-    assert "growth-&lt;b&gt;" in text, "a package's name is not markup"
+    assert training_text(None) == ""
+    assert "growth-<b>: 384 simulated patients" in training_text(RESULT), "plain text"
+    models = {"growth": {"name": "own", "trained_on": "9 patients of <A>; began from others"}}
+    text = notice(RESULT | {"models": models})
+    assert text.endswith("<small>Growth trained on 9 patients of &lt;A&gt; …</small>")
+    assert "began from others" in training_text(RESULT | {"models": models})
 
 
 def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> None:

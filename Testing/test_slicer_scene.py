@@ -250,6 +250,7 @@ def test_removing_a_run_leaves_the_scene_as_it_was(scene: Any, tmp_path: Path) -
     for _ in range(2):
         run = prediction_nodes.add_prediction(tmp_path / "result", scan)
         prediction_display.apply_look(run, prediction_display.Look(deformation=True))
+        run.field.GetDisplayNode().GetColorMap()  # makes colors of its own, as a view that draws it does
         assert nodes(scene) - before
         prediction_nodes.remove_run(run)
         assert nodes(scene) == before
@@ -345,6 +346,31 @@ def test_the_views_jump_to_the_hematoma_in_a_brain_window(scene: Any, run: Any, 
     assert slice_node.GetSliceToRAS().GetElement(2, 3) == pytest.approx(middle[2], abs=4.0)
     assert run.scan.GetDisplayNode().GetWindow() == 80
     assert run.scan.GetDisplayNode().GetLevel() == 40
+
+
+def test_the_cameras_come_near_to_the_hematoma(scene: Any, run: Any) -> None:
+    camera = scene.AddNewNodeByClass("vtkMRMLCameraNode")
+    camera.SetPosition(0.0, 500.0, 0.0)
+    camera.SetFocalPoint(0.0, 0.0, 0.0)
+    prediction_display.look_at_in_3d(run)
+    mask = segment_image(run, PREDICTED)
+    middle = np.array(Grid.of(mask).middle_of(sitk.GetArrayFromImage(mask) > 0)) * (-1, -1, 1)
+    position, focus = np.array(camera.GetPosition()), np.array(camera.GetFocalPoint())
+    np.testing.assert_allclose(focus, middle, atol=4.0)
+    away = position - focus
+    np.testing.assert_allclose(away / np.linalg.norm(away), (0, 1, 0), atol=1e-6, err_msg="from the same side")
+    radius = (3 * volume_ml(mask) * 1000 / (4 * np.pi)) ** (1 / 3)
+    assert 4 * radius < np.linalg.norm(away) < 10 * radius
+
+
+def test_one_prediction_is_shown_at_a_time(scene: Any, run: Any, tmp_path: Path) -> None:
+    later = prediction_nodes.add_prediction(tmp_path / "result", run.scan)
+    for chosen, hidden in ((later, run), (run, later)):
+        prediction_display.show_alone(chosen)
+        for node in (chosen.segmentation, chosen.surface):
+            assert node.GetDisplayNode().GetVisibility()
+        for node in (hidden.segmentation, hidden.surface):
+            assert not node.GetDisplayNode().GetVisibility()
 
 
 # --- background work ------------------------------------------------------------------------------------

@@ -61,6 +61,20 @@ def test_a_scene_that_is_opened_brings_its_own_choices(window: Any, tmp_path: Pa
     assert panel.ui.warfarinComboBox.currentText == "yes"
 
 
+@pytest.mark.parametrize("name", ["HematomaExpansion", "HematomaSynthesis"])
+def test_the_only_segment_of_a_segmentation_is_chosen(name: str, window: Any) -> None:
+    import slicer
+
+    window.load(name)
+    slicer.util.selectModule(name)
+    panel = getattr(slicer.modules, name.lower()).widgetRepresentation().self()
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    segmentation.GetSegmentation().AddEmptySegment("blood", "blood")
+    panel.ui.hematomaSelector.setCurrentNode(segmentation)
+    parameters = panel.logic.getParameterNode()
+    assert (parameters.hematoma.GetName(), parameters.hematomaSegment) == ("drawn", "blood")
+
+
 def test_a_scene_saved_in_the_side_by_side_layout_opens_before_the_panel_does(window: Any) -> None:
     window.load("HematomaSynthesis")
     from HematomaSynthesisSlicerLib.side_by_side import LAYOUT_ID

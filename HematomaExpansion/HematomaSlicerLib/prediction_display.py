@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import slicer
+from HematomaExpansionLib.grid import Grid
 
 from .node_images import image_from_segment, use_brain_window
-from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
+from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun, find_runs
 from .scaled_field import set_scale
 
+_CAMERA_DISTANCE = 4.5
+"""Of the hematoma's radius: with Slicer's view angle of 30° it fills most of the view."""
 _SURFACE_OPACITY = 0.3
 _FILL_OPACITY = 0.35
 _GLYPH_SPACING_MM, _GLYPH_DIAMETER_MM, _SMALLEST_GLYPH_MM = 4.0, 1.2, 0.5
@@ -74,6 +77,34 @@ def look_at(run: PredictionRun) -> None:
     name = PREDICTED if run.segment_id(PREDICTED) else BASELINE
     if run.segment_id(name):
         jump_to_largest_slice(run.segmentation, run.segment_id(name))
+
+
+def look_at_in_3d(run: PredictionRun) -> None:
+    """Bring the camera of every 3D view as near to the hematoma as its size asks for, from the side it is on."""
+    segment_id = run.segment_id(PREDICTED) or run.segment_id(BASELINE)
+    if not segment_id:
+        return
+    mask = image_from_segment(run.segmentation, segment_id)
+    grid, voxels = Grid.of(mask), np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
+    low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
+    radius = float(np.linalg.norm((high - low) * grid.spacing)) / 2
+    center = grid.point(((low + high - 1) / 2).tolist()) * (-1, -1, 1)  # cameras are in RAS
+    distance = _CAMERA_DISTANCE * radius
+    for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
+        away = np.array(camera.GetPosition()) - np.array(camera.GetFocalPoint())
+        camera.SetFocalPoint(*center)
+        camera.SetPosition(*(center + distance * away / np.linalg.norm(away)))
+        camera.ResetClippingRange()
+
+
+def show_alone(run: PredictionRun) -> None:
+    """Show this prediction, and hide what other ones have in the views."""
+    for other in find_runs():
+        shown = other.table.GetID() == run.table.GetID()
+        for node in (other.segmentation, other.surface, other.agreement, None if shown else other.field):
+            display = None if node is None else node.GetDisplayNode()
+            if display is not None:
+                display.SetVisibility(shown)
 
 
 def jump_to_largest_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:

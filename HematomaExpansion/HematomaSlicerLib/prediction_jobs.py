@@ -129,6 +129,8 @@ def _add_run(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode, replace: bool) 
     added = add_prediction(folder, scan)
     apply_look(added, Look())
     if replace:
+        name = earlier[0].table.GetName() if earlier else added.table.GetName()
         for run in earlier:
             remove_run(run)
+        added.table.SetName(name)
     return added

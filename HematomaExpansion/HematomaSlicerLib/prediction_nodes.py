@@ -211,7 +211,7 @@ def prediction_of(run: PredictionRun) -> Any:
 def add_comparison(run: PredictionRun, folder: Path) -> None:
     """Add the nodes of the comparison in ``folder`` to the run, in place of those of an earlier one."""
     remove_nodes([node for node in (run.followup, run.agreement) if node is not None])
-    name = run.table.GetName().removesuffix(" hematoma measures")
+    name = run.table.GetName() if run.scan is None else run.scan.GetName()
     result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     ct, true = (sitk.ReadImage(str(folder / f"followup-{kind}.nii.gz")) for kind in ("ct", "mask"))
     followup = volume_from_image(ct, f"{name} real follow-up CT, registered")

@@ -100,14 +100,24 @@ def _words(evidence: dict[str, float]) -> list[str]:
 
 
 def notice(result: dict[str, Any] | None) -> str:
-    """What is always in view: research use only, and what the models were trained on."""
-    if result is None:
-        return RESEARCH_USE
-    lines = [RESEARCH_USE]
-    for task, model in models_used(result).items():
-        if model["trained_on"] is not None:
-            lines.append(f"{task.capitalize()} model {model['name']}: {model['trained_on']}.")
-    return "<br>".join([escape(lines[0]), *(f"<small>{escape(line)}</small>" for line in lines[1:])])
+    """What is always in view: research use only, and in a few words what the models were trained on."""
+    lines = []
+    for task, text in _training(result).items():
+        first, *more = text.split(";")
+        lines.append(f"{task.capitalize()} trained on {first}{' …' if more else ''}")
+    return "<br>".join([escape(RESEARCH_USE), *(f"<small>{escape(line)}</small>" for line in lines)])
+
+
+def training_text(result: dict[str, Any] | None) -> str:
+    """All that the models of a result were trained on, a paragraph each."""
+    names = {task: model["name"] for task, model in models_used(result).items()} if result else {}
+    return "\n\n".join(f"{names[task]}: {text}." for task, text in _training(result).items())
+
+
+def _training(result: dict[str, Any] | None) -> dict[str, str]:
+    """By task, what the model was trained on; a mask that a person drew has no model."""
+    models = models_used(result) if result else {}
+    return {task: model["trained_on"] for task, model in models.items() if model["trained_on"] is not None}
 
 
 def comparison_text(comparison: dict[str, Any]) -> str:

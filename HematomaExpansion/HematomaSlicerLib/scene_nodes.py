@@ -110,7 +110,10 @@ def remove_nodes(nodes: Sequence[slicer.vtkMRMLNode]) -> None:
             hierarchy.RemoveItem(item, False, True)
         companions = []
         if isinstance(node, slicer.vtkMRMLDisplayableNode):
-            companions += [node.GetNthDisplayNode(k) for k in range(node.GetNumberOfDisplayNodes())]
+            displays = [node.GetNthDisplayNode(k) for k in range(node.GetNumberOfDisplayNodes())]
+            # A transform that was shown once has made colors of its own for that.
+            fields = [display for display in displays if isinstance(display, slicer.vtkMRMLTransformDisplayNode)]
+            companions += [*displays, *(display.GetColorNode() for display in fields)]
         if isinstance(node, slicer.vtkMRMLStorableNode):
             companions.append(node.GetStorageNode())
         scene.RemoveNode(node)

@@ -43,6 +43,7 @@ def use_layout() -> None:
     if manager is not None:
         offer_layout()
         manager.setLayout(LAYOUT_ID)
+        slicer.app.processEvents()  # the new views get their sizes, by which what they show is fitted
 
 
 def fit_views() -> None:
