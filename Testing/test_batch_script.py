@@ -53,3 +53,12 @@ def test_bad_arguments_end_with_status_2_and_a_sentence(tmp_path: Path, argument
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_missing_package_is_named_in_a_sentence(tmp_path: Path) -> None:
+    bare = [sys.executable, "-S", str(SCRIPT), "-i", "scan.nii.gz", "-o", "out"]  # -S: no installed packages
+    done = subprocess.run(bare, cwd=tmp_path, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "The Python package" in done.stderr
+    assert "click Predict expansion" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -14,6 +14,10 @@ from pathlib import Path
 
 _MODULE = Path(__file__).resolve().parent.parent
 _COMMANDS = ("predict", "batch", "compare", "synthesize", "simulate")
+_MISSING = (
+    "hematoma: The Python package {name} is missing. In Slicer, open the module Hematoma Expansion once and click "
+    "Predict expansion, which installs what is needed; elsewhere, install the project with pip."
+)
 
 
 def run(arguments: list[str]) -> int:
@@ -29,6 +33,9 @@ def run(arguments: list[str]) -> int:
         return main(arguments)
     except SystemExit as stop:  # argparse: --help, or arguments that are at fault
         return stop.code if isinstance(stop.code, int) else 2
+    except ModuleNotFoundError as error:
+        print(_MISSING.format(name=error.name), file=sys.stderr)
+        return 2
     except Exception:
         traceback.print_exc()
         return 1
