@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import followup_range
 from HematomaExpansionLib.measures import dice, growth_dice, volume_ml
-from HematomaExpansionLib.model_package import ModelDescription, ModelPackage, find_package, write_package
+from HematomaExpansionLib.model_package import (
+    ModelDescription,
+    ModelPackage,
+    find_package,
+    open_package,
+    write_package,
+)
 from HematomaExpansionLib.networks import build_network
 from HematomaExpansionLib.segmentation import segment
 from HematomaExpansionLib.training import growth_training
@@ -36,6 +43,7 @@ from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, init
 from HematomaExpansionLib.training.growth_training import (
     PRESETS,
     GrowthSample,
+    Samples,
     growth_loss,
     growth_samples,
     patch_transform,
@@ -251,19 +259,24 @@ def test_the_volume_range_is_wider_for_larger_growth_and_holds_the_prediction() 
     assert followup_range({"low": [-50, 0, 0], "high": [-40, 0, 0]}, 10.0, 12.0) == (0.0, 12.0)
 
 
+def growing_balls(cases: Sequence[Path]) -> Samples:
+    z, y, x = np.ogrid[-19:19, -19:19, -19:19]
+    distance = np.sqrt(z**2 + y**2 + x**2)
+    samples = {}
+    for number, case in enumerate(cases):
+        radius = 4 + 0.2 * number
+        balls = {"mask": distance <= radius, "followup_mask": distance <= radius * (1.1 + 0.05 * (number % 3))}
+        arrays = {key: balls.get(key, distance < 18)[None].astype(np.float16) for key in shifted_pair(0)}
+        samples[case] = [GrowthSample(arrays, radius**3, (1.2 * radius) ** 3)]
+    return samples
+
+
 def test_the_volume_range_is_renewed_on_patients_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that predicts no growth must be told by its range how much there is."""
     cohort = case_folders(make_cases(tmp_path / "cohort", 20))
-    z, y, x = np.ogrid[-19:19, -19:19, -19:19]
-    distance = np.sqrt(z**2 + y**2 + x**2)
-    samples = {}
-    for number, case in enumerate(cohort):
-        radius = 4 + 0.2 * number
-        balls = {"mask": distance <= radius, "followup_mask": distance <= radius * (1.1 + 0.05 * (number % 3))}
-        arrays = {key: balls.get(key, distance < 18)[None].astype(np.float16) for key in shifted_pair(0)}
-        samples[case] = [GrowthSample(arrays, 0.0, 0.0)]
+    samples = growing_balls(cohort)
     monkeypatch.setattr(growth_training, "prepare_growth_samples", lambda *given: samples)
     preset = replace(COMPACT, channels=(2, 4))
     arguments = {"channels": [2, 4], "norm": "BATCH"}
@@ -413,6 +426,32 @@ def test_training_goes_on_from_the_weights_of_a_package_of_the_same_network(tmp_
         initial_network(kind, {"channels": [4, 4, 8, 16]}, [start], seed=1)
 
 
+def test_members_are_trained_apart_and_make_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one command, with the range of the volume from patients that none of them learned from."""
+    monkeypatch.setattr(growth_training, "prepare_growth_samples", lambda _, __, cases: growing_balls(cases))
+    cohort, calibration = make_cases(tmp_path / "cohort", 6), make_cases(tmp_path / "calibration", 10)
+    options = ["--epochs", "1", "--channels", "2,4", "--seed", "3"]
+    command = ["train", "growth", "--cohort", str(cohort), "--calibration"]
+    assert main([*command, str(calibration), "-o", str(tmp_path / "two"), "--members", "2", *options]) == 0
+    assert main([*command, str(calibration), "-o", str(tmp_path / "one"), *options]) == 0
+    two, one = open_package(tmp_path / "two"), open_package(tmp_path / "one")
+    assert (two.description.architecture, two.description.arguments["count"]) == ("ensemble", 2)
+    first, second = (list(member.parameters()) for member in two.load().members)
+    assert all(torch.equal(a, b) for a, b in zip(first, one.load().parameters(), strict=True)), "the same seed"
+    assert not torch.equal(first[0], second[0])
+    assert two.description.trained_on.endswith("range of the volume from 10 simulated patients, no real ones")
+    assert list(two.description.settings["volume_range"]) == ["true"]
+
+
+def test_the_range_of_the_volume_needs_other_patients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort = str(make_cases(tmp_path / "cohort", 12))
+    assert (
+        main(["train", "growth", "--cohort", cohort, "--calibration", cohort, "-o", str(tmp_path / "model")]) == 2
+    )
+    assert "other cases than the model learns from" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists(), "said before anything is learned"
+
+
 def test_several_models_are_gone_on_from_as_their_ensemble(tmp_path: Path) -> None:
     description = find_package(None, "growth").description
     description = replace(description, architecture="displacement-unet", arguments={"channels": [2, 4]})
@@ -543,6 +582,10 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, capsys: pytest.Captur
         (["growth", "--start", "growth-compact", "--channels", "4,8"], "another network"),
         (["growth", "--start", "growth-compact", "--epochs", "0"], "at least 10 cases: there are 3"),
         (["growth", "--masks", "automatic"], "--masks true or both"),
+        (["growth", "--members", "0"], "--members takes 1 or more"),
+        (["growth", "--members", "2", "--start", "growth-compact"], "leave out --start"),
+        (["segmentation", "--members", "2"], "go with growth"),
+        (["growth", "--calibration", cohort], "at least 10 cases: there are 3"),
         (["risk", "--start", "risk-compact"], "leave out --start"),
     ):
         assert main(["train", *arguments, "--cohort", cohort, "-o", package]) == 2

@@ -65,6 +65,19 @@ def add_training_commands(commands: Commands) -> None:
         metavar="NAME|PATH",
         help="growth, segmentation: go on from this model's weights (fine-tuning), of several from their ensemble",
     )
+    train.add_argument(
+        "--members",
+        type=int,
+        metavar="N",
+        help="growth: train so many networks, from seeds one after another, and give the mean of their fields",
+    )
+    train.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="growth: another cohort, on which the range of the volume is fitted (default: the cases that chose "
+        "the weights)",
+    )
     _add_fit_options(train)
     add_segmenter(train)
     train.set_defaults(run=_train)
@@ -192,6 +205,8 @@ def _train(arguments: argparse.Namespace) -> int:
     cases = case_folders(arguments.cohort)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
     _check_preset(arguments)
+    if arguments.task != "growth" and (arguments.members is not None or arguments.calibration is not None):
+        raise InputError("--members and --calibration go with growth.")
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
     return 0
@@ -244,15 +259,26 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
-    from .growth_training import renew_volume_range, train_growth
+    from .cohort import case_folders
+    from .growth_training import check_calibration, renew_volume_range, train_growth
 
     if arguments.masks == "automatic":
         raise InputError("A growth model is trained with --masks true or both.")
     segmenter = find_package(arguments.segmenter, "segmentation") if arguments.masks == "both" else None
     start, preset = _start(arguments, "growth"), _growth_preset(arguments)
+    members = 1 if arguments.members is None else arguments.members
+    if members < 1 or (members > 1 and start):
+        raise InputError("--members takes 1 or more networks, which begin at random: leave out --start.")
+    calibration = [] if arguments.calibration is None else case_folders(arguments.calibration)
+    if calibration:
+        check_calibration(calibration, cases)
+    preset = replace(preset, members=members)
     if len(start) == 1 and arguments.epochs == 0:
         return renew_volume_range(start[0], cases, arguments.output, preset, segmenter)
-    return train_growth(cases, arguments.output, preset, segmenter=segmenter, start=start)
+    package = train_growth(cases, arguments.output, preset, segmenter=segmenter, start=start)
+    if calibration:
+        package = renew_volume_range(package, calibration, arguments.output, preset, segmenter)
+    return package
 
 
 def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:

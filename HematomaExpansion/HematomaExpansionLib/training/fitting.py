@@ -157,8 +157,8 @@ def _memory_format(network: nn.Module) -> torch.memory_format:
 
 
 @dataclass(frozen=True)
-class InitialNetwork:
-    """A network to be trained, with the architecture and its arguments under which a package holds it."""
+class DescribedNetwork:
+    """A network with the architecture and its arguments under which a package holds it."""
 
     network: nn.Module
     architecture: str
@@ -167,7 +167,7 @@ class InitialNetwork:
 
 def initial_network(
     architecture: str, arguments: dict[str, Any], start: Sequence[ModelPackage], seed: int
-) -> InitialNetwork:
+) -> DescribedNetwork:
     """With weights at random by that seed, or with those of ``start``; of several models their ensemble.
 
     Raises:
@@ -175,7 +175,7 @@ def initial_network(
     """
     torch.manual_seed(seed)
     if not start:
-        return InitialNetwork(build_network(architecture, arguments), architecture, arguments)
+        return DescribedNetwork(build_network(architecture, arguments), architecture, arguments)
     members: list[nn.Module] = []
     for package in start:
         loaded = package.load().train()
@@ -188,12 +188,17 @@ def initial_network(
                 f"({name}, {its_arguments}): train with its preset and channels."
             )
         members += loaded.members if isinstance(loaded, Ensemble) else [loaded]
+    return ensemble_of(members, architecture, arguments)
+
+
+def ensemble_of(members: Sequence[nn.Module], architecture: str, arguments: dict[str, Any]) -> DescribedNetwork:
+    """Networks of one architecture as one that gives their mean; a single one stays itself."""
     if len(members) == 1:
-        return InitialNetwork(members[0], architecture, arguments)
+        return DescribedNetwork(members[0], architecture, arguments)
     of_all: dict[str, Any] = {"member": architecture, "arguments": arguments, "count": len(members)}
     ensemble = Ensemble(**of_all)
     ensemble.members = nn.ModuleList(members)
-    return InitialNetwork(ensemble, ENSEMBLE, of_all)
+    return DescribedNetwork(ensemble, ENSEMBLE, of_all)
 
 
 def _precision() -> Literal["bf16-mixed", "32-true"]:

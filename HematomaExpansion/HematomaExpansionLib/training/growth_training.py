@@ -45,7 +45,7 @@ from ..measures import volume_ml
 from ..model_package import VOLUME_RANGE, ModelDescription, ModelPackage, write_package
 from ..segmentation import segment
 from .cohort import Case, describe_cases, kind_of_cases, prepare_all, read_case, split_by_case, with_variants
-from .fitting import Batch, FitOptions, Patches, fit, initial_network
+from .fitting import Batch, DescribedNetwork, FitOptions, Patches, ensemble_of, fit, initial_network
 from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
 _TURN, _SCALE = 0.25, 0.1
@@ -66,6 +66,7 @@ class GrowthPreset:
         integration_steps: squarings in the integration of the field as a velocity; 0 for a plain displacement.
         terms: of the loss; see ``growth_loss``.
         augmented: whether patches are mirrored, turned, and varied in brightness and noise.
+        members: networks, trained apart from seeds that follow each other; the model is the mean of their fields.
     """
 
     architecture: str
@@ -81,6 +82,7 @@ class GrowthPreset:
     terms: tuple[str, ...]
     augmented: bool
     fit: FitOptions
+    members: int = 1
 
 
 _COMPACT = GrowthPreset(
@@ -268,8 +270,10 @@ def train_growth(
         ModelPackageError: ``start`` holds another network than the preset.
     """
     seed = preset.fit.seed
-    initial = initial_network(preset.architecture, _arguments(preset), start, seed)
-    network = initial.network
+    members = [
+        initial_network(preset.architecture, _arguments(preset), start, seed + number)
+        for number in range(preset.members)
+    ]
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
     if prepared is None:
@@ -277,17 +281,10 @@ def train_growth(
     learned, unseen = (
         [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
-    results = fit(
-        network,
-        partial(growth_loss, preset),
-        _patches(learned, preset, training=True),
-        _patches(unseen, preset, training=False),
-        preset.fit,
-        package / "training",
-    )
+    model, results = _fit_members(preset, members, learned, unseen, package / "training")
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
     if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
-        settings[VOLUME_RANGE] = _volume_range(network, [prepared[folder] for folder in validation], preset)
+        settings[VOLUME_RANGE] = _volume_range(model.network, [prepared[folder] for folder in validation], preset)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
     if start and preset.fit.epochs == 0:
@@ -301,8 +298,8 @@ def train_growth(
         name=package.name,
         version="1",
         task="growth",
-        architecture=initial.architecture,
-        arguments=initial.arguments,
+        architecture=model.architecture,
+        arguments=model.arguments,
         spacing_mm=preset.spacing_mm,
         patch_size=preset.patch,
         window_hu=preset.window_hu,
@@ -312,7 +309,30 @@ def train_growth(
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
         settings=settings,
     )
-    return write_package(package, description, network)
+    return write_package(package, description, model.network)
+
+
+def _fit_members(
+    preset: GrowthPreset,
+    members: Sequence[DescribedNetwork],
+    learned: Sequence[GrowthSample],
+    unseen: Sequence[GrowthSample],
+    folder: Path,
+) -> tuple[DescribedNetwork, dict[str, float]]:
+    """The trained network, or the ensemble of several, and its validation terms."""
+
+    def fitted(member: DescribedNetwork, options: FitOptions, folder: Path) -> dict[str, float]:
+        own = replace(preset, fit=options)
+        patches = _patches(learned, own, training=True), _patches(unseen, own, training=False)
+        return fit(member.network, partial(growth_loss, own), *patches, options, folder)
+
+    if len(members) == 1:
+        return members[0], fitted(members[0], preset.fit, folder)
+    for number, member in enumerate(members):
+        options = replace(preset.fit, seed=preset.fit.seed + number)
+        fitted(member, options, folder / f"member-{number + 1}")
+    model = ensemble_of([member.network for member in members], preset.architecture, _arguments(preset))
+    return model, fitted(model, replace(preset.fit, epochs=0), folder / "all")
 
 
 def renew_volume_range(
@@ -329,8 +349,7 @@ def renew_volume_range(
         InputError: the cases are too few.
         ModelPackageError: ``model`` is another network than the preset.
     """
-    if len(cases) < FEWEST_PATIENTS:
-        raise InputError(f"A range of the volume needs at least {FEWEST_PATIENTS} cases: there are {len(cases)}.")
+    check_calibration(cases)
     network = initial_network(preset.architecture, _arguments(preset), [model], preset.fit.seed).network
     samples = prepare_growth_samples(preset, segmenter, cases)
     trained_on = f"{model.description.trained_on.split(_RANGE_FROM)[0]}{_RANGE_FROM}{len(cases)}"
@@ -344,6 +363,18 @@ def renew_volume_range(
         },
     )
     return write_package(package, description, network)
+
+
+def check_calibration(cases: Sequence[Path], learned_from: Sequence[Path] = ()) -> None:
+    """Whether these cases can tell how wrong a model is that learned from those.
+
+    Raises:
+        InputError: there are too few, or some of them are those.
+    """
+    if len(cases) < FEWEST_PATIENTS:
+        raise InputError(f"A range of the volume needs at least {FEWEST_PATIENTS} cases: there are {len(cases)}.")
+    if {case.resolve() for case in cases} & {case.resolve() for case in learned_from}:
+        raise InputError("The range of the volume must be fitted on other cases than the model learns from.")
 
 
 def _arguments(preset: GrowthPreset) -> dict[str, Any]:
