@@ -30,6 +30,14 @@ def test_a_layer_on_the_skull_and_specks_are_no_hematoma() -> None:
     assert not kept(np.zeros_like(sinus)).any()
 
 
+def test_satellites_of_a_hematoma_are_kept() -> None:
+    deep, far = ball((25.0, 10.0, 5.0), 12.0), ball((-20.0, 0.0, 0.0), 4.0)
+    beside, dot = ball((25.0, -12.0, 5.0), 3.5), ball((44.0, 10.0, 5.0), 1.2)
+    assert 0.1 < beside.sum() * GRID.voxel_volume_ml < 0.3
+    np.testing.assert_array_equal(kept(deep | beside | far | dot), deep | beside)
+    assert not kept(beside).any(), "alone it is a speck"
+
+
 def test_a_lobar_hematoma_that_reaches_the_skull_is_kept() -> None:
     lobar = ball((50.0, 0.0, 0.0), 16.0) & (DEPTH >= 0)
     np.testing.assert_array_equal(kept(lobar), lobar)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SMALLEST_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
 
+SMALLEST_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
+"""Smaller ones count, from 4 mm across, so near to a hematoma: its satellites."""
+
 SMALLEST_AT_FORAMEN_MAGNUM_ML = 3.0
 """The same near the foramen magnum, where beam hardening by the bone around makes the medulla look as dense."""
 
@@ -128,10 +131,11 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image
 def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
     """The connected components of ``mask`` (0/1) that are large enough and reach deep enough with their tenth.
 
-    Those that lie for the greater part at the foramen magnum or below are to be larger.
+    Those that lie for the greater part at the foramen magnum or below are to be larger. Small ones count where
+    they are satellites of a larger one.
     """
-    voxel_ml = Grid.of(mask).voxel_volume_ml
-    voxels = int(np.ceil(SMALLEST_HEMATOMA_ML / voxel_ml))
+    grid = Grid.of(mask)
+    voxels = int(np.ceil(SMALLEST_SATELLITE_ML / grid.voxel_volume_ml))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), minimumObjectSize=voxels)
     depth = sitk.GetArrayFromImage(
         sitk.SignedMaurerDistanceMap(
@@ -139,15 +143,34 @@ def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
         )
     )
     array, low_slices = sitk.GetArrayFromImage(labels), _slices_at_foramen_magnum(inside_skull)
-
-    def counts(label: int) -> bool:
+    large: list[int] = []
+    small: list[int] = []
+    for label in range(1, array.max() + 1):
         where = array == label
+        if np.quantile(depth[where], 0.9) < SHALLOW_MM:
+            continue
         size, low = int(np.count_nonzero(where)), int(np.count_nonzero(where[:low_slices]))
-        large = low <= size / 2 or size * voxel_ml >= SMALLEST_AT_FORAMEN_MAGNUM_ML
-        return large and bool(np.quantile(depth[where], 0.9) >= SHALLOW_MM)
+        smallest_ml = SMALLEST_HEMATOMA_ML if low <= size / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
+        (large if size * grid.voxel_volume_ml >= smallest_ml else small).append(label)
+    hematomas = np.isin(array, large)
+    if large and small:
+        near = _near(image_on(grid, hematomas.astype(np.uint8)), SATELLITE_NEAR_MM)
+        hematomas |= np.isin(array, [label for label in small if (near & (array == label)).any()])
+    return image_on(grid, hematomas.astype(np.uint8))
 
-    counted = [label for label in range(1, array.max() + 1) if counts(label)]
-    return image_on(Grid.of(mask), np.isin(array, counted).astype(np.uint8))
+
+def _near(mask: sitk.Image, distance_mm: float) -> Array:
+    """Voxels (z, y, x) at most so far from a mask (0/1) that is not empty."""
+    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
+    margin = np.ceil(distance_mm / np.array(mask.GetSpacing())).astype(int)
+    low, high = np.maximum(first - margin, 0), np.minimum(first + size + margin, mask.GetSize())
+    box = sitk.RegionOfInterest(mask, (high - low).tolist(), low.tolist())
+    distance = sitk.SignedMaurerDistanceMap(box, squaredDistance=False, useImageSpacing=True)
+    near = np.zeros(mask.GetSize()[::-1], bool)
+    near[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))] = (
+        sitk.GetArrayViewFromImage(distance) <= distance_mm
+    )
+    return near
 
 
 def _slices_at_foramen_magnum(inside_skull: sitk.Image) -> int:
