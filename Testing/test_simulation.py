@@ -28,13 +28,14 @@ from HematomaSynthesisLib.simulation.causal_model import (
     SIGNS,
     PatientParameters,
     SimulationOptions,
+    as_drawn,
     draw_parameters,
 )
 from HematomaSynthesisLib.simulation.cohort import write_case
 from HematomaSynthesisLib.simulation.growth import GrowthParameters, grow
 from HematomaSynthesisLib.simulation.patient import simulate_patient
 from HematomaSynthesisLib.simulation.scanner import ScannerParameters, acquire, acquire_mask, scan_grid
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, label
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
@@ -145,9 +146,25 @@ def test_signs_are_painted_where_they_belong(anatomy: Anatomy) -> None:
     )
     labels, count = label(level > 0)
     sizes = np.sort(np.bincount(labels.ravel())[1:])[::-1]
-    assert 3 <= count <= 5
+    assert count == 1 + bleed.drawn.satellites == 5
     assert (sizes[1:] <= 4 / 3 * np.pi * 5**3).all(), "at most 10 mm across"
     assert (level > 0).sum() * 0.001 == pytest.approx(15.0, rel=0.02), "satellites count in the volume"
+
+
+def test_a_pocket_has_dense_clot_all_around_or_is_not_drawn(anatomy: Anatomy) -> None:
+    signs = replace(BLEED, hu=70.0, texture_hu=1.0, swirl_mm=6.0, blend_share=0.3, pocket_mm=3.5)
+    large = make_hematoma(anatomy, replace(signs, volume_ml=30.0), np.random.default_rng(12))
+    hu, level = array(large.hu), array(large.level)
+    dark, count = label((hu < 50) & (level > 1))
+    around = [np.median(hu[binary_dilation(dark == n, iterations=3) & ~(dark == n)]) for n in range(1, count + 1)]
+    assert large.drawn.pocket_mm == 3.5
+    assert any(density > 65 for density in around), "the pocket lies in the dense part, apart from the swirl"
+    parameters = draw_parameters(np.random.default_rng(1), SimulationOptions())
+    small = make_hematoma(anatomy, replace(signs, volume_ml=2.5), np.random.default_rng(12))
+    assert small.drawn == replace(signs, volume_ml=2.5, pocket_mm=0.0), "no room"
+    with_signs = replace(parameters, signs=parameters.signs | {"hypodensity": True, "swirl": True})
+    seen = as_drawn(with_signs, small.drawn)
+    assert (seen.signs["hypodensity"], seen.signs["swirl"], seen.bleeding) == (False, True, small.drawn)
 
 
 @pytest.mark.parametrize("growth_ml", [9.0, -1.0])

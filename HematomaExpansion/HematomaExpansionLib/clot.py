@@ -20,11 +20,13 @@ _PIXEL_MM, _SLICE_MM, _AROUND_MM = 1.0, 4.0, 12.0
 _NOISE_PIXELS = 0.8
 _MARGIN_PIXELS = 2
 _LOW = 0.55
+_ISODENSE_HU, _DARK_MARGIN_PIXELS = 8.0, 3
 LEVEL_DEGREES = 20.0
 """How far from level a border may be, the head being tilted a little."""
 _IN_PLANE = np.ones((1, 3, 3), bool)
 _USUAL_BRAIN_HU, _BRAIN_RANGE_HU, _FEWEST_BRAIN_VOXELS = 35.0, (20.0, 50.0), 30
-_FEWEST_IN_CORE, _FEWEST_IN_PARTS, _FEWEST_BESIDE_PLANE, _SMALLEST_PART = 20, 40, 6, 0.18
+_FEWEST_IN_CORE, _FEWEST_IN_PARTS, _FEWEST_BESIDE_PLANE, _SMALLEST_PART, _LEAST_CLOTTED = 20, 40, 6, 0.18, 0.25
+_CSF_HU = 15.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class Clot:
     def low(self) -> Array:
         """Where blood is plainly less dense than dense clot, about half way to brain."""
         return self.hu < self.brain_hu + _LOW * (self.clot_hu - self.brain_hu)
+
+    @property
+    def clotted(self) -> Array:
+        """The core without what is about as dark as brain, and its margin."""
+        dark = self.hu < self.brain_hu + _ISODENSE_HU
+        return self.core & ~ndimage.binary_dilation(dark & self.core, _IN_PLANE, iterations=_DARK_MARGIN_PIXELS)
 
     @property
     def pixel_mm2(self) -> float:
@@ -122,6 +130,8 @@ def low_regions(clot: Clot) -> Iterator[LowRegion]:
             surroundings = _ring(region, 2, 6) & clot.mask[k] & ~low[k]
             density = float(np.median(clot.hu[k][surroundings])) if surroundings.any() else clot.clot_hu
             lowest = float(clot.hu[k][region].min())
+            if lowest < _CSF_HU:  # a sulcus or ventricle that the bleed surrounds
+                continue
             y, x = np.argwhere(region).mean(axis=0)
             middle = clot.grid.point((float(x), float(y), float(k)))
             yield LowRegion(
@@ -141,12 +151,12 @@ def _ring(region: Array, near: int, far: int) -> Array:
 
 @dataclass(frozen=True)
 class Parts:
-    """The core cut in two by the plane on whose sides the densities differ most.
+    """The clotted part of the core cut in two by the plane on whose sides the densities differ most.
 
     Attributes:
         difference_hu: between the two sides, within 6 mm of the plane.
-        explained: share of the core's variance of density that the cut explains: 1 for two even parts.
-        light_share: share of the core that lies on the less dense side.
+        explained: share of the variance of density that the cut explains: 1 for two even parts.
+        light_share: share that lies on the less dense side.
         toward_dense: unit vector across the plane toward the denser side, LPS.
         light: voxels of the less dense side.
     """
@@ -168,19 +178,20 @@ def two_parts(clot: Clot, *, level: bool = False) -> Parts | None:
     if level:
         ways = np.concatenate([ways, -ways]) @ direction.T
         ways = ways[ways[:, 1] > np.cos(np.radians(LEVEL_DEGREES))] @ direction
-    points = np.argwhere(clot.core)[:, ::-1] * np.array(clot.grid.spacing)
-    points -= points.mean(axis=0)
-    values = clot.hu[clot.core].astype(float)
-    if len(values) < _FEWEST_IN_PARTS:
+    clotted = clot.clotted
+    if clotted.sum() < max(_FEWEST_IN_PARTS, _LEAST_CLOTTED * clot.core.sum()):
         return None
+    points = np.argwhere(clotted)[:, ::-1] * np.array(clot.grid.spacing)
+    points -= points.mean(axis=0)
+    values = clot.hu[clotted].astype(float)
     cuts = (_best_cut(points @ way, values, way) for way in ways)
     between, normal, offset = max(cuts, key=lambda cut: cut[0])
     depth = points @ normal - offset
     dense, light = (values[(side > 2) & (side < 6)] for side in (depth, -depth))
     if min(len(dense), len(light)) < _FEWEST_BESIDE_PLANE:
         return None
-    where = np.zeros(clot.core.shape, bool)
-    where[clot.core] = depth < 0
+    where = np.zeros(clotted.shape, bool)
+    where[clotted] = depth < 0
     # Not the medians: close to the border each side's pixels still hold some of the other.
     difference = float(np.percentile(dense, 65) - np.percentile(light, 35))
     explained = between / max(float(values.var()), 1e-6)

@@ -29,13 +29,14 @@ _ISODENSE_HU, _SMALLEST_SWIRL_MM2 = 12.0, 25.0
 _TWO_PARTS, _TWO_LEVEL_PARTS = 0.35, 0.3
 """Share of the variance of density that two parts explain at least, or they are none."""
 _NEARLY = 0.7
-_HETEROGENEOUS_HU, _FEWEST_DENSE = 3.0, 20
+_HETEROGENEOUS_HU, _FEWEST_DENSE = 3.1, 20
 """Robust SD of the clot's density, and of how many voxels at least."""
 _IRREGULARITY = 1 / 8
 """Of the radius: how far the outline leaves its ellipse where it counts as an irregularity."""
 _SATELLITE_ACROSS_MM, _SATELLITE_NEAR_MM, _SATELLITE_FAR_MM = 10.0, 1.0, 20.0
 _ISLANDS = 3
 _OUTLINE_MM, _FEWEST_IN_OUTLINE = 0.5, 20
+_IN_PLANE = np.ones((1, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def find_markers(ct: sitk.Image, mask: sitk.Image) -> dict[str, Marker]:
         "black_hole": _black_hole(clot, regions),
         "blend": _blend(clot, parts),
         "fluid_level": _fluid_level(clot, parts),
-        "heterogeneous": _heterogeneous(clot),
+        "heterogeneous": _heterogeneous(clot, parts),
         "irregular": _irregular(mask),
         "satellite": _marker_of_satellites(satellites, 1),
         "island": _marker_of_satellites(satellites, _ISLANDS),
@@ -149,13 +150,15 @@ def _of_parts(clot: Clot, parts: Parts, present: bool) -> Marker:
     return Marker(present, evidence, clot.grid.middle_of(parts.light) if present else None)
 
 
-def _heterogeneous(clot: Clot) -> Marker:
-    """Density that varies within the clot, hypodense regions aside."""
-    near_low = ndimage.binary_dilation(clot.low, np.ones((1, 3, 3), bool), iterations=3)
-    dense = clot.core & ~near_low
-    if dense.sum() < _FEWEST_DENSE:
+def _heterogeneous(clot: Clot, parts: Parts | None) -> Marker:
+    """Density that varies within the clot, hypodense regions aside, and within each part of one that has two."""
+    near_low = (ndimage.binary_dilation(clot.low, _IN_PLANE, iterations=pixels) for pixels in (3, 2, 1))
+    dense = next((clot.core & ~near for near in near_low if (clot.core & ~near).sum() >= _FEWEST_DENSE), None)
+    if dense is None:
         return Marker(False, {"deviation_hu": 0.0})
-    values = clot.hu[dense]
+    light = dense & parts.light if parts is not None and parts.explained > _TWO_PARTS else np.zeros_like(dense)
+    sides = [clot.hu[side] for side in (light, dense & ~light) if side.any()]
+    values = np.concatenate([side - np.median(side) for side in sides])
     low, high = np.percentile(values, (25, 75))
     deviation = float(high - low) / 1.349  # of a normal distribution
     evidence = {"deviation_hu": deviation, "whole_deviation_hu": float(clot.hu[clot.core].std())}

@@ -34,7 +34,7 @@ def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
     """Which markers a simulated patient has, by the criteria's words; None where they leave it open.
 
     A swirl lies beneath a rim that may be whole or not, and may count as enclosed; a pocket is as dense as brain,
-    and may count as a swirl.
+    and may count as a swirl, or be dark enough for a black hole.
 
     Raises:
         InputError: the case was not simulated.
@@ -50,7 +50,7 @@ def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
     return {
         "hypodensity": True if enclosed else None if swirl else False,
         "swirl": True if swirl else None if enclosed else False,
-        "black_hole": black_hole or (pocket and dark),
+        "black_hole": True if black_hole else None if (pocket or swirl) and dark else False,
         ANY_HYPODENSITY: enclosed or swirl,
         "blend": bleeding["blend_share"] > 0,
         "fluid_level": bleeding["fluid_share"] > 0,

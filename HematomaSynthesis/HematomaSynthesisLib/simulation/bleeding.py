@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,8 +22,17 @@ SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = 
 }
 _GRID_MM = 1.0
 _EDEMA_HU = 25.0
-_RIM_MM = 2.0
-"""Of clot over a swirl."""
+_RIM_MM, _SMALLEST_POCKET_MM, _BESIDE = 2.0, 3.0, 1.15
+"""Of clot over a swirl and around a pocket; the least that is seen in a slice of 5 mm; how much of its radius each
+keeps the others off."""
+_BLACK_HOLE_DROP_HU = 38.0
+"""At its middle: in a slice of 5 mm more than the criterion's 28 HU are to be left."""
+_SATELLITE_MM, _SATELLITE_SHARE = (2.8, 4.8), 0.45
+"""Radius: smaller ones would vanish between two slices of 5 mm, larger ones are no satellites. And at most such a
+share of the whole bleed's."""
+_APART_MM = 2.0
+_FLAT = np.array([1.0, 1.0, 0.3])
+"""Satellites lie beside the bleed rather than above or below: thick slices would join them to it."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +86,14 @@ class Hematoma:
         hu: density of the blood, on the same grid.
         center: its center of mass, LPS mm.
         bleeding_direction: unit vector from the center to where it is still bleeding.
+        drawn: its parameters, with as many satellites, and pockets as large, as there was room for.
     """
 
     level: sitk.Image
     hu: sitk.Image
     center: Array
     bleeding_direction: Array
+    drawn: BleedingParameters
 
 
 def make_hematoma(anatomy: Anatomy, parameters: BleedingParameters, random: np.random.Generator) -> Hematoma:
@@ -95,10 +107,11 @@ def make_hematoma(anatomy: Anatomy, parameters: BleedingParameters, random: np.r
     if parameters.site != "cerebellar":  # the falx keeps a bleed in its hemisphere
         side = np.sign(seed[0] - anatomy.midline_mm) or 1.0
         allowed &= side * (points[..., 0] - anatomy.midline_mm) > -1.0
-    level = _level(points, seed, allowed, direction, parameters, random)
+    level, satellites = _level(points, seed, allowed, direction, parameters, random)
     center = points[level > 0].mean(axis=0)
-    hu = _blood_hu(level, points, center, direction, parameters, random)
-    return Hematoma(image_on(grid, level), image_on(grid, hu), center, direction)
+    hu, drawn = _blood_hu(level, points, center, direction, parameters, random)
+    drawn = replace(drawn, satellites=satellites)
+    return Hematoma(image_on(grid, level), image_on(grid, hu), center, direction, drawn)
 
 
 def _seed_point(anatomy: Anatomy, site: str, random: np.random.Generator) -> Array:
@@ -164,8 +177,8 @@ def _level(
     direction: Array,
     parameters: BleedingParameters,
     random: np.random.Generator,
-) -> Array:
-    """Signed distance in mm, positive inside, of a shape with exactly the wanted volume."""
+) -> tuple[Array, int]:
+    """Signed distance in mm, positive inside, of a shape with exactly the wanted volume; how many satellites."""
     radius = parameters.radius_mm
     offset = points - seed
     axes = radius * np.exp(random.normal(0, 0.22, size=3))
@@ -184,11 +197,11 @@ def _level(
     shape += parameters.irregularity * _smooth_noise(shape.shape, max(3.0, 0.3 * radius), random)
     wanted = round(1000 * parameters.volume_ml / _GRID_MM**3)
     main = _distance_inside(_connected_top(np.where(allowed, shape, -np.inf), wanted))
-    satellites = _satellites(main, points, seed, allowed, direction, parameters, random)
+    satellites, count = _satellites(main, points, seed, allowed, direction, parameters, random)
     rest = wanted - int(np.count_nonzero(satellites > 0))
     smooth = gaussian_filter(main, 0.8)
     smooth -= np.partition(smooth.ravel(), -rest)[-rest]
-    return np.maximum(smooth, satellites).astype(np.float32)
+    return np.maximum(smooth, satellites).astype(np.float32), count
 
 
 def _distance_inside(mask: Array) -> Array:
@@ -220,25 +233,38 @@ def _satellites(
     direction: Array,
     parameters: BleedingParameters,
     random: np.random.Generator,
-) -> Array:
-    """Signed distance to small bleeds of at most 10 mm across, 2 to 9 mm off the main one, within tissue."""
+) -> tuple[Array, int]:
+    """Small bleeds of at most 10 mm across, 2 to 9 mm off the main one, within tissue.
+
+    Their signed distance, and how many there was room for.
+    """
     level = np.full(main.shape, -60.0)
     surface = points[(main > 0) & (main <= 1.5)]
     away = (surface - seed) / np.linalg.norm(surface - seed, axis=1, keepdims=True)
     low, high = points[0, 0, 0], points[-1, -1, -1]
-    for _ in range(parameters.satellites):
-        for _ in range(12):
-            side = _astray(direction, 2 * parameters.scatter, random)
-            start = int((away @ side).argmax())
-            radius = random.uniform(2.0, min(4.8, 0.45 * parameters.radius_mm))
-            center = surface[start] + (radius + random.uniform(2.0, 9.0)) * _astray(away[start], 0.3, random)
-            if np.any(center < low + 6) or np.any(center > high - 6):
-                continue
+    smallest, largest = _SATELLITE_MM
+    largest = min(largest, max(smallest, _SATELLITE_SHARE * parameters.radius_mm))
+    half = int(np.ceil(largest / _GRID_MM)) + 1
+    placed = 0
+    for _ in range(40 * parameters.satellites):
+        side = _FLAT * _astray(direction, 2 * parameters.scatter, random)
+        start = int((away @ side).argmax())
+        radius = random.uniform(smallest, largest)
+        aside = _FLAT * _astray(away[start], 0.3, random)
+        center = surface[start] + (radius + random.uniform(2.0, 9.0)) * aside / np.linalg.norm(aside)
+        if np.any(center < low + 6) or np.any(center > high - 6):
+            continue
+        middle = np.round((center - low) / _GRID_MM).astype(int)[::-1]
+        around = tuple(slice(k - half, k + half + 1) for k in middle)
+        inside = np.linalg.norm(points[around] - center, axis=-1) < radius
+        apart = (np.maximum(main[around], level[around])[inside] < -_APART_MM).all()
+        if apart and allowed[around][inside].mean() > 0.95:
             ball = radius - np.linalg.norm(points - center, axis=-1)
-            if allowed[ball > 0].mean() > 0.95 and (main[ball > 0] < -1.5).all():
-                level = np.maximum(level, np.where(allowed, ball, np.minimum(ball, -1.0)))
-                break
-    return level
+            level = np.maximum(level, np.where(allowed, ball, np.minimum(ball, -1.0)))
+            placed += 1
+        if placed == parameters.satellites:
+            break
+    return level, placed
 
 
 def _blood_hu(
@@ -248,39 +274,54 @@ def _blood_hu(
     direction: Array,
     parameters: BleedingParameters,
     random: np.random.Generator,
-) -> Array:
-    """Density of the blood: clot with a smooth texture, and in its main part the signs."""
-    hu = parameters.hu + parameters.texture_hu * _smooth_noise(level.shape, 2.5, random)
-    low = parameters.hypodense_hu
+) -> tuple[Array, BleedingParameters]:
+    """Density of the blood: clot with a smooth texture, and in its main part the signs.
+
+    Also the parameters with the pockets as large as there was room for: a dense rim belongs around each.
+    """
     satellites = (level > 0) & ~largest_component(level > 0)
     blood = (level > 0) & ~satellites
-    surface = points[blood & (level < 1.5)]
+    texture = _smooth_noise(level.shape, 2.5, random)
+    texture = (texture - texture[blood].mean()) / texture[blood].std()  # a small bleed holds few of its waves
+    hu = parameters.hu + parameters.texture_hu * texture
+    dense = blood.copy()
     if parameters.fluid_share > 0:  # patients lie on their back: the clot settles posteriorly
         border = np.quantile(points[blood][:, 1], parameters.fluid_share)
-        hu = hu - parameters.part_drop_hu * (points[..., 1] < border)
+        above = points[..., 1] < border
+        hu = hu - parameters.part_drop_hu * above
+        dense &= ~above
     if parameters.blend_share > 0:
         along = (points - center) @ _astray(direction, parameters.scatter, random)
         part = (along > np.quantile(along[blood], 1 - parameters.blend_share)) & ~satellites
         hu = hu - parameters.part_drop_hu * part
-
-    def edge(depth: float) -> Array:
-        """A point that deep below the surface, near the bleeding edge."""
+        dense &= ~part
+    if parameters.swirl_mm > 0:
         side = _astray(direction, parameters.scatter, random)
+        surface = points[blood & (level < 1.5)]
         aligned = (surface - center) @ side / np.linalg.norm(surface - center, axis=1)
-        return surface[int(aligned.argmax())] - depth * side
-
-    for radius, depth, value, ragged in (
-        (parameters.swirl_mm, parameters.swirl_mm + _RIM_MM, low, 0.25),
-        (parameters.pocket_mm, parameters.pocket_mm + 2.5, low, 0.15),
-        (parameters.black_hole_mm, parameters.black_hole_mm + 3.0, parameters.hu - 32.0, 0.0),
+        middle = surface[int(aligned.argmax())] - (parameters.swirl_mm + _RIM_MM) * side
+        hu = _pocket(hu, points, middle, parameters.swirl_mm, parameters.hypodense_hu, 0.25, random)
+        dense &= np.linalg.norm(points - middle, axis=-1) > _BESIDE * parameters.swirl_mm
+    fitting: dict[str, Any] = {}
+    for name, value, ragged in (
+        ("black_hole_mm", parameters.hu - _BLACK_HOLE_DROP_HU, 0.0),
+        ("pocket_mm", parameters.hypodense_hu, 0.15),
+        ("decoy_mm", parameters.hypodense_hu, 0.2),
     ):
-        if radius > 0:
-            hu = _pocket(hu, points, edge(depth), radius, value, ragged, random)
-    if parameters.decoy_mm > 0:
-        deep = points[level > 0.5 * level.max()]
-        spot = deep[random.integers(len(deep))]
-        hu = _pocket(hu, points, spot, parameters.decoy_mm, low, 0.2, random)
-    return hu.astype(np.float32)
+        wanted = getattr(parameters, name)
+        if wanted == 0:
+            continue
+        depth = _distance_inside(dense)
+        radius = min(wanted, float(depth.max()) - _RIM_MM)
+        fitting[name] = radius if radius >= _SMALLEST_POCKET_MM else 0.0
+        if fitting[name] == 0:
+            continue
+        room = points[depth >= radius + _RIM_MM]
+        along = (room - center) @ _astray(direction, parameters.scatter, random)
+        middle = room[random.integers(len(room)) if name == "decoy_mm" else int(along.argmax())]
+        hu = _pocket(hu, points, middle, radius, value, ragged, random)
+        dense &= np.linalg.norm(points - middle, axis=-1) > _BESIDE * radius
+    return hu.astype(np.float32), replace(parameters, **fitting)
 
 
 def _pocket(

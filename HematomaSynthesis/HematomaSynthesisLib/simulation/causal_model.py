@@ -9,6 +9,8 @@ This is an invention for making and testing software, and no finding about peopl
   expansion are near those of the literature (Zhong 2021 and the reviews it cites). Where there is a swirl, its
   size rises with the propensity, and the darkness of all hypodense blood does. Patients scanned early have a
   higher one. A third of the patients have a hypodense pocket, and a tenth a fluid level, that mean nothing.
+  Each is drawn so that it can be seen in slices of 5 mm; where there is no room for that, in small bleeds above
+  all, there is no sign. A bleed with a blend has no fluid level.
 * Where: each hematoma has a bleeding direction. The swirl, enclosed pockets, the less dense part of a blend and
   the satellites lie toward it, astray by some 20 degrees; growth is strongest toward it, and uneven beyond that.
   The swirl is as dark as brain, and lies beneath a ragged rim of clot: where the rim is whole, a scan shows where
@@ -60,6 +62,8 @@ _FLUID_LEVEL_SHARE = 0.1
 _PROPENSITY_IN_EXPANSION = 0.94
 _PROPENSITY_IN_SWIRL_SIZE, _PROPENSITY_IN_DARKNESS = 0.85, 0.75
 _SMALLEST_ML, _LARGEST_ML = 2.0, 70.0
+FEWEST_ISLANDS = 3
+"""Separate small bleeds that make an island sign."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,16 @@ def draw_parameters(random: np.random.Generator, options: SimulationOptions) -> 
     )
 
 
+def as_drawn(parameters: PatientParameters, bleeding: BleedingParameters) -> PatientParameters:
+    """With the bleed as it could be drawn: a sign for which there was no room nobody sees."""
+    seen = {
+        "island": bleeding.satellites >= FEWEST_ISLANDS,
+        "black_hole": bleeding.black_hole_mm > 0,
+        "hypodensity": bleeding.pocket_mm > 0,
+    }
+    return replace(parameters, bleeding=bleeding, signs=parameters.signs | seen)
+
+
 def _fixed(drawn: Drawn, **wanted: Any) -> Drawn:
     """What was drawn, with what the user wants in its place; nothing else changes by that."""
     return replace(drawn, **{name: value for name, value in wanted.items() if value is not None})
@@ -157,25 +171,32 @@ def _draw_bleeding(
     volume_ml: float, signs: dict[str, bool], swirl: float, darkness: float, random: np.random.Generator
 ) -> BleedingParameters:
     radius = (3 * 1000 * volume_ml / (4 * np.pi)) ** (1 / 3)
-    satellites = random.integers(3, 6) if signs["island"] else random.choice([0, 1, 2], p=[0.7, 0.2, 0.1])
-    fluid_level = bool(random.random() < _FLUID_LEVEL_SHARE)
+    satellites = (
+        random.integers(FEWEST_ISLANDS, 6) if signs["island"] else random.choice([0, 1, 2], p=[0.7, 0.2, 0.1])
+    )
+    fluid_level = bool(random.random() < _FLUID_LEVEL_SHARE) and not signs["blend"]
     in_parts = signs["blend"] or fluid_level  # whose less dense part still differs from brain
-    hu = float(random.uniform(65, 72) if in_parts else random.uniform(58, 68))
+    hu = float(random.uniform(70, 75) if in_parts else random.uniform(60, 70))
+
+    def pocket_mm(smallest: float) -> float:
+        """A fifth to a third of the bleed's radius, but large enough to be seen in a slice of 5 mm."""
+        return max(smallest, float(random.uniform(0.2, 0.3)) * radius)
+
     return BleedingParameters(
         site=str(random.choice(list(SITES), p=[share for share, _, _ in SITES.values()])),
         volume_ml=volume_ml,
-        irregularity=float(random.uniform(0.16, 0.28) if signs["irregular"] else random.uniform(0.04, 0.12)),
-        lobes=int(random.choice([0, 1, 2, 3], p=[0.2, 0.35, 0.25, 0.2]) if signs["irregular"] else 0),
+        irregularity=float(random.uniform(0.18, 0.28) if signs["irregular"] else random.uniform(0.03, 0.09)),
+        lobes=int(random.choice([1, 2, 3], p=[0.5, 0.3, 0.2]) if signs["irregular"] else 0),
         hu=hu,
-        texture_hu=float(random.uniform(4, 6) if signs["heterogeneous"] else random.uniform(1, 3)),
+        texture_hu=float(random.uniform(4.5, 6) if signs["heterogeneous"] else random.uniform(1, 2.5)),
         hypodense_hu=float(np.clip(40.5 - 3.0 * darkness, 34.0, 47.0)),
-        swirl_mm=max(3.0, float(np.clip(0.42 + 0.14 * swirl, 0.15, 0.75)) * radius) if signs["swirl"] else 0.0,
-        pocket_mm=float(random.uniform(0.2, 0.3)) * radius if signs["hypodensity"] else 0.0,
-        black_hole_mm=float(random.uniform(0.2, 0.3)) * radius if signs["black_hole"] else 0.0,
-        decoy_mm=float(random.uniform(0.15, 0.3)) * radius if random.random() < 1 / 3 else 0.0,
-        blend_share=float(random.uniform(0.25, 0.4)) if signs["blend"] else 0.0,
+        swirl_mm=max(4.0, float(np.clip(0.42 + 0.14 * swirl, 0.15, 0.75)) * radius) if signs["swirl"] else 0.0,
+        pocket_mm=pocket_mm(3.5) if signs["hypodensity"] else 0.0,
+        black_hole_mm=pocket_mm(4.0) if signs["black_hole"] else 0.0,
+        decoy_mm=pocket_mm(3.5) if random.random() < 1 / 3 else 0.0,
+        blend_share=float(random.uniform(0.35, 0.5)) if signs["blend"] else 0.0,
         fluid_share=float(random.uniform(0.3, 0.5)) if fluid_level else 0.0,
-        part_drop_hu=float(random.uniform(18.5, 22.0)),
+        part_drop_hu=float(random.uniform(20.5, 23.5)),
         satellites=int(satellites),
         scatter=0.2,
         edema_mm=float(random.uniform(1.0, 4.0)),

@@ -14,7 +14,7 @@ from HematomaExpansionLib.progress import Progress, silent
 
 from .anatomy import Anatomy, icbm_anatomy
 from .bleeding import Hematoma, make_hematoma, paint, paint_ventricles
-from .causal_model import PatientParameters, SimulationOptions, draw_parameters
+from .causal_model import PatientParameters, SimulationOptions, as_drawn, draw_parameters
 from .growth import GrowthParameters, grow
 from .scanner import acquire, acquire_mask
 
@@ -52,6 +52,7 @@ def simulate_patient(
     head = anatomy or icbm_anatomy(random)
     progress("bleeding", 0.3)
     hematoma = make_hematoma(head, parameters.bleeding, random)
+    parameters = as_drawn(parameters, hematoma.drawn)
     progress("growth", 0.33)
     growth = grow(head, hematoma, parameters.growth, random)
     while growth.smallest_jacobian < _TORN:
