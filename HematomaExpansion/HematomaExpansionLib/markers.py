@@ -29,7 +29,7 @@ _ISODENSE_HU, _SMALLEST_SWIRL_MM2 = 12.0, 25.0
 _TWO_PARTS, _TWO_LEVEL_PARTS = 0.35, 0.3
 """Share of the variance of density that two parts explain at least, or they are none."""
 _NEARLY = 0.7
-_HETEROGENEOUS_HU, _FEWEST_DENSE = 3.1, 20
+_HETEROGENEOUS_HU, _FEWEST_DENSE = 3.1, 30
 """Robust SD of the clot's density, and of how many voxels at least."""
 _IRREGULARITY = 1 / 8
 """Of the radius: how far the outline leaves its ellipse where it counts as an irregularity."""
@@ -151,16 +151,18 @@ def _of_parts(clot: Clot, parts: Parts, present: bool) -> Marker:
 
 
 def _heterogeneous(clot: Clot, parts: Parts | None) -> Marker:
-    """Density that varies within the clot, hypodense regions aside, and within each part of one that has two."""
-    near_low = (ndimage.binary_dilation(clot.low, _IN_PLANE, iterations=pixels) for pixels in (3, 2, 1))
-    dense = next((clot.core & ~near for near in near_low if (clot.core & ~near).sum() >= _FEWEST_DENSE), None)
-    if dense is None:
+    """Density that varies within the clot, hypodense regions aside, and within each part of one that has two.
+
+    Told by the denser half alone: hypodense regions and the margin spread the other.
+    """
+    dense = clot.core & ~ndimage.binary_dilation(clot.low & clot.core, _IN_PLANE, iterations=2)
+    if dense.sum() < _FEWEST_DENSE:
         return Marker(False, {"deviation_hu": 0.0})
     light = dense & parts.light if parts is not None and parts.explained > _TWO_PARTS else np.zeros_like(dense)
     sides = [clot.hu[side] for side in (light, dense & ~light) if side.any()]
     values = np.concatenate([side - np.median(side) for side in sides])
-    low, high = np.percentile(values, (25, 75))
-    deviation = float(high - low) / 1.349  # of a normal distribution
+    middle, high = np.percentile(values, (50, 90))
+    deviation = float(high - middle) / 1.2816  # of a normal distribution
     evidence = {"deviation_hu": deviation, "whole_deviation_hu": float(clot.hu[clot.core].std())}
     return Marker(deviation > _HETEROGENEOUS_HU, evidence)
 
