@@ -237,14 +237,11 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def _read_segments(self, *_arguments: Any) -> None:
         if self._parameters is None or self._updating:
             return
-        from HematomaSlicerLib.panel_work import chosen_segment
+        from HematomaSlicerLib.panel_work import read_segments
 
-        parameters, self._updating = self._parameters, True
-        hematoma = chosen_segment(self.ui.hematomaSelector, parameters.hematoma)
-        followup = chosen_segment(self.ui.followupHematomaSelector, parameters.followupHematoma)
+        self._updating = True
+        read_segments(self.ui, self._parameters)
         self._updating = False
-        parameters.hematoma, parameters.hematomaSegment = hematoma
-        parameters.followupHematoma, parameters.followupSegment = followup
         self._on_parameters()
 
     # --- table of variants ------------------------------------------------------------------------------

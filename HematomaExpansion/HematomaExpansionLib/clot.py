@@ -23,7 +23,7 @@ _LOW = 0.55
 _ISODENSE_HU, _DARK_MARGIN_PIXELS = 8.0, 3
 LEVEL_DEGREES = 20.0
 """How far from level a border may be, the head being tilted a little."""
-_IN_PLANE = np.ones((1, 3, 3), bool)
+IN_PLANE = np.ones((1, 3, 3), bool)
 _USUAL_BRAIN_HU, _BRAIN_RANGE_HU, _FEWEST_BRAIN_VOXELS = 35.0, (20.0, 50.0), 30
 _FEWEST_IN_CORE, _FEWEST_IN_PARTS, _FEWEST_BESIDE_PLANE, _SMALLEST_PART, _LEAST_CLOTTED = 20, 40, 6, 0.18, 0.25
 _CSF_HU = 15.0
@@ -57,7 +57,7 @@ class Clot:
     def clotted(self) -> Array:
         """The core without what is about as dark as brain, and its margin."""
         dark = self.hu < self.brain_hu + _ISODENSE_HU
-        return self.core & ~ndimage.binary_dilation(dark & self.core, _IN_PLANE, iterations=_DARK_MARGIN_PIXELS)
+        return self.core & ~ndimage.binary_dilation(dark & self.core, IN_PLANE, iterations=_DARK_MARGIN_PIXELS)
 
     @property
     def pixel_mm2(self) -> float:
@@ -94,7 +94,7 @@ def find_clot(ct: sitk.Image, mask: sitk.Image) -> Clot:
     filled = np.stack([ndimage.binary_fill_holes(part) for part in whole])
     main = largest_component(filled)
     core = _core(main)
-    near, wide = (ndimage.binary_dilation(filled, _IN_PLANE, iterations=n) for n in (5, 11))
+    near, wide = (ndimage.binary_dilation(filled, IN_PLANE, iterations=n) for n in (5, 11))
     low, high = _BRAIN_RANGE_HU
     brain = hu[wide & ~near & (hu > low) & (hu < high)]
     brain_hu = float(np.median(brain)) if len(brain) >= _FEWEST_BRAIN_VOXELS else _USUAL_BRAIN_HU
@@ -113,7 +113,7 @@ def _working_grid(mask: sitk.Image) -> Grid:
 def _core(main: Array) -> Array:
     """Without its margin, as far as that leaves enough to measure."""
     for pixels in range(_MARGIN_PIXELS, 0, -1):
-        core = ndimage.binary_erosion(main, _IN_PLANE, iterations=pixels)
+        core = ndimage.binary_erosion(main, IN_PLANE, iterations=pixels)
         if core.sum() >= _FEWEST_IN_CORE:
             return core
     return main

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from .clot import LEVEL_DEGREES, Clot, LowRegion, Parts, find_clot, low_regions, two_parts
+from .clot import IN_PLANE, LEVEL_DEGREES, Clot, LowRegion, Parts, find_clot, low_regions, two_parts
 from .components import largest_component
 from .grid import Array, Grid, bounding_box, image_on, signed_distance
 
@@ -36,7 +36,6 @@ _IRREGULARITY = 1 / 8
 _SATELLITE_ACROSS_MM, _SATELLITE_NEAR_MM, _SATELLITE_FAR_MM = 10.0, 1.0, 20.0
 _ISLANDS = 3
 _OUTLINE_MM, _FEWEST_IN_OUTLINE = 0.5, 20
-_IN_PLANE = np.ones((1, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _heterogeneous(clot: Clot, parts: Parts | None) -> Marker:
 
     Told by the denser half alone: hypodense regions and the margin spread the other.
     """
-    dense = clot.core & ~ndimage.binary_dilation(clot.low & clot.core, _IN_PLANE, iterations=2)
+    dense = clot.core & ~ndimage.binary_dilation(clot.low & clot.core, IN_PLANE, iterations=2)
     if dense.sum() < _FEWEST_DENSE:
         return Marker(False, {"deviation_hu": 0.0})
     light = dense & parts.light if parts is not None and parts.explained > _TWO_PARTS else np.zeros_like(dense)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from HematomaExpansionLib.grid import Grid
+from HematomaExpansionLib.grid import Grid, bounding_box
 
 from .node_images import image_from_segment, use_brain_window
 from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun, find_runs
@@ -85,11 +85,9 @@ def look_at_in_3d(run: PredictionRun) -> None:
     if not segment_id:
         return
     mask = image_from_segment(run.segmentation, segment_id)
-    grid, voxels = Grid.of(mask), np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
-    low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
-    radius = float(np.linalg.norm((high - low) * grid.spacing)) / 2
-    center = grid.point(((low + high - 1) / 2).tolist()) * (-1, -1, 1)  # cameras are in RAS
-    distance = _CAMERA_DISTANCE * radius
+    grid, (first, size) = Grid.of(mask), bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
+    center = grid.point(first + (size - 1) / 2) * (-1, -1, 1)  # cameras are in RAS
+    distance = _CAMERA_DISTANCE * float(np.linalg.norm(size * grid.spacing)) / 2
     for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
         away = np.array(camera.GetPosition()) - np.array(camera.GetFocalPoint())
         camera.SetFocalPoint(*center)

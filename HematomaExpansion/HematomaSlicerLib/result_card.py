@@ -102,22 +102,21 @@ def _words(evidence: dict[str, float]) -> list[str]:
 def notice(result: dict[str, Any] | None) -> str:
     """What is always in view: research use only, and in a few words what the models were trained on."""
     lines = []
-    for task, text in _training(result).items():
-        first, *more = text.split(";")
+    for task, model in _trained_models(result).items():
+        first, *more = model["trained_on"].split(";")
         lines.append(f"{task.capitalize()} trained on {first}{' …' if more else ''}")
     return "<br>".join([escape(RESEARCH_USE), *(f"<small>{escape(line)}</small>" for line in lines)])
 
 
 def training_text(result: dict[str, Any] | None) -> str:
     """All that the models of a result were trained on, a paragraph each."""
-    names = {task: model["name"] for task, model in models_used(result).items()} if result else {}
-    return "\n\n".join(f"{names[task]}: {text}." for task, text in _training(result).items())
+    return "\n\n".join(f"{model['name']}: {model['trained_on']}." for model in _trained_models(result).values())
 
 
-def _training(result: dict[str, Any] | None) -> dict[str, str]:
-    """By task, what the model was trained on; a mask that a person drew has no model."""
+def _trained_models(result: dict[str, Any] | None) -> dict[str, Any]:
+    """The models of a result by task; a mask that a person drew has none."""
     models = models_used(result) if result else {}
-    return {task: model["trained_on"] for task, model in models.items() if model["trained_on"] is not None}
+    return {task: model for task, model in models.items() if model["trained_on"] is not None}
 
 
 def comparison_text(comparison: dict[str, Any]) -> str:
