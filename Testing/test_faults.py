@@ -105,6 +105,17 @@ def test_a_full_disk_gets_a_sentence_and_leaves_nothing(
     assert main(arguments(scan, output)) == 0
 
 
+def test_a_simulation_on_a_full_disk_gets_a_sentence_and_goes_on_afterward(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate = ["simulate", "-n", "1", "--seed", "1", "--matrix", "96", "-o", str(tmp_path / "cohort")]
+    with files_no_larger_than(2_000):
+        assert "A file could not be read or written" in refused(capsys, *simulate)
+    assert not list((tmp_path / "cohort").glob("[!.]*"))
+    assert main(simulate) == 0
+    assert [path.name for path in (tmp_path / "cohort").iterdir()] == ["simulated-1-0001"]
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,18 @@ def test_weights_of_another_network_are_refused(package: ModelPackage) -> None:
         open_package(folder).load()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"patch_size": [32, 32, 15]}, {"patch_size": [33, 32, 16]}, {"task": "segmentation"}, {"task": "risk"}],
+)
+def test_a_network_that_fits_neither_its_patches_nor_its_task_is_refused(
+    package: ModelPackage, change: dict[str, Any]
+) -> None:
+    folder = described(package, lambda v: v.update(change))
+    with pytest.raises(ModelPackageError, match="do not fit"):
+        open_package(folder).load()
+
+
 def test_a_pickle_under_a_safe_name_is_refused(package: ModelPackage) -> None:
     import hashlib
 

@@ -39,6 +39,7 @@ from HematomaExpansionLib.training.evaluation import (
     summarize_growth,
     uniform_dilation,
 )
+from HematomaExpansionLib.training.figures import expansion_table, growth_table
 from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
 from HematomaExpansionLib.training.growth_training import (
     PRESETS,
@@ -178,7 +179,9 @@ def test_summary_means_are_those_of_the_paper() -> None:
     assert summary["growth_dice_expanders"] == pytest.approx(0.4)
     assert summary["average_absolute_error_ml_expanders"] == pytest.approx(8)
     assert summary["expansion_auc"] == 0.0, "the case that did not expand was predicted to grow more"
+    assert (summary["expansion_auc_low"], summary["expansion_auc_high"]) == (0.0, 1.0), "two patients tell nothing"
     assert summary["range_coverage"] == 0.5
+    assert summary["range_width_ml"] == pytest.approx(10)
     assert summary["expanders"] == 1
 
 
@@ -189,7 +192,15 @@ def test_rivals_are_tested_in_pairs_and_cases_without_growth_are_left_out() -> N
     summary = summarize_growth([*own, *other, *without])
     assert summary["model"]["growth_dice"] == pytest.approx(0.52)
     assert summary["rival"]["p"] < 0.01
+    assert summary["rival"]["p_expanders"] == pytest.approx(summary["rival"]["p"])
     assert "p" not in summary["model"]
+    still = [growth_row(f"s{k}", 15.0, 11.0, 0.2 + 0.1 * k, name) for name in ("model", "rival") for k in (0, 1)]
+    summary = summarize_growth([*own, *other, *still])
+    assert summary["rival"]["p_expanders"] < summary["rival"]["p"], "those who did not expand are in it"
+    lines = expansion_table(summary).splitlines()
+    assert lines[2] == "| model | 0.50 (0.50–0.50) | 0.29 | 10.0 | 0.40000 |"
+    assert growth_table(summary).splitlines()[3].endswith("| < 0.001 |")
+    assert growth_table(summary, "").splitlines()[3].endswith("| 0.009 |")
 
 
 def test_uniform_dilation_reaches_the_wanted_volume_evenly() -> None:

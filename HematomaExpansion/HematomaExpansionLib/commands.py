@@ -7,9 +7,11 @@ Exit status 0: done; 2: something that the user can put right, said in one sente
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 # Packages that add commands of their own where they are present; the engine does not need them.
 _COMMAND_PACKAGES = ("HematomaSynthesisLib",)
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(chosen)
     except HematomaError as error:
         print(f"hematoma: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        print(
+            f"hematoma: A file could not be read or written ({os.strerror(error.errno)}): free space, or choose "
+            "another place.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return 130

@@ -88,7 +88,8 @@ class ModelPackage:
         """The network with its weights, in evaluation mode, on the CPU, in single precision.
 
         Raises:
-            ModelPackageError: the weights do not fit the network that the package describes.
+            ModelPackageError: the weights do not fit the network that the package describes, or that network does
+                not fit its patches or its task.
         """
         import safetensors
         import torch
@@ -100,21 +101,42 @@ class ModelPackage:
         try:
             weights = load_file(self.folder / WEIGHTS_FILE)
             with torch.device("meta"):  # takes no memory, however large the network that a stranger describes
-                described = build_network(description.architecture, description.arguments).state_dict()
+                described = build_network(description.architecture, description.arguments).eval()
             if {name: tensor.shape for name, tensor in weights.items()} != {
-                name: tensor.shape for name, tensor in described.items()
+                name: tensor.shape for name, tensor in described.state_dict().items()
             }:
                 raise ValueError("other shapes")
+            if self.folder.parent != shipped_models_folder():  # it takes a second, and those are known to run
+                _run_once(described, description)
             if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
                 raise ValueError("not numbers")
             network = build_network(description.architecture, description.arguments)
             network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
             raise ModelPackageError(
-                f"The weights of model {description.name!r} do not fit the network it describes: "
-                "install the package again."
+                f"The weights of model {description.name!r}, the network it describes and its task do not fit "
+                "together: install the package again, or choose another model."
             ) from error
         return network.eval()
+
+
+def _run_once(network: nn.Module, description: ModelDescription) -> None:
+    """Send one patch of nothing through a network on torch's device without memory.
+
+    Raises:
+        RuntimeError, ValueError: the network takes no such patches, or gives not what its task needs.
+    """
+    import torch
+
+    if _looks_at_measurements(description):
+        return
+    x, y, z = description.patch_size
+    channels = {"growth": 2}.get(description.task, 1)
+    shape = (1, channels, z, y, x) if description.task != "risk" or z > 1 else (1, channels, y, x)
+    output = network(torch.empty(shape, device="meta"))
+    expected = {"segmentation": (1, 1, z, y, x), "growth": (1, 3, z, y, x)}
+    if description.task in expected and getattr(output, "shape", None) != expected[description.task]:
+        raise ValueError("other output")
 
 
 def checksum(path: Path) -> str:

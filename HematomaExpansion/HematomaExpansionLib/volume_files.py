@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
 import os
@@ -132,7 +133,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
     try:
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
-        raise OSError("The image could not be written.") from error
+        raise OSError(errno.EIO, "The image could not be written.") from error
     voxel_bytes = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
     nifti_bytes = _NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
     name = path.name.lower()
@@ -144,7 +145,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
     elif name.endswith(".nii"):
         is_whole = path.stat().st_size == nifti_bytes
     if not is_whole:
-        raise OSError("The disk is full.")
+        raise OSError(errno.ENOSPC, "The disk is full.")
 
 
 def check_size(size: Sequence[int]) -> None:

@@ -373,7 +373,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> Summary:
     from .evaluation import GrowthRow, evaluate_growth, summarize_growth
-    from .figures import draw_growth_examples, draw_growth_figures, growth_table
+    from .figures import draw_growth_examples, draw_growth_figures, expansion_table, growth_table
 
     evaluation = None if arguments.folds else _growth_evaluation(arguments)
     rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
@@ -381,7 +381,8 @@ def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> Summary:
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(GrowthRow, rows, folder / "growth.csv")
     tables = {"Cases that expanded": "_expanders", "All cases": ""}
-    text = "\n".join(f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items())
+    parts = [f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items()]
+    text = "\n".join([*parts, expansion_table(summary)])
     (folder / "growth.md").write_text(text, encoding="utf-8")
     draw_growth_figures(rows, folder / "growth.png")
     if evaluation is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 from ..grid import Array
 
@@ -27,7 +28,12 @@ class Auc:
 
 
 def auc(expanded: Array, score: Array) -> Auc:
-    """AUC of a score; ``expanded`` holds a boolean a patient, both kinds being there."""
+    """AUC of a score; ``expanded`` holds a boolean a patient, both kinds being there.
+
+    Of a single patient of one kind nothing is known of the spread: the interval is then all of 0 to 1.
+    """
+    if min(np.count_nonzero(expanded), np.count_nonzero(~expanded)) < 2:
+        return Auc(float(roc_auc_score(expanded, score)), 0.0, 1.0)
     values, covariance = _delong(expanded, [score])
     margin = float(norm.ppf((1 + _CONFIDENCE) / 2) * np.sqrt(covariance[0, 0]))
     return Auc(values[0], max(0.0, values[0] - margin), min(1.0, values[0] + margin))
