@@ -414,6 +414,21 @@ def test_a_worker_that_dies_takes_no_other_case_along(tmp_path: Path) -> None:
     assert [path.name for path in output.iterdir()] == ["results.csv"]
 
 
+def started_again(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
+    """Stands in for a prediction, during which somebody starts the same run once more."""
+    with pytest.raises(InputError, match="Another run is writing"):
+        run_batch([case], output, options, local_workers(1), predict_one=only_named)
+    return CaseRow(case.name, DONE)
+
+
+def test_two_runs_into_one_folder_do_not_destroy_each_other(tmp_path: Path) -> None:
+    cases = [BatchCase("P0", tmp_path)]
+    for _ in range(2):  # the second time nothing of the first is in the way
+        (row,) = run_batch(cases, tmp_path, options(), local_workers(1), predict_one=started_again)
+        assert (row.case, row.status) == ("P0", DONE)
+        assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
 def test_workers_of_another_kind_can_be_used(tmp_path: Path) -> None:
     cases = [BatchCase(f"P{number}", tmp_path) for number in range(5)]
     output = tmp_path / "out"

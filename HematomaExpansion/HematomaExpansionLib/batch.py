@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from .batch_cases import RESULTS_FILE, BatchCase
 from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, predicted_row
@@ -76,8 +78,39 @@ def run_batch(
         predict_one: makes a case's folder and row, in a worker.
 
     Raises:
-        InputError: finished cases were made with other options, or the table cannot be written.
+        InputError: finished cases were made with other options, another run writes there at this moment, or the
+            table cannot be written.
     """
+    with _alone_in(output):
+        return _run_batch(cases, output, options, workers, progress, predict_one)
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """Two runs would remove each other's unfinished folders; one that was killed holds nothing any longer."""
+    lock = FileLock(output / ".running", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            "Another run is writing to that folder: wait for its end, or name another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # some systems remove no file that is open
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _run_batch(
+    cases: Sequence[BatchCase],
+    output: Path,
+    options: PredictionOptions,
+    workers: Workers,
+    progress: Progress,
+    predict_one: CasePrediction,
+) -> list[CaseRow]:
     rows = finished_rows(cases, output, options)
     left = [case for case in cases if case.name not in rows]
     remove_unfinished(output)
