@@ -89,20 +89,23 @@ def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
     middle.set_ylabel("Predicted minus true follow-up volume (mL)")
     for axes in (left, middle):
         axes.set_xticks(range(1, len(methods) + 1), [method.replace(", ", ",\n") for method in methods])
-        axes.tick_params(axis="x", labelrotation=25)
+        for label in axes.get_xticklabels():
+            label.set(rotation=25, ha="right", rotation_mode="anchor")
         axes.set_title(f"{len(expanded) // len(methods)} cases that expanded", fontsize=10)
     own = [row for row in rows if row.method == methods[0]]
     growth = np.array([(row.followup_ml - row.baseline_ml, row.predicted_ml - row.given_ml) for row in own])
-    if all(row.low_ml is not None and row.high_ml is not None for row in own):
-        spread = [[row.predicted_ml - row.low_ml, row.high_ml - row.predicted_ml] for row in own]  # type: ignore[operator]
-        right.errorbar(*growth.T, yerr=np.array(spread).T, fmt="none", ecolor="0.8", linewidth=0.8)
+    for place, row in zip(growth, own, strict=True):
+        if row.low_ml is not None and row.high_ml is not None:
+            ends = [row.low_ml - row.given_ml, row.high_ml - row.given_ml]
+            right.plot([place[0], place[0]], ends, color="0.8", linewidth=0.8, zorder=1)
     colors = ["#c0392b" if row.expanded else "#2c7fb8" for row in own]
     right.scatter(*growth.T, s=14, c=colors, zorder=3)
     limits = [min(0.0, float(growth.min())) - 1, float(growth.max()) + 1]
     right.plot(limits, limits, color="0.6", linewidth=0.8)
     right.set_xlabel("True growth (mL)")
     right.set_ylabel(f"Growth predicted by {methods[0]} (mL)")
-    right.set_title(f"{len(own)} cases; red: expanded; bars: 80 % range", fontsize=10)
+    bars = "; bars: 80 % range" if any(row.low_ml is not None for row in own) else ""
+    right.set_title(f"{len(own)} cases; red: expanded{bars}", fontsize=10)
     figure.text(0.5, 0.005, RESEARCH_USE, ha="center", fontsize=8, color="0.4")
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     figure.savefig(path, dpi=130)
