@@ -328,10 +328,15 @@ def test_what_cannot_be_adapted_is_refused(tmp_path: Path, capsys: pytest.Captur
     arguments = {"features": ["volume_ml"]}
     logistic = replace(description, name="logistic", architecture="marker-logistic", arguments=arguments)
     without = write_package(tmp_path / "logistic", logistic, MarkerLogistic(["volume_ml"])).folder
-    assert "no convolutions to adapt" in refused(str(without))
+    assert "do not fit together" in refused(str(without))
     finer = replace(description, name="finer", arguments=ARGUMENTS, spacing_mm=(1.0, 1.0, 1.0))
     assert "another grid" in refused(str(write_package(tmp_path / "finer", finer, network_of()).folder))
     assert not output.exists()
+
+
+def test_a_network_without_convolutions_takes_no_adapters() -> None:
+    with pytest.raises(ModelPackageError, match="no convolutions to adapt"):
+        add_adapters(MarkerLogistic(["volume_ml"]), rank=1)
 
 
 def test_a_network_without_batch_normalization_has_no_statistics() -> None:
