@@ -82,43 +82,13 @@ def run_batch(
             table cannot be written.
     """
     with _alone_in(output):
-        return _run_batch(cases, output, options, workers, progress, predict_one)
+        rows = finished_rows(cases, output, options)
+        left = [case for case in cases if case.name not in rows]
 
+        def write() -> None:
+            own = [rows[case.name] for case in cases if case.name in rows]
+            write_rows(CaseRow, own, output / RESULTS_FILE)
 
-@contextmanager
-def _alone_in(output: Path) -> Iterator[None]:
-    """Two runs would remove each other's unfinished folders; one that was killed holds nothing any longer."""
-    lock = FileLock(output / ".running", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(
-            "Another run is writing to that folder: wait for its end, or name another folder."
-        ) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # some systems remove no file that is open
-            Path(lock.lock_file).unlink()
-        lock.release()
-
-
-def _run_batch(
-    cases: Sequence[BatchCase],
-    output: Path,
-    options: PredictionOptions,
-    workers: Workers,
-    progress: Progress,
-    predict_one: CasePrediction,
-) -> list[CaseRow]:
-    rows = finished_rows(cases, output, options)
-    left = [case for case in cases if case.name not in rows]
-    remove_unfinished(output)
-
-    def write() -> None:
-        write_rows(CaseRow, [rows[case.name] for case in cases if case.name in rows], output / RESULTS_FILE)
-
-    try:
         write()
         progress("cases", len(rows) / len(cases))
         for case, row in each_result(partial(predict_one, options, output), left, workers.open, 2 * workers.jobs):
@@ -128,6 +98,27 @@ def _run_batch(
                 write()
             progress("cases", len(rows) / len(cases))
         write()
+    return [rows[case.name] for case in cases]
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """Keep other runs out of the folder, and remove what killed ones have left in it, before and after.
+
+    Two runs would remove each other's unfinished folders. One that was killed holds the lock no longer.
+    """
+    lock = FileLock(output / ".running", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            "Another run is writing to that folder: wait for its end, or name another folder."
+        ) from error
+    try:
+        remove_unfinished(output)
+        yield
     finally:
         remove_unfinished(output)
-    return [rows[case.name] for case in cases]
+        with suppress(OSError):  # some systems remove no file that is open
+            Path(lock.lock_file).unlink()
+        lock.release()

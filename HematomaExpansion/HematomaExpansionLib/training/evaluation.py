@@ -54,6 +54,11 @@ class GrowthRow:
         return self.predicted_ml - self.followup_ml
 
     @property
+    def range_ml(self) -> tuple[float, float] | None:
+        """Where the follow-up volume of 80 % of patients lies, by a model that tells it."""
+        return None if self.low_ml is None or self.high_ml is None else (self.low_ml, self.high_ml)
+
+    @property
     def expansion_score(self) -> float:
         """Predicted growth in units of what counts as expansion, by whichever of its two limits is nearer."""
         growth = self.predicted_ml - self.given_ml
@@ -210,14 +215,10 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
                 "expansion_auc_low": area.low,
                 "expansion_auc_high": area.high,
             }
-        ranges = [
-            (row.low_ml, row.followup_ml, row.high_ml)
-            for row in own
-            if row.low_ml is not None and row.high_ml is not None
-        ]
+        ranges = [(row.followup_ml, *row.range_ml) for row in own if row.range_ml is not None]
         if ranges:
-            entry["range_coverage"] = float(np.mean([low <= true <= high for low, true, high in ranges]))
-            entry["range_width_ml"] = float(np.mean([high - low for low, _, high in ranges]))
+            entry["range_coverage"] = float(np.mean([low <= true <= high for true, low, high in ranges]))
+            entry["range_width_ml"] = float(np.mean([high - low for _, low, high in ranges]))
         if any(row.smallest_jacobian is not None for row in own):
             entry["smallest_jacobian"] = min(
                 row.smallest_jacobian for row in own if row.smallest_jacobian is not None

@@ -25,6 +25,7 @@ from ..report import (
 )
 from .cohort import Case, read_case
 from .evaluation import GrowthEvaluation, GrowthRow, given_mask
+from .risk_statistics import Auc
 
 
 def growth_table(summary: Mapping[str, Mapping[str, float]], label: str = "_expanders") -> str:
@@ -64,8 +65,7 @@ def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:
             continue
         area = coverage = width = ""
         if "expansion_auc" in entry:
-            interval = f"{entry['expansion_auc_low']:.2f}–{entry['expansion_auc_high']:.2f}"
-            area = f"{entry['expansion_auc']:.2f} ({interval})"
+            area = str(Auc(*(entry[f"expansion_auc{end}"] for end in ("", "_low", "_high"))))
         if "range_coverage" in entry:
             coverage, width = f"{entry['range_coverage']:.2f}", f"{entry['range_width_ml']:.1f}"
         lines.append(f"| {method} | {area} | {coverage} | {width} | {entry['smallest_jacobian']:.5f} |")
@@ -94,17 +94,16 @@ def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
         axes.set_title(f"{len(expanded) // len(methods)} cases that expanded", fontsize=10)
     own = [row for row in rows if row.method == methods[0]]
     growth = np.array([(row.followup_ml - row.baseline_ml, row.predicted_ml - row.given_ml) for row in own])
-    for place, row in zip(growth, own, strict=True):
-        if row.low_ml is not None and row.high_ml is not None:
-            ends = [row.low_ml - row.given_ml, row.high_ml - row.given_ml]
-            right.plot([place[0], place[0]], ends, color="0.8", linewidth=0.8, zorder=1)
+    ranged = [(row.followup_ml - row.baseline_ml, row.given_ml, row.range_ml) for row in own if row.range_ml]
+    for true, given, ends in ranged:
+        right.plot([true, true], np.subtract(ends, given), color="0.8", linewidth=0.8, zorder=1)
     colors = ["#c0392b" if row.expanded else "#2c7fb8" for row in own]
     right.scatter(*growth.T, s=14, c=colors, zorder=3)
     limits = [min(0.0, float(growth.min())) - 1, float(growth.max()) + 1]
     right.plot(limits, limits, color="0.6", linewidth=0.8)
     right.set_xlabel("True growth (mL)")
     right.set_ylabel(f"Growth predicted by {methods[0]} (mL)")
-    bars = "; bars: 80 % range" if any(row.low_ml is not None for row in own) else ""
+    bars = "; bars: 80 % range" if ranged else ""
     right.set_title(f"{len(own)} cases; red: expanded{bars}", fontsize=10)
     figure.text(0.5, 0.005, RESEARCH_USE, ha="center", fontsize=8, color="0.4")
     figure.tight_layout(rect=(0, 0.03, 1, 1))

@@ -181,9 +181,7 @@ def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
     curves, calibrated = figure.subplots(1, 2)
     for way, score in _scores(rows).items():
         alarms, hits, _ = roc_curve(expanded, score)
-        area = auc(expanded, score)
-        label = f"{way}: {area.value:.2f} ({area.low:.2f}–{area.high:.2f})"
-        curves.plot(alarms, hits, color=_COLORS[way], lw=2, label=label)
+        curves.plot(alarms, hits, color=_COLORS[way], lw=2, label=f"{way}: {auc(expanded, score)}")
     curves.set(xlabel="1 - specificity", ylabel="sensitivity", title="Expansion, AUC (95 % interval)")
     curves.legend(loc="lower right", fontsize=9)
     points = calibration(expanded, np.array([row.probability for row in rows]))

@@ -26,6 +26,9 @@ class Auc:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+
 
 def auc(expanded: Array, score: Array) -> Auc:
     """AUC of a score; ``expanded`` holds a boolean a patient, both kinds being there.
