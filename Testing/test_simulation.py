@@ -165,6 +165,27 @@ def test_a_pocket_has_dense_clot_all_around_or_is_not_drawn(anatomy: Anatomy) ->
     with_signs = replace(parameters, signs=parameters.signs | {"hypodensity": True, "swirl": True})
     seen = as_drawn(with_signs, small.drawn)
     assert (seen.signs["hypodensity"], seen.signs["swirl"], seen.bleeding) == (False, True, small.drawn)
+    without_swirl = as_drawn(with_signs, replace(small.drawn, pocket_mm=3.5, swirl_mm=0.0))
+    assert (without_swirl.signs["hypodensity"], without_swirl.signs["swirl"]) == (True, False)
+
+
+def test_a_large_swirl_makes_room_for_a_pocket(anatomy: Anatomy) -> None:
+    wanted = replace(BLEED, volume_ml=12.0, irregularity=0.05, lobes=0, swirl_mm=10.0, pocket_mm=3.5)
+    drawn = make_hematoma(anatomy, wanted, np.random.default_rng(12)).drawn
+    assert drawn.pocket_mm >= 3.0
+    assert 4.0 <= drawn.swirl_mm < 10.0
+    alone = make_hematoma(anatomy, replace(wanted, pocket_mm=0.0), np.random.default_rng(12)).drawn
+    assert alone.swirl_mm == 10.0, "smaller only where it is in the way"
+
+
+def test_where_swirl_and_pocket_do_not_both_fit_either_may_be_drawn(anatomy: Anatomy) -> None:
+    both = replace(BLEED, volume_ml=3.0, irregularity=0.05, lobes=0, swirl_mm=4.0, pocket_mm=3.5)
+    drawn = [make_hematoma(anatomy, both, np.random.default_rng(seed)).drawn for seed in range(24)]
+    assert all(bleed.swirl_mm > 0 or bleed.pocket_mm > 0 for bleed in drawn)
+    pocket = np.mean([bleed.pocket_mm > 0 for bleed in drawn])
+    swirl = np.mean([bleed.swirl_mm > 0 for bleed in drawn])
+    assert 0.25 < pocket < 0.85, "a patient who has both signs keeps the pocket as often as the swirl"
+    assert 0.25 < swirl < 0.85
 
 
 @pytest.mark.parametrize("growth_ml", [9.0, -1.0])

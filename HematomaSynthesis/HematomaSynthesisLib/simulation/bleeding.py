@@ -25,6 +25,10 @@ _EDEMA_HU = 25.0
 _RIM_MM, _SMALLEST_POCKET_MM, _BESIDE = 2.0, 3.0, 1.15
 """Of clot over a swirl and around a pocket; the least that is seen in a slice of 5 mm; how much of its radius each
 keeps the others off."""
+SMALLEST_SWIRL_MM, _SMALLER = 4.0, 0.85
+"""Radius of a swirl that is seen in a slice of 5 mm, and the step by which it gives way to a pocket."""
+_ENCLOSED = ("black_hole_mm", "pocket_mm")
+"""The enclosed pockets that are signs, in the order in which room is looked for."""
 _BLACK_HOLE_DROP_HU = 38.0
 """At its middle: in a slice of 5 mm more than the criterion's 28 HU are to be left."""
 _SATELLITE_MM, _SATELLITE_SHARE = (2.8, 4.8), 0.45
@@ -86,7 +90,7 @@ class Hematoma:
         hu: density of the blood, on the same grid.
         center: its center of mass, LPS mm.
         bleeding_direction: unit vector from the center to where it is still bleeding.
-        drawn: its parameters, with as many satellites, and pockets as large, as there was room for.
+        drawn: its parameters, with as many satellites, and swirl and pockets as large, as there was room for.
     """
 
     level: sitk.Image
@@ -267,6 +271,25 @@ def _satellites(
     return level, placed
 
 
+@dataclass(frozen=True)
+class _Ball:
+    """A hypodense region: its middle, LPS mm, and its radius in mm."""
+
+    middle: Array
+    radius: float
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the swirl and the enclosed pockets lie, by the names of their parameters.
+
+    ``dense``: what is left of the dense clot, as a mask.
+    """
+
+    balls: dict[str, _Ball]
+    dense: Array
+
+
 def _blood_hu(
     level: Array,
     points: Array,
@@ -277,7 +300,7 @@ def _blood_hu(
 ) -> tuple[Array, BleedingParameters]:
     """Density of the blood: clot with a smooth texture, and in its main part the signs.
 
-    Also the parameters with the pockets as large as there was room for: a dense rim belongs around each.
+    Also the parameters with swirl and pockets as large as there was room for.
     """
     satellites = (level > 0) & ~largest_component(level > 0)
     blood = (level > 0) & ~satellites
@@ -295,46 +318,96 @@ def _blood_hu(
         part = (along > np.quantile(along[blood], 1 - parameters.blend_share)) & ~satellites
         hu = hu - parameters.part_drop_hu * part
         dense &= ~part
-    if parameters.swirl_mm > 0:
-        side = _astray(direction, parameters.scatter, random)
-        surface = points[blood & (level < 1.5)]
-        aligned = (surface - center) @ side / np.linalg.norm(surface - center, axis=1)
-        middle = surface[int(aligned.argmax())] - (parameters.swirl_mm + _RIM_MM) * side
-        hu = _pocket(hu, points, middle, parameters.swirl_mm, parameters.hypodense_hu, 0.25, random)
-        dense &= np.linalg.norm(points - middle, axis=-1) > _BESIDE * parameters.swirl_mm
-    fitting: dict[str, Any] = {}
-    for name, value, ragged in (
-        ("black_hole_mm", parameters.hu - _BLACK_HOLE_DROP_HU, 0.0),
-        ("pocket_mm", parameters.hypodense_hu, 0.15),
-        ("decoy_mm", parameters.hypodense_hu, 0.2),
-    ):
-        wanted = getattr(parameters, name)
-        if wanted == 0:
-            continue
-        depth = _distance_inside(dense)
-        radius = min(wanted, float(depth.max()) - _RIM_MM)
-        fitting[name] = radius if radius >= _SMALLEST_POCKET_MM else 0.0
-        if fitting[name] == 0:
-            continue
-        room = points[depth >= radius + _RIM_MM]
-        along = (room - center) @ _astray(direction, parameters.scatter, random)
-        middle = room[random.integers(len(room)) if name == "decoy_mm" else int(along.argmax())]
-        hu = _pocket(hu, points, middle, radius, value, ragged, random)
-        dense &= np.linalg.norm(points - middle, axis=-1) > _BESIDE * radius
-    return hu.astype(np.float32), replace(parameters, **fitting)
+    surface = points[blood & (level < 1.5)]
+    layout = _layout_of_signs(dense, surface, points, center, direction, parameters, random)
+    balls = layout.balls | _decoy(layout.dense, points, parameters, random)
+    for name, ragged in (("black_hole_mm", 0.0), ("pocket_mm", 0.15), ("swirl_mm", 0.25), ("decoy_mm", 0.2)):
+        if name in balls:
+            value = parameters.hu - _BLACK_HOLE_DROP_HU if name == "black_hole_mm" else parameters.hypodense_hu
+            hu = _pocket(hu, points, balls[name], value, ragged, random)
+    drawn: dict[str, Any] = dict.fromkeys((*_ENCLOSED, "swirl_mm", "decoy_mm"), 0.0)
+    drawn |= {name: ball.radius for name, ball in balls.items()}
+    return hu.astype(np.float32), replace(parameters, **drawn)
+
+
+def _layout_of_signs(
+    dense: Array,
+    surface: Array,
+    points: Array,
+    center: Array,
+    direction: Array,
+    parameters: BleedingParameters,
+    random: np.random.Generator,
+) -> _Layout:
+    """Swirl and enclosed pockets toward the bleeding direction, none in another's rim of dense clot.
+
+    Where room is short the swirl is smaller. Where there is none for both, chance decides which of them is drawn:
+    were it always the swirl, a patient who bleeds on, and so has both, would seldom have a pocket.
+    """
+    sides = {name: _astray(direction, parameters.scatter, random) for name in ("swirl_mm", *_ENCLOSED)}
+    outward = (surface - center) / np.linalg.norm(surface - center, axis=1, keepdims=True)
+    edge = surface[int((outward @ sides["swirl_mm"]).argmax())]
+
+    def with_swirl(radius: float) -> _Layout:
+        balls: dict[str, _Ball] = {}
+        left = dense.copy()
+        if radius > 0:
+            balls["swirl_mm"] = _Ball(edge - (radius + _RIM_MM) * sides["swirl_mm"], radius)
+            left &= _beside(points, balls["swirl_mm"])
+        for name in _ENCLOSED:
+            wanted = getattr(parameters, name)
+            depth = _distance_inside(left) if wanted > 0 else np.zeros(left.shape)
+            fitting = min(wanted, float(depth.max()) - _RIM_MM)
+            if fitting >= _SMALLEST_POCKET_MM:
+                room = points[depth >= fitting + _RIM_MM]
+                balls[name] = _Ball(room[int(((room - center) @ sides[name]).argmax())], fitting)
+                left &= _beside(points, balls[name])
+        return _Layout(balls, left)
+
+    def pockets(layout: _Layout) -> int:
+        return len(layout.balls.keys() & set(_ENCLOSED))
+
+    wanted = sum(getattr(parameters, name) > 0 for name in _ENCLOSED)
+    radius = parameters.swirl_mm
+    layout = with_swirl(radius)
+    while pockets(layout) < wanted and radius > SMALLEST_SWIRL_MM:
+        radius = max(SMALLEST_SWIRL_MM, _SMALLER * radius)
+        layout = max(layout, with_swirl(radius), key=pockets)  # of equals the first, with the larger swirl
+    if pockets(layout) < wanted and radius > 0:
+        alone = with_swirl(0.0)
+        if pockets(alone) > pockets(layout) and random.random() < 0.5:
+            return alone
+    return layout
+
+
+def _decoy(
+    dense: Array, points: Array, parameters: BleedingParameters, random: np.random.Generator
+) -> dict[str, _Ball]:
+    """The pocket that means nothing, anywhere in the dense clot that is left, if it fits."""
+    if parameters.decoy_mm == 0:
+        return {}
+    depth = _distance_inside(dense)
+    radius = min(parameters.decoy_mm, float(depth.max()) - _RIM_MM)
+    if radius < _SMALLEST_POCKET_MM:
+        return {}
+    room = points[depth >= radius + _RIM_MM]
+    return {"decoy_mm": _Ball(room[random.integers(len(room))], radius)}
+
+
+def _beside(points: Array, ball: _Ball) -> Array:
+    return np.linalg.norm(points - ball.middle, axis=-1) > _BESIDE * ball.radius
 
 
 def _pocket(
     hu: Array,
     points: Array,
-    center: Array,
-    radius: float,
+    ball: _Ball,
     pocket_hu: float,
     ragged: float,
     random: np.random.Generator,
 ) -> Array:
     wavering = ragged * _smooth_noise(hu.shape, 2.0, random)
-    share = 1 / (1 + np.exp(8 * (np.linalg.norm(points - center, axis=-1) / radius - 1 + wavering)))
+    share = 1 / (1 + np.exp(8 * (np.linalg.norm(points - ball.middle, axis=-1) / ball.radius - 1 + wavering)))
     return hu * (1 - share) + np.minimum(hu, pocket_hu) * share
 
 
