@@ -348,19 +348,16 @@ def _layout_of_signs(
     outward = (surface - center) / np.linalg.norm(surface - center, axis=1, keepdims=True)
     edge = surface[int((outward @ sides["swirl_mm"]).argmax())]
 
-    def with_swirl(radius: float) -> _Layout:
+    def with_swirl(swirl_mm: float) -> _Layout:
         balls: dict[str, _Ball] = {}
         left = dense.copy()
-        if radius > 0:
-            balls["swirl_mm"] = _Ball(edge - (radius + _RIM_MM) * sides["swirl_mm"], radius)
+        if swirl_mm > 0:
+            balls["swirl_mm"] = _Ball(edge - (swirl_mm + _RIM_MM) * sides["swirl_mm"], swirl_mm)
             left &= _beside(points, balls["swirl_mm"])
         for name in _ENCLOSED:
-            wanted = getattr(parameters, name)
-            depth = _distance_inside(left) if wanted > 0 else np.zeros(left.shape)
-            fitting = min(wanted, float(depth.max()) - _RIM_MM)
-            if fitting >= _SMALLEST_POCKET_MM:
-                room = points[depth >= fitting + _RIM_MM]
-                balls[name] = _Ball(room[int(((room - center) @ sides[name]).argmax())], fitting)
+            radius, room = _room_for(getattr(parameters, name), left, points)
+            if radius > 0:
+                balls[name] = _Ball(room[int(((room - center) @ sides[name]).argmax())], radius)
                 left &= _beside(points, balls[name])
         return _Layout(balls, left)
 
@@ -368,12 +365,12 @@ def _layout_of_signs(
         return len(layout.balls.keys() & set(_ENCLOSED))
 
     wanted = sum(getattr(parameters, name) > 0 for name in _ENCLOSED)
-    radius = parameters.swirl_mm
-    layout = with_swirl(radius)
-    while pockets(layout) < wanted and radius > SMALLEST_SWIRL_MM:
-        radius = max(SMALLEST_SWIRL_MM, _SMALLER * radius)
-        layout = max(layout, with_swirl(radius), key=pockets)  # of equals the first, with the larger swirl
-    if pockets(layout) < wanted and radius > 0:
+    swirl_mm = parameters.swirl_mm
+    layout = with_swirl(swirl_mm)
+    while pockets(layout) < wanted and swirl_mm > SMALLEST_SWIRL_MM:
+        swirl_mm = max(SMALLEST_SWIRL_MM, _SMALLER * swirl_mm)
+        layout = max(layout, with_swirl(swirl_mm), key=pockets)  # of equals the first, with the larger swirl
+    if pockets(layout) < wanted and swirl_mm > 0:
         alone = with_swirl(0.0)
         if pockets(alone) > pockets(layout) and random.random() < 0.5:
             return alone
@@ -384,14 +381,17 @@ def _decoy(
     dense: Array, points: Array, parameters: BleedingParameters, random: np.random.Generator
 ) -> dict[str, _Ball]:
     """The pocket that means nothing, anywhere in the dense clot that is left, if it fits."""
-    if parameters.decoy_mm == 0:
-        return {}
-    depth = _distance_inside(dense)
-    radius = min(parameters.decoy_mm, float(depth.max()) - _RIM_MM)
+    radius, room = _room_for(parameters.decoy_mm, dense, points)
+    return {"decoy_mm": _Ball(room[random.integers(len(room))], radius)} if radius > 0 else {}
+
+
+def _room_for(wanted_mm: float, dense: Array, points: Array) -> tuple[float, Array]:
+    """As large a radius as is wanted and fits, 0 without one, and where its middle may lie within dense clot."""
+    depth = _distance_inside(dense) if wanted_mm > 0 else np.zeros(dense.shape)
+    radius = min(wanted_mm, float(depth.max()) - _RIM_MM)
     if radius < _SMALLEST_POCKET_MM:
-        return {}
-    room = points[depth >= radius + _RIM_MM]
-    return {"decoy_mm": _Ball(room[random.integers(len(room))], radius)}
+        return 0.0, points[:0]
+    return radius, points[depth >= radius + _RIM_MM]
 
 
 def _beside(points: Array, ball: _Ball) -> Array:
