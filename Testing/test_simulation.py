@@ -186,6 +186,35 @@ def test_where_swirl_and_pocket_do_not_both_fit_either_may_be_drawn(anatomy: Ana
     swirl = np.mean([bleed.swirl_mm > 0 for bleed in drawn])
     assert 0.25 < pocket < 0.85, "a patient who has both signs keeps the pocket as often as the swirl"
     assert 0.25 < swirl < 0.85
+    without_meaning = replace(both, pocket_mm=0.0, decoy_mm=both.pocket_mm)
+    others = [make_hematoma(anatomy, without_meaning, np.random.default_rng(k)).drawn for k in range(24)]
+    decoy = np.mean([bleed.decoy_mm > 0 for bleed in others])
+    assert decoy == pytest.approx(pocket, abs=0.2), "so does a patient whose pocket means nothing"
+
+
+def test_a_pocket_that_means_nothing_lies_on_any_side_and_never_beside_one_that_does(anatomy: Anatomy) -> None:
+    drawn = [draw_parameters(np.random.default_rng(k), SimulationOptions()) for k in range(600)]
+    assert not any(patient.bleeding.decoy_mm > 0 and patient.signs["hypodensity"] for patient in drawn)
+    without = [patient.bleeding.decoy_mm > 0 for patient in drawn if not patient.signs["hypodensity"]]
+    assert 0.22 < np.mean(without) < 0.45
+
+    def toward_the_bleeding(name: str) -> list[float]:
+        """Cosine of the angle between the bleeding direction and where the pocket lies."""
+        wanted = replace(BLEED, volume_ml=20.0, irregularity=0.05, lobes=0, texture_hu=0.1, swirl_mm=0.0, hu=70.0)
+        cosines = []
+        for k in range(8):
+            bleed = make_hematoma(anatomy, replace(wanted, **{name: 4.5}), np.random.default_rng(k))
+            dark = (array(bleed.hu) < 55) & (array(bleed.level) > 2)
+            grid = Grid.of(bleed.hu)
+            middle = np.argwhere(dark).mean(axis=0)[::-1] * grid.spacing + grid.origin - bleed.center
+            cosines.append(float(middle @ bleed.bleeding_direction / np.linalg.norm(middle)))
+        return cosines
+
+    toward = toward_the_bleeding("pocket_mm")
+    assert min(toward) > 0.2
+    assert np.median(toward) > 0.7
+    sides = toward_the_bleeding("decoy_mm")
+    assert min(sides) < -0.2 < 0.2 < max(sides)
 
 
 @pytest.mark.parametrize("growth_ml", [9.0, -1.0])

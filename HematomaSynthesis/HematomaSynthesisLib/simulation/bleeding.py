@@ -27,8 +27,8 @@ _RIM_MM, _SMALLEST_POCKET_MM, _BESIDE = 2.0, 3.0, 1.15
 keeps the others off."""
 SMALLEST_SWIRL_MM, _SMALLER = 4.0, 0.85
 """Radius of a swirl that is seen in a slice of 5 mm, and the step by which it gives way to a pocket."""
-_ENCLOSED = ("black_hole_mm", "pocket_mm")
-"""The enclosed pockets that are signs, in the order in which room is looked for."""
+_ENCLOSED = ("black_hole_mm", "pocket_mm", "decoy_mm")
+"""The enclosed pockets, in the order in which room is looked for; the last two exclude each other."""
 _BLACK_HOLE_DROP_HU = 38.0
 """At its middle: in a slice of 5 mm more than the criterion's 28 HU are to be left."""
 _SATELLITE_MM, _SATELLITE_SHARE = (2.8, 4.8), 0.45
@@ -49,7 +49,7 @@ class BleedingParameters:
         swirl_mm: radius of the ragged hypodense region just beneath the bleeding edge; 0 without one.
         pocket_mm: radius of an enclosed hypodense pocket near the bleeding edge; 0 without one.
         black_hole_mm: radius of an enclosed, round, much darker pocket; 0 without one.
-        decoy_mm: radius of a hypodense pocket anywhere, which means nothing; 0 without one.
+        decoy_mm: radius of an enclosed hypodense pocket on any side, which means nothing; 0 without one.
         blend_share: share of the bleed, on the bleeding side, that is less dense with a sharp border.
         fluid_share: share of the bleed above a horizontal border that is less dense.
         part_drop_hu: how much less dense those two are.
@@ -279,17 +279,6 @@ class _Ball:
     radius: float
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where the swirl and the enclosed pockets lie, by the names of their parameters.
-
-    ``dense``: what is left of the dense clot, as a mask.
-    """
-
-    balls: dict[str, _Ball]
-    dense: Array
-
-
 def _blood_hu(
     level: Array,
     points: Array,
@@ -319,13 +308,12 @@ def _blood_hu(
         hu = hu - parameters.part_drop_hu * part
         dense &= ~part
     surface = points[blood & (level < 1.5)]
-    layout = _layout_of_signs(dense, surface, points, center, direction, parameters, random)
-    balls = layout.balls | _decoy(layout.dense, points, parameters, random)
-    for name, ragged in (("black_hole_mm", 0.0), ("pocket_mm", 0.15), ("swirl_mm", 0.25), ("decoy_mm", 0.2)):
+    balls = _layout_of_signs(dense, surface, points, center, direction, parameters, random)
+    for name, ragged in (("black_hole_mm", 0.0), ("pocket_mm", 0.15), ("decoy_mm", 0.15), ("swirl_mm", 0.25)):
         if name in balls:
             value = parameters.hu - _BLACK_HOLE_DROP_HU if name == "black_hole_mm" else parameters.hypodense_hu
             hu = _pocket(hu, points, balls[name], value, ragged, random)
-    drawn: dict[str, Any] = dict.fromkeys((*_ENCLOSED, "swirl_mm", "decoy_mm"), 0.0)
+    drawn: dict[str, Any] = dict.fromkeys((*_ENCLOSED, "swirl_mm"), 0.0)
     drawn |= {name: ball.radius for name, ball in balls.items()}
     return hu.astype(np.float32), replace(parameters, **drawn)
 
@@ -338,17 +326,20 @@ def _layout_of_signs(
     direction: Array,
     parameters: BleedingParameters,
     random: np.random.Generator,
-) -> _Layout:
-    """Swirl and enclosed pockets toward the bleeding direction, none in another's rim of dense clot.
+) -> dict[str, _Ball]:
+    """Where the swirl and the enclosed pockets lie, by the names of their parameters.
+
+    Toward the bleeding direction, but for a pocket that means nothing; none in another's rim of dense clot.
 
     Where room is short the swirl is smaller. Where there is none for both, chance decides which of them is drawn:
     were it always the swirl, a patient who bleeds on, and so has both, would seldom have a pocket.
     """
     sides = {name: _astray(direction, parameters.scatter, random) for name in ("swirl_mm", *_ENCLOSED)}
+    sides["decoy_mm"] = _astray(np.zeros(3), 1.0, random)
     outward = (surface - center) / np.linalg.norm(surface - center, axis=1, keepdims=True)
     edge = surface[int((outward @ sides["swirl_mm"]).argmax())]
 
-    def with_swirl(swirl_mm: float) -> _Layout:
+    def with_swirl(swirl_mm: float) -> dict[str, _Ball]:
         balls: dict[str, _Ball] = {}
         left = dense.copy()
         if swirl_mm > 0:
@@ -359,10 +350,10 @@ def _layout_of_signs(
             if radius > 0:
                 balls[name] = _Ball(room[int(((room - center) @ sides[name]).argmax())], radius)
                 left &= _beside(points, balls[name])
-        return _Layout(balls, left)
+        return balls
 
-    def pockets(layout: _Layout) -> int:
-        return len(layout.balls.keys() & set(_ENCLOSED))
+    def pockets(layout: dict[str, _Ball]) -> int:
+        return len(layout.keys() & set(_ENCLOSED))
 
     wanted = sum(getattr(parameters, name) > 0 for name in _ENCLOSED)
     swirl_mm = parameters.swirl_mm
@@ -375,14 +366,6 @@ def _layout_of_signs(
         if pockets(alone) > pockets(layout) and random.random() < 0.5:
             return alone
     return layout
-
-
-def _decoy(
-    dense: Array, points: Array, parameters: BleedingParameters, random: np.random.Generator
-) -> dict[str, _Ball]:
-    """The pocket that means nothing, anywhere in the dense clot that is left, if it fits."""
-    radius, room = _room_for(parameters.decoy_mm, dense, points)
-    return {"decoy_mm": _Ball(room[random.integers(len(room))], radius)} if radius > 0 else {}
 
 
 def _room_for(wanted_mm: float, dense: Array, points: Array) -> tuple[float, Array]:

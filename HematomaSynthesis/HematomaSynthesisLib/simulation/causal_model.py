@@ -8,7 +8,8 @@ This is an invention for making and testing software, and no finding about peopl
   noise of its own, passes a threshold; threshold and mixture are set so that prevalence and odds ratio for
   expansion are near those of the literature (Zhong 2021 and the reviews it cites). Where there is a swirl, its
   size rises with the propensity, and the darkness of all hypodense blood does. Patients scanned early have a
-  higher one. A third of the patients have a hypodense pocket, and a tenth a fluid level, that mean nothing.
+  higher one. A third of those without an enclosed hypodense pocket have one that means nothing, on any side,
+  and a tenth of all a fluid level.
   Each is drawn so that it can be seen in slices of 5 mm; where there is no room for that, in small bleeds above
   all, there is no sign. A swirl is made smaller for an enclosed pocket; where both do not fit, chance decides
   which is drawn. A bleed with a blend has no fluid level.
@@ -60,7 +61,7 @@ VENTRICULAR_SHARE = {"deep": 0.45, "lobar": 0.2, "cerebellar": 0.3}
 """Site -> share of patients with blood in the ventricles at baseline (37 to 40 % of all)."""
 
 _EXPANDING_SHARE = 1 / 3
-_FLUID_LEVEL_SHARE = 0.1
+_FLUID_LEVEL_SHARE, _DECOY_SHARE = 0.1, 1 / 3
 _PROPENSITY_IN_EXPANSION = 0.94
 _PROPENSITY_IN_SWIRL_SIZE, _PROPENSITY_IN_DARKNESS = 0.85, 0.75
 _SMALLEST_ML, _LARGEST_ML = 2.0, 70.0
@@ -197,7 +198,7 @@ def _draw_bleeding(
         swirl_mm=max(SMALLEST_SWIRL_MM, swirl_share * radius) if signs["swirl"] else 0.0,
         pocket_mm=pocket_mm(3.5) if signs["hypodensity"] else 0.0,
         black_hole_mm=pocket_mm(4.0) if signs["black_hole"] else 0.0,
-        decoy_mm=pocket_mm(3.5) if random.random() < 1 / 3 else 0.0,
+        decoy_mm=pocket_mm(3.5) if random.random() < _DECOY_SHARE and not signs["hypodensity"] else 0.0,
         blend_share=float(random.uniform(0.35, 0.5)) if signs["blend"] else 0.0,
         fluid_share=float(random.uniform(0.3, 0.5)) if fluid_level else 0.0,
         part_drop_hu=float(random.uniform(20.5, 23.5)),
