@@ -61,6 +61,23 @@ def test_a_known_field_enlarges_a_sphere_as_it_should(direction: tuple[float, ..
     assert volume_ml(after) == pytest.approx(volume_ml(expected), rel=0.02)
 
 
+@pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0])
+@pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE, PERMUTED_FLIP], ids=["straight", "oblique", "permuted"])
+def test_growth_by_less_than_half_a_slice_is_not_lost(direction: tuple[float, ...], slice_mm: float) -> None:
+    """1.2 mm more of radius, in slices of up to 5 mm: cut at the half-way surface, the poles would not move."""
+    grid = Grid((70, 70, round(70 / slice_mm)), (1.0, 1.0, slice_mm), (-30.0, 5, 12), direction)
+    center = grid.point((34.6, 34.2, (round(70 / slice_mm) - 1) / 2 + 0.1))
+    before = sphere(grid, center, 12.0)
+    after = warp_mask(before, scaling_field(grid, center, 1.1))
+    assert volume_ml(after) == pytest.approx(1.1**3 * volume_ml(before), rel=0.02)
+    inside, grown = (sitk.GetArrayFromImage(mask) > 0 for mask in (before, after))
+    assert (grown | ~inside).all(), "nothing that was blood is lost"
+    still = scaling_field(grid, center, 1.0)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(warp_mask(before, still)) > 0, inside)
+    nothing = sitk.Cast(0 * before, sitk.sitkUInt8)
+    assert volume_ml(warp_mask(nothing, still)) == 0
+
+
 def test_warped_ct_takes_its_values_from_where_the_field_points() -> None:
     grid = Grid((20, 20, 20), (2.0, 1.0, 3.0), (0.0, 0, 0), OBLIQUE)
     ramp = image_on(grid, np.broadcast_to(np.arange(20, dtype=np.float32), grid.shape).copy())

@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import DeviceError
-from .grid import Array, Grid, average_onto, bounding_box, crop_to, image_on, resample
+from .grid import Array, Grid, average_onto, bounding_box, crop_to, image_on, resample, signed_distance
 from .model_package import ModelPackage
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ INTEGRATION_STEPS = "integration_steps"
 
 # Over what distance the field fades out toward bone, and over how many voxels toward the region's edge.
 _FADE_MM, _FADE_VOXELS = 4.5, 3
+# Beyond what any distance within a head is.
+_OUTSIDE_MM = 1000.0
 
 
 @dataclass(frozen=True)
@@ -236,11 +238,23 @@ def warp_image(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
 
 
 def warp_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """``mask(x + u(x))`` as 0 or 1 on the displacement's grid: linear interpolation, the half-way surface."""
-    moved = sitk.Resample(
-        sitk.Cast(mask, sitk.sitkFloat32), displacement, _as_transform(displacement), sitk.sitkLinear, 0.0
+    """``mask(x + u(x))`` as 0 or 1 on the displacement's grid, with the volume that the field gives it.
+
+    Cut at the half-way surface, what moves by less than half a slice would be lost: some 15 % of the growth in
+    slices of 5 mm. So as many voxels as the interpolated mask sums to are taken, the innermost by its interpolated
+    signed distance.
+    """
+    near = crop_to(mask, Grid.of(displacement), margin_mm=GROWTH_MARGIN_MM)
+    transform = _as_transform(displacement)
+    share, depth = (
+        sitk.GetArrayFromImage(
+            sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), displacement, transform, sitk.sitkLinear, outside)
+        )
+        for image, outside in ((near, 0.0), (signed_distance(near), -_OUTSIDE_MM))
     )
-    return sitk.Cast(moved >= 0.5, sitk.sitkUInt8)
+    count = round(float(share.sum(dtype=np.float64)))
+    innermost = depth >= np.partition(depth.ravel(), -count)[-count] if count else np.zeros(depth.shape, bool)
+    return image_on(Grid.of(displacement), innermost.astype(np.uint8))
 
 
 def smallest_jacobian(displacement: sitk.Image) -> float:
