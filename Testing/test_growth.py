@@ -1,5 +1,6 @@
 """Growth: a known displacement moves blood where it should, and never folds or leaves the skull."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,24 @@ from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import (
     INTEGRATION_STEPS,
     confined_displacement,
+    followup_range,
     growth_channels,
     growth_region,
     predict_growth,
     smallest_jacobian,
+    told_range,
     warp,
     warp_image,
     warp_mask,
 )
 from HematomaExpansionLib.measures import volume_ml
-from HematomaExpansionLib.model_package import ModelDescription, ModelPackage, write_package
+from HematomaExpansionLib.model_package import (
+    GROWTH_BY_PROBABILITY,
+    VOLUME_RANGE,
+    ModelDescription,
+    ModelPackage,
+    write_package,
+)
 from HematomaExpansionLib.networks import build_network, displacement_unet, segmentation_unet
 from torch import nn
 
@@ -180,7 +189,7 @@ def test_predicted_growth_is_the_networks_flow_on_the_scans_own_grid(
     center = grid.point((63, 63, 14))
     hematoma, skull = sphere(grid, center, 12.0), sphere(grid, center, 50.0)
     ct = image_on(grid, np.full(grid.shape, 30.0, np.float32))
-    growth = predict_growth(ct, hematoma, skull, outward_package, torch.device("cpu"))
+    growth = predict_growth(ct, hematoma, skull, outward_package, None, torch.device("cpu"))
     # v = -s·(x - c) for unit time is the pull-back x -> c + (x - c)·exp(-s): radii grow by exp(0.25).
     assert volume_ml(growth.followup_mask) == pytest.approx(4 / 3 * np.pi * 12**3 * np.exp(0.75) / 1000, rel=0.06)
     assert Grid.of(growth.followup_mask) == Grid.of(growth.displacement) == Grid.of(growth.followup_ct) == grid
@@ -188,6 +197,40 @@ def test_predicted_growth_is_the_networks_flow_on_the_scans_own_grid(
     index = (75, 63, 14)
     expected = (np.exp(-0.25) - 1) * (grid.point(index) - center)
     np.testing.assert_allclose(growth.displacement.GetPixel(*index), expected, atol=0.3)
+
+
+BY_PROBABILITY = {"constant": 0.0, "slope": 0.5, "smallest": 0.1, "largest": 2.0}
+
+
+def test_growth_is_stronger_by_the_probability_and_bounded(outward_package: ModelPackage) -> None:
+    """The flow is a constant one, so that twice as strong a one carries twice as far in logarithms."""
+    settings = {**outward_package.description.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY}
+    follows = replace(outward_package, description=replace(outward_package.description, settings=settings))
+    grid = Grid((110, 110, 74), (1.0, 1.0, 1.5), (-55.0, -55, -55), OBLIQUE)
+    center = grid.point((55, 55, 37))
+    hematoma, skull = sphere(grid, center, 12.0), sphere(grid, center, 50.0)
+    ct = image_on(grid, np.full(grid.shape, 30.0, np.float32))
+
+    def grown_ml(package: ModelPackage, probability: float | None) -> float:
+        growth = predict_growth(ct, hematoma, skull, package, probability, torch.device("cpu"))
+        assert smallest_jacobian(growth.displacement) > 0
+        return volume_ml(growth.followup_mask)
+
+    ball_ml = 4 / 3 * np.pi * 12**3 / 1000
+    for probability, strength in ((0.5, 1.0), (0.8, 2.0), (0.2, 0.5), (0.0, 0.1), (1.0, 2.0), (None, 1.0)):
+        expected = ball_ml * np.exp(0.75 * strength)
+        assert grown_ml(follows, probability) == pytest.approx(expected, rel=0.03), probability
+    assert grown_ml(outward_package, 0.8) == grown_ml(outward_package, None), "this model follows none"
+
+
+def test_a_range_is_told_with_the_probability_it_was_checked_with(outward_package: ModelPackage) -> None:
+    ranges = {"true": {"low": [-1.0, 0.0, 0.5], "high": [2.0, 0.1, 1.5]}}
+    plain = replace(outward_package.description, settings={VOLUME_RANGE: ranges})
+    follows = replace(plain, settings={**plain.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY})
+    told = followup_range(ranges["true"], 20.0, 24.0)
+    assert told_range(plain, "true", None, 20.0, 24.0) == told_range(follows, "true", 0.3, 20.0, 24.0) == told
+    assert told_range(follows, "true", None, 20.0, 24.0) is None
+    assert told_range(plain, "automatic", 0.3, 20.0, 24.0) is None
 
 
 def test_channels_are_windowed_and_confined() -> None:

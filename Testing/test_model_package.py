@@ -123,6 +123,10 @@ def described(package: ModelPackage, change: Callable[[dict[str, Any]], object])
         lambda v: v.update(settings={"volume_range": {"low": [0, 1, 2], "high": [0, 0, 0]}}),
         lambda v: v.update(settings={"volume_range": {"true": {"low": [0, 1]}}}),
         lambda v: v.update(settings={"volume_range": {"true": {"low": [0, 1, "x"], "high": [0, 0, 0]}}}),
+        lambda v: v.update(settings={"growth_by_probability": {"constant": 0, "slope": 0.5}}),
+        lambda v: v.update(
+            settings={"growth_by_probability": {"constant": 0, "slope": 0.5, "smallest": 2, "largest": 1}}
+        ),
     ],
 )
 def test_a_description_that_cannot_be_trusted_is_refused(

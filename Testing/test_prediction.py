@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import shutil
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import smallest_jacobian, warp_mask
 from HematomaExpansionLib.head_ct import read_head_ct, read_mask
 from HematomaExpansionLib.measures import dice, volume_ml
-from HematomaExpansionLib.model_package import find_package
+from HematomaExpansionLib.model_package import find_package, write_package
 from HematomaExpansionLib.prediction import PredictionOptions
 
 if TYPE_CHECKING:
@@ -225,7 +227,7 @@ def test_progress_comes_as_json_lines(
     predict(case_folder / "baseline.nii.gz", tmp_path / "result", "--mask", mask, "--json-progress")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     stages = [line["stage"] for line in lines]
-    assert stages == ["read", "brain", "segmentation", "growth", "markers", "write", "done"]
+    assert stages == ["read", "brain", "segmentation", "markers", "growth", "write", "done"]
     fractions = [line["fraction"] for line in lines]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -377,6 +379,40 @@ def test_a_full_gpu_leaves_the_work_to_the_cpu_and_says_so(
     found = prediction.predict(scan, options).result
     assert asked == [("segment", "cuda"), ("segment", "cpu"), ("predict_growth", "cpu")]
     assert len([text for text in found["input"]["warnings"] if "GPU" in text]) == 1
+
+
+def test_growth_follows_the_probability_in_prediction_and_evaluation_alike(
+    case_folder: Path, tmp_path: Path
+) -> None:
+    shipped = find_package(None, "growth")
+    settings = {
+        name: value for name, value in shipped.description.settings.items() if name != "growth_by_probability"
+    }
+    models = {}
+    for name, coefficients in (("plain", None), ("stronger", 0.5), ("weaker", -0.5)):
+        own = {"growth_by_probability": {"constant": coefficients, "slope": 0.0, "smallest": 0.1, "largest": 2.0}}
+        described = replace(shipped.description, name=name, settings=settings | (own if coefficients else {}))
+        models[name] = str(write_package(tmp_path / name, described, shipped.load()).folder)
+    scan, mask = case_folder / "baseline.nii.gz", str(case_folder / "baseline-mask.nii.gz")
+    told, untold = (
+        {
+            name: predict(scan, tmp_path / f"{name}-{risk}", "--mask", mask, "--growth", model, *options)
+            for name, model in models.items()
+        }
+        for risk, options in (("told", ()), ("untold", ("--risk", "none")))
+    )
+    growth = {name: result["growth"]["absolute_ml"] for name, result in told.items()}
+    assert growth["weaker"] < 0.8 * growth["plain"] < growth["plain"] < 0.8 * growth["stronger"]
+    assert {result["growth"]["absolute_ml"] for result in untold.values()} == {growth["plain"]}
+    assert untold["plain"]["followup"]["volume_ml_low"] is not None, "it was checked without a probability"
+    assert untold["stronger"]["followup"]["volume_ml_low"] is None, "and this one with"
+    assert told["stronger"]["followup"]["volume_ml_high"] > told["plain"]["followup"]["volume_ml_high"]
+    output = tmp_path / "figures"
+    rival = ["--model", models["stronger"], "--rival", models["plain"]]
+    assert main(["evaluate", "growth", "--cohort", str(case_folder.parent), *rival, "-o", str(output)]) == 0
+    rows = {row["method"]: row for row in csv.DictReader((output / "growth.csv").open(encoding="utf-8"))}
+    for name in ("plain", "stronger"):
+        assert float(rows[name]["predicted_ml"]) == pytest.approx(told[name]["followup"]["volume_ml"], rel=1e-3)
 
 
 def test_measure_prints_the_masks_volumes(case_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

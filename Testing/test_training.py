@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.growth import followup_range
+from HematomaExpansionLib.growth import followup_range, growth_strength
 from HematomaExpansionLib.measures import dice, growth_dice, volume_ml
 from HematomaExpansionLib.model_package import (
     ModelDescription,
@@ -26,7 +27,7 @@ from HematomaExpansionLib.model_package import (
 )
 from HematomaExpansionLib.networks import build_network
 from HematomaExpansionLib.segmentation import segment
-from HematomaExpansionLib.training import growth_training
+from HematomaExpansionLib.training import growth_calibration, growth_training
 from HematomaExpansionLib.training.cohort import (
     case_folders,
     describe_cases,
@@ -41,16 +42,15 @@ from HematomaExpansionLib.training.evaluation import (
 )
 from HematomaExpansionLib.training.figures import expansion_table, growth_table
 from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
-from HematomaExpansionLib.training.growth_training import (
+from HematomaExpansionLib.training.growth_calibration import LADDER, calibrate_growth, fit_strength
+from HematomaExpansionLib.training.growth_samples import (
     PRESETS,
     GrowthSample,
     Samples,
-    growth_loss,
     growth_samples,
     patch_transform,
-    renew_volume_range,
-    roughness,
 )
+from HematomaExpansionLib.training.growth_training import growth_loss, roughness
 from HematomaExpansionLib.training.segmentation_training import (
     RandBrightenNearBone,
     bone_around,
@@ -288,15 +288,15 @@ def test_the_volume_range_is_renewed_on_patients_of_ones_own(
     """A model that predicts no growth must be told by its range how much there is."""
     cohort = case_folders(make_cases(tmp_path / "cohort", 20))
     samples = growing_balls(cohort)
-    monkeypatch.setattr(growth_training, "prepare_growth_samples", lambda *given: samples)
+    monkeypatch.setattr(growth_calibration, "prepare_growth_samples", lambda *given: samples)
     preset = replace(COMPACT, channels=(2, 4))
     arguments = {"channels": [2, 4], "norm": "BATCH"}
     model = small_model(tmp_path / "model", "displacement-unet", arguments)
-    first = renew_volume_range(model, cohort, tmp_path / "renewed", preset)
-    again = renew_volume_range(first, cohort, tmp_path / "again", preset)
+    first = calibrate_growth(model, cohort, tmp_path / "renewed", preset)
+    again = calibrate_growth(first, cohort, tmp_path / "again", preset)
     assert first.sha256 == model.sha256, "the weights are the same"
-    assert first.description.trained_on == "nothing; range of the volume from 20 simulated patients, no real ones"
-    assert again.description.trained_on == first.description.trained_on, "the range before counts no more"
+    assert first.description.trained_on == "nothing; calibrated on 20 simulated patients, no real ones"
+    assert again.description.trained_on == first.description.trained_on, "what was before counts no more"
     ml = 27 / 1000
     baseline, true = (
         np.array([float(own[0].arrays[key].sum(dtype=float)) * ml for own in samples.values()])
@@ -306,6 +306,77 @@ def test_the_volume_range_is_renewed_on_patients_of_ones_own(
     assert range_coverage(coefficients, baseline, baseline, true) >= 0.8
     low, high = followup_range(coefficients, float(baseline[10]), float(baseline[10]))
     assert high - low < baseline[10], "but not anything at all"
+
+
+class Outward(nn.Module):
+    """A network that lets every hematoma grow alike: away from the middle of the patch."""
+
+    def __init__(self, speed: float) -> None:
+        super().__init__()
+        self.speed = nn.Parameter(torch.tensor(speed))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        axes = [torch.arange(n, dtype=torch.float32) - n / 2 for n in x.shape[2:]]
+        return -self.speed * torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].expand(len(x), -1, -1, -1, -1)
+
+
+def test_growth_follows_the_probability_as_far_as_it_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Balls whose growth the probability tells, and which a network that sees no difference lets grow alike."""
+    cohort = case_folders(make_cases(tmp_path / "cohort", 12))
+    samples = growing_balls(cohort)
+    preset = replace(COMPACT, patch=(24, 24, 24))
+    probabilities = {0: 0.1, 1: 0.4, 2: 0.8}  # growing_balls: by 10, 15 and 20 %
+
+    def prepared(probability_of: Sequence[float]) -> Samples:
+        return {
+            case: [replace(own[0], probability=probability)]
+            for (case, own), probability in zip(samples.items(), probability_of, strict=True)
+        }
+
+    told = prepared([probabilities[number % 3] for number in range(12)])
+    mistold = prepared([probabilities[number // 3 % 3] for number in range(12)])
+    model = small_model(tmp_path / "model", "displacement-unet", {"channels": [2, 4], "norm": "BATCH"})
+    risk = find_package(None, "risk")
+    monkeypatch.setattr(growth_calibration, "initial_network", lambda *_: SimpleNamespace(network=Outward(0.14)))
+
+    def calibrated(prepared: Samples, name: str, risk: ModelPackage | None) -> ModelDescription:
+        monkeypatch.setattr(growth_calibration, "prepare_growth_samples", lambda *_: prepared)
+        return calibrate_growth(model, cohort, tmp_path / name, preset, risk=risk).description
+
+    following, deaf, misled = (
+        calibrated(*given) for given in ((told, "told", risk), (told, "deaf", None), (mistold, "misled", risk))
+    )
+    strengths = [growth_strength(following, probability) for probability in (0.1, 0.4, 0.8)]
+    assert strengths[0] == pytest.approx(np.log(1.1) / 0.14, rel=0.2)
+    assert strengths[2] == pytest.approx(np.log(1.2) / 0.14, rel=0.2)
+    assert strengths[0] < strengths[1] < strengths[2]
+    assert following.trained_on.endswith(", with the probability of risk-compact 1")
+    assert growth_strength(deaf, 0.9) == 1.0
+    slopes = [model.settings["growth_by_probability"]["slope"] for model in (following, misled)]
+    assert slopes[1] < 0.4 * slopes[0], "a probability that tells nothing must have no say"
+
+    def width(description: ModelDescription) -> float:
+        coefficients = description.settings["volume_range"]["true"]
+        low, high = followup_range(coefficients, 10.0, 10.0 * 1.15**3)
+        return high - low
+
+    assert width(following) < width(deaf), "who knows more is less in doubt"
+
+
+def test_the_strength_with_the_best_growth_dice_is_found() -> None:
+    """Of two patients: the one who does not grow wants no growth, the other three times as much, not more."""
+    strengths = np.exp(LADDER)
+    overlap = np.stack([0 * strengths, 2 * np.minimum(strengths, 3.0)])
+    extent = np.stack([strengths, strengths + 3.0])
+    fitted = fit_strength(np.array([0.1, 0.9]), overlap, extent)
+    description = replace(find_package(None, "growth").description, settings={"growth_by_probability": fitted})
+    assert growth_strength(description, 0.1) < 0.3
+    assert growth_strength(description, 0.9) == pytest.approx(3.0, rel=0.15)
+    assert growth_strength(description, 0.999) <= fitted["largest"]
+    certain = fit_strength(np.array([0.0, 1.0]), overlap, extent)
+    assert all(np.isfinite(value) for value in certain.values())
 
 
 def test_a_loss_in_the_paper_preset_has_the_papers_terms_alone() -> None:
@@ -341,7 +412,7 @@ def test_the_paper_preset_draws_its_500_patches_and_four_fifths_where_blood_grow
 
 def test_a_scan_of_few_slices_gives_whole_patches(case_folder: Path) -> None:
     assert sitk.ReadImage(str(case_folder / "baseline.nii.gz")).GetSize()[2] < 64
-    (sample,) = growth_samples(PAPER, None, case_folder)
+    (sample,) = growth_samples(PAPER, None, None, case_folder)
     assert all(side >= 64 for side in sample.arrays["ct"].shape[1:])
     patches = Patches([sample.arrays], patch_transform(PAPER, training=True), seed=1, per_sample=4)
     assert all(patches[k]["followup_ct"].shape == (1, 64, 64, 64) for k in range(4))
@@ -351,7 +422,7 @@ def test_a_scan_of_few_slices_gives_whole_patches(case_folder: Path) -> None:
 
 def test_a_sample_may_begin_from_the_automatic_mask_and_ends_at_the_truth(case_folder: Path) -> None:
     segmenter = find_package("segmentation-compact", "segmentation")
-    own, automatic = growth_samples(COMPACT, segmenter, case_folder)
+    own, automatic = growth_samples(COMPACT, segmenter, None, case_folder)
     case = read_case(case_folder)
     found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
     for sample, given in ((own, case.baseline_mask), (automatic, found)):
@@ -439,10 +510,11 @@ def test_training_goes_on_from_the_weights_of_a_package_of_the_same_network(tmp_
 
 def test_members_are_trained_apart_and_make_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one command, with the range of the volume from patients that none of them learned from."""
-    monkeypatch.setattr(growth_training, "prepare_growth_samples", lambda _, __, cases: growing_balls(cases))
+    for module in (growth_training, growth_calibration):
+        monkeypatch.setattr(module, "prepare_growth_samples", lambda _, __, cases, *___: growing_balls(cases))
     cohort, calibration = make_cases(tmp_path / "cohort", 6), make_cases(tmp_path / "calibration", 10)
     options = ["--epochs", "1", "--channels", "2,4", "--seed", "3"]
-    command = ["train", "growth", "--cohort", str(cohort), "--calibration"]
+    command = ["train", "growth", "--cohort", str(cohort), "--risk", "none", "--calibration"]
     assert main([*command, str(calibration), "-o", str(tmp_path / "two"), "--members", "2", *options]) == 0
     assert main([*command, str(calibration), "-o", str(tmp_path / "one"), *options]) == 0
     two, one = open_package(tmp_path / "two"), open_package(tmp_path / "one")
@@ -450,8 +522,34 @@ def test_members_are_trained_apart_and_make_one_model(tmp_path: Path, monkeypatc
     first, second = (list(member.parameters()) for member in two.load().members)
     assert all(torch.equal(a, b) for a, b in zip(first, one.load().parameters(), strict=True)), "the same seed"
     assert not torch.equal(first[0], second[0])
-    assert two.description.trained_on.endswith("range of the volume from 10 simulated patients, no real ones")
+    assert two.description.trained_on.endswith("calibrated on 10 simulated patients, no real ones")
     assert list(two.description.settings["volume_range"]) == ["true"]
+
+
+ML_GRID = Grid((12, 12, 20), (2.0, 2.0, 2.5), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+"""A hundred voxels of it hold 1 mL."""
+
+
+def test_a_model_may_learn_from_those_who_expanded_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = make_cases(tmp_path / "cohort", 6)
+    folders = case_folders(cohort)
+    for number, folder in enumerate(folders):  # 8 mL, and as much again in every other one
+        for scan, slices in (("baseline", 8), ("followup", 8 if number % 2 == 0 else 16)):
+            mask = np.zeros((20, 12, 12), np.uint8)
+            mask[:slices, :10, :10] = 1
+            sitk.WriteImage(image_on(ML_GRID, mask), str(folder / f"{scan}-mask.nii.gz"))
+    learned: list[Path] = []
+
+    def prepared(_: object, __: object, cases: Sequence[Path]) -> Samples:
+        learned.extend(cases)
+        return growing_balls(cases)
+
+    monkeypatch.setattr(growth_training, "prepare_growth_samples", prepared)
+    options = ["--epochs", "1", "--channels", "2,4", "--only-expanded", "-o", str(tmp_path / "model")]
+    assert main(["train", "growth", "--cohort", str(cohort), *options]) == 0
+    assert set(learned) == set(folders[1::2])
+    trained_on = open_package(tmp_path / "model").description.trained_on
+    assert trained_on.startswith("2 simulated patients, no real ones, all of whom expanded; 1 more chose")
 
 
 def test_the_range_of_the_volume_needs_other_patients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,15 @@
 After Abramova 2024, sections 2.4 and 2.4.1: a U-Net gives a dense field, a spatial transformer warps the
 baseline with it. The field is a pull-back in mm, LPS: ``predicted(x) = baseline(x + u(x))``.
 
-Two additions. The network's output may be a velocity that is integrated by scaling and squaring, so that
-the displacement cannot fold. And the field is confined: it fades to zero at the inside of the skull and at
-the edge of the region, so a flow along it can carry no blood through bone.
+Three additions. The network's output may be a velocity that is integrated by scaling and squaring, so that
+the displacement cannot fold. The field is confined: it fades to zero at the inside of the skull and at the edge
+of the region, so a flow along it can carry no blood through bone. And it may be stronger or weaker by a
+probability of expansion, which another model tells from signs that a network on a coarse grid sees less well.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ import SimpleITK as sitk
 
 from .errors import DeviceError
 from .grid import Array, Grid, average_onto, bounding_box, crop_to, image_on, resample, signed_distance
-from .model_package import ModelPackage
+from .model_package import GROWTH_BY_PROBABILITY, VOLUME_RANGE, ModelDescription, ModelPackage
 
 if TYPE_CHECKING:
     import torch
@@ -147,9 +149,12 @@ def predict_growth(
     hematoma: sitk.Image,
     inside_skull: sitk.Image,
     package: ModelPackage,
+    probability: float | None,
     device: torch.device,
 ) -> Growth:
     """Predicted growth of ``hematoma`` (0/1, not empty) in ``ct`` (HU); all on one orthogonal grid.
+
+    ``probability`` of expansion, or None where none is told: see ``growth_strength``.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
@@ -158,7 +163,8 @@ def predict_growth(
     description = package.description
     region = growth_region(hematoma, description.spacing_mm, description.patch_size)
     channels = growth_channels(ct, hematoma, inside_skull, region, description.window_hu)
-    voxels = _network_displacement(channels, package, device)
+    strength = growth_strength(description, probability)
+    voxels = _network_displacement(channels, package, strength, device)
     displacement = field_on(ct, image_on(region, to_millimeters(voxels, region)))
     still = sitk.Image(ct.GetSize(), displacement.GetPixelID(), 3)
     still.CopyInformation(ct)
@@ -181,7 +187,19 @@ def with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:
     )
 
 
-def _network_displacement(channels: Array, package: ModelPackage, device: torch.device) -> Array:
+def growth_strength(description: ModelDescription, probability: float | None) -> float:
+    """Factor on a growth network's field: ``exp(constant + slope * log odds)`` of the probability of expansion,
+    within bounds; 1 without a probability, and by a model whose growth does not follow one.
+    """
+    coefficients = description.settings.get(GROWTH_BY_PROBABILITY)
+    if coefficients is None or probability is None:
+        return 1.0
+    certain = min(max(probability, 1e-6), 1 - 1e-6)
+    wanted = coefficients["constant"] + coefficients["slope"] * math.log(certain / (1 - certain))
+    return min(max(math.exp(wanted), coefficients["smallest"]), coefficients["largest"])
+
+
+def _network_displacement(channels: Array, package: ModelPackage, strength: float, device: torch.device) -> Array:
     """Displacement in voxels (3, z, y, x), for the channels of ``growth_channels``."""
     import torch
     from monai.inferers import sliding_window_inference
@@ -194,7 +212,7 @@ def _network_displacement(channels: Array, package: ModelPackage, device: torch.
         with torch.inference_mode():
             field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
             steps = int(package.description.settings.get(INTEGRATION_STEPS, 0))
-            displacement = confined_displacement(field, inputs[:, 2:], steps)
+            displacement = confined_displacement(strength * field, inputs[:, 2:], steps)
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceError(
             "The GPU has too little free memory for this prediction: choose --device cpu."
@@ -220,6 +238,19 @@ def followup_range(
         for constant, by_baseline, by_growth in (coefficients["low"], coefficients["high"])
     )
     return max(0.0, min(low, predicted_ml)), max(high, predicted_ml)
+
+
+def told_range(
+    description: ModelDescription, masks: Masks, probability: float | None, baseline_ml: float, predicted_ml: float
+) -> tuple[float, float] | None:
+    """``followup_range`` by a model that tells it; None by another.
+
+    A model whose growth follows a probability of expansion was checked with it, and tells no range without.
+    """
+    coefficients = description.settings.get(VOLUME_RANGE, {}).get(masks)
+    if coefficients is None or (probability is None and GROWTH_BY_PROBABILITY in description.settings):
+        return None
+    return followup_range(coefficients, baseline_ml, predicted_ml)
 
 
 def to_millimeters(voxels: Array, grid: Grid) -> Array:

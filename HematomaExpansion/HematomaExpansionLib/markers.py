@@ -7,7 +7,8 @@ Densities are in HU, lengths in mm, areas in mm², places in LPS mm.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -66,6 +67,11 @@ def find_markers(ct: sitk.Image, mask: sitk.Image) -> dict[str, Marker]:
         "satellite": _marker_of_satellites(satellites, 1),
         "island": _marker_of_satellites(satellites, _ISLANDS),
     }
+
+
+def describe_markers(ct: sitk.Image, mask: sitk.Image) -> dict[str, dict[str, Any]]:
+    """``find_markers`` as ``prediction.json`` holds them."""
+    return {name: asdict(marker) for name, marker in find_markers(ct, mask).items()}
 
 
 _NO_PARTS = Marker(False, {"difference_hu": 0.0})

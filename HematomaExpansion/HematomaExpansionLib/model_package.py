@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 VOLUME_RANGE = "volume_range"
 """Setting of a growth package: coefficients for ``growth.followup_range`` by ``growth.Masks``."""
 
+GROWTH_BY_PROBABILITY = "growth_by_probability"
+"""Setting of a growth package: coefficients for ``growth.growth_strength``."""
+
 VOLUME_CORRECTION = "volume_correction"
 """Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
 before and after it on patients left out of the fit, and how many patients there were."""
@@ -201,6 +204,7 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
         and description.task in get_args(Task)
         and (_looks_at_voxels(description) or _looks_at_measurements(description))
         and _are_ranges(description.settings.get(VOLUME_RANGE, {}))
+        and _is_strength(description.settings.get(GROWTH_BY_PROBABILITY))
         and _is_correction(description.settings.get(VOLUME_CORRECTION))
     )
     if not plausible:
@@ -241,6 +245,16 @@ def _is_range(coefficients: Any) -> bool:
         and all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values)
         for values in coefficients.values()
     )
+
+
+def _is_strength(values: Any) -> bool:
+    """Whether this is what ``growth.growth_strength`` takes, or nothing."""
+    if values is None:
+        return True
+    if not isinstance(values, dict) or set(values) != {"constant", "slope", "smallest", "largest"}:
+        return False
+    numbers = all(isinstance(value, (int, float)) and abs(value) <= 10 for value in values.values())
+    return numbers and 0 <= values["smallest"] <= values["largest"]
 
 
 def _is_correction(values: Any) -> bool:

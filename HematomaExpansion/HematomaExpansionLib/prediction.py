@@ -1,4 +1,4 @@
-"""The one pipeline: head CT -> brain -> hematoma -> growth -> markers -> measures.
+"""The one pipeline: head CT -> brain -> hematoma -> markers and probability -> growth -> measures.
 
 ``predict`` is used alike by the command line, by Slicer and by other Python programs.
 """
@@ -16,11 +16,11 @@ from .brain import extract_brain
 from .device import choose_device, compute_on
 from .errors import InputError
 from .grid import Grid
-from .growth import Growth, Masks, followup_range, predict_growth
+from .growth import Growth, Masks, predict_growth, told_range
 from .head_ct import HeadCT
-from .markers import find_markers
+from .markers import describe_markers
 from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
-from .model_package import VOLUME_CORRECTION, VOLUME_RANGE, ModelPackage
+from .model_package import VOLUME_CORRECTION, ModelPackage
 from .progress import Stages
 from .risk import Risk, measurements, predict_risk_of_scan
 from .scores import NOT_TOLD, ClinicalData, scores_of
@@ -101,19 +101,20 @@ def predict(
             _check_mask(hematoma, inside_skull)
             segmenter = USER_MASK
     growth, markers, risk = None, None, None
-    with stages("growth", 0.5):
+    with stages("markers", 0.5):
         if volume_ml(hematoma) > 0:
-            grow = partial(predict_growth, scan.image, hematoma, inside_skull, options.growth)
-            growth, device = compute_on(device, grow, warnings)
-        else:
-            warnings.append(NO_HEMATOMA)
-    with stages("markers", 0.7):
-        if volume_ml(hematoma) > 0:
-            markers = {name: asdict(marker) for name, marker in find_markers(scan.image, hematoma).items()}
+            markers = describe_markers(scan.image, hematoma)
             if options.risk is not None:
                 measured = measurements(markers, volume_ml(hematoma), options.onset_hours)
                 judge = partial(predict_risk_of_scan, scan.image, hematoma, inside_skull, measured, options.risk)
                 risk, device = compute_on(device, judge, warnings)
+    probability = None if risk is None else risk.probability
+    with stages("growth", 0.65):
+        if volume_ml(hematoma) > 0:
+            grow = partial(predict_growth, scan.image, hematoma, inside_skull, options.growth, probability)
+            growth, device = compute_on(device, grow, warnings)
+        else:
+            warnings.append(NO_HEMATOMA)
     return Prediction(
         baseline_ct=scan.restore(scan.image),
         baseline_mask=scan.restore(hematoma),
@@ -124,7 +125,7 @@ def predict(
             "research_use_only": True,
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
-            **_describe_volumes(hematoma, growth, masks, options),
+            **_describe_volumes(hematoma, growth, masks, options, probability),
             **_describe_markers(markers, risk, hematoma, options),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
             "timing_s": stages.timing,
@@ -145,7 +146,11 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
 
 
 def _describe_volumes(
-    hematoma: sitk.Image, growth: Growth | None, masks: Masks, options: PredictionOptions
+    hematoma: sitk.Image,
+    growth: Growth | None,
+    masks: Masks,
+    options: PredictionOptions,
+    probability: float | None,
 ) -> dict[str, dict[str, Any] | None]:
     baseline_ml, estimate = volume_ml(hematoma), abc2(hematoma)
     baseline = {
@@ -162,8 +167,8 @@ def _describe_volumes(
     if growth is None:
         return {"baseline": baseline, "followup": None, "growth": None}
     followup_ml = volume_ml(growth.followup_mask)
-    coefficients = options.growth.description.settings.get(VOLUME_RANGE, {}).get(masks)
-    low, high = followup_range(coefficients, baseline_ml, followup_ml) if coefficients else (None, None)
+    ends = told_range(options.growth.description, masks, probability, baseline_ml, followup_ml)
+    low, high = (None, None) if ends is None else ends
     followup = {
         "volume_ml": followup_ml,
         "abc2_ml": abc2(growth.followup_mask).volume_ml,

@@ -184,7 +184,7 @@ def main() -> None:
         mask = sitk.And(ball(thick.grid, center, milliliters), inside)
 
         def grow(hematoma: sitk.Image = mask) -> object:
-            return predict_growth(thick.image, hematoma, inside, package, CPU)
+            return predict_growth(thick.image, hematoma, inside, package, None, CPU)
 
         print(f"| {milliliters} | {seconds_of(grow, 3):.2f} |", flush=True)
     if "--ratio" in sys.argv:

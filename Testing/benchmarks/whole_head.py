@@ -38,7 +38,7 @@ def compare(path: Path, windows: int | None) -> None:
     inside = extract_brain(scan.image).mask
     hematoma = segment(scan.image, inside, find_package(None, "segmentation"), device)
     start = time.perf_counter()
-    predict_growth(scan.image, hematoma, inside, find_package(None, "growth"), device)
+    predict_growth(scan.image, hematoma, inside, find_package(None, "growth"), None, device)
     ours = time.perf_counter() - start
     print(f"shipped model, around the hematoma: {ours:.1f} s", flush=True)
     grid = growth_region(inside, SPACING_MM, WINDOW, margin_mm=0.0)

@@ -16,9 +16,12 @@ from ..device import choose_device
 from ..errors import InputError
 from ..grid import resample
 from ..growth import Masks
-from ..head_ct import HeadCT, mask_on_scan, read_head_ct, read_mask
+from ..head_ct import HeadCT, mask_on_scan, read_head_ct, read_mask, read_mask_file
+from ..markers import describe_markers
+from ..measures import ExpansionDefinition, measure_growth, volume_ml
 from ..model_package import ModelPackage
 from ..registration import register
+from ..risk import measurements, predict_risk_of_scan
 from ..segmentation import segment
 from ..workers import case_workers, use_one_torch_thread
 
@@ -41,6 +44,7 @@ class Case:
     followup: sitk.Image
     followup_mask: sitk.Image
     inside_skull: sitk.Image
+    onset_hours: float | None
 
 
 def case_folders(cohort: Path) -> list[Path]:
@@ -76,7 +80,8 @@ def read_case(folder: Path) -> Case:
     followup = read_head_ct(home / "followup.nii.gz")
     inside_skull = extract_brain(baseline.image).mask
     followup_mask = sitk.ReadImage(str(home / "followup-mask.nii.gz"))
-    if read_description(home).get("registered", True):
+    description = read_description(home)
+    if description.get("registered", True):
         followup_ct = resample(followup.image, baseline.grid, outside=-1024.0)
         followup_mask = mask_on_scan(followup_mask, baseline)
     else:
@@ -90,7 +95,15 @@ def read_case(folder: Path) -> Case:
         followup=followup_ct,
         followup_mask=followup_mask,
         inside_skull=inside_skull,
+        onset_hours=description.get("onset_hours"),
     )
+
+
+def expansion_probability(case: Case, hematoma: sitk.Image, package: ModelPackage, device: str) -> float:
+    """What a risk model says of the case's baseline scan and a mask of the hematoma in it, 0/1 and not empty."""
+    measured = measurements(describe_markers(case.baseline, hematoma), volume_ml(hematoma), case.onset_hours)
+    chosen = choose_device(device)
+    return predict_risk_of_scan(case.baseline, hematoma, case.inside_skull, measured, package, chosen).probability
 
 
 def read_baseline(
@@ -105,6 +118,14 @@ def read_baseline(
     return scan, segment(scan.image, extract_brain(scan.image).mask, segmenter, choose_device(device))
 
 
+def has_expanded(folder: Path) -> bool:
+    """Whether a case's hematoma grew by more than 6 mL or a third, by its own masks."""
+    baseline_ml, followup_ml = (
+        volume_ml(read_mask_file(folder / f"{name}-mask.nii.gz")) for name in ("baseline", "followup")
+    )
+    return measure_growth(baseline_ml, followup_ml, ExpansionDefinition.SIX_ML).expansion
+
+
 def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -> tuple[list[Path], list[Path]]:
     """Training and validation cases, at least one of each; a case is never on both sides."""
     order = np.random.default_rng(seed).permutation(len(folders))
@@ -115,10 +136,19 @@ def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -
 
 
 def describe_cases(
-    cases: Sequence[Path], training: int, validation: int, seed: int, start: Sequence[ModelPackage] = ()
+    cases: Sequence[Path],
+    training: int,
+    validation: int,
+    seed: int,
+    start: Sequence[ModelPackage] = (),
+    selection: str = "",
 ) -> str:
-    """One sentence on what a model was trained on, for its package, and on what the models it began from."""
-    text = f"{training} {kind_of_cases(cases)}; {validation} more chose the weights (training seed {seed})"
+    """One sentence on what a model was trained on, for its package, and on what the models it began from;
+    ``selection``: what is said of the cases besides.
+    """
+    text = (
+        f"{training} {kind_of_cases(cases)}{selection}; {validation} more chose the weights (training seed {seed})"
+    )
     if not start:
         return text
     models = [f"{package.description.name} ({package.description.trained_on})" for package in start]

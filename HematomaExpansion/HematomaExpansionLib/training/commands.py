@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..case_list import write_rows
-from ..command_options import Commands, add_device, add_segmenter, find_segmenter
+from ..command_options import Commands, add_device, add_risk, add_segmenter, find_risk, find_segmenter
 from ..errors import InputError
 from ..model_package import VOLUME_CORRECTION, ModelPackage, Task, find_package
 
 if TYPE_CHECKING:
     from .evaluation import GrowthEvaluation, GrowthRow
     from .fitting import FitOptions
-    from .growth_training import GrowthPreset
+    from .growth_samples import GrowthPreset
     from .risk_network_training import RiskNetworkPreset
     from .risk_training import Learner
 
@@ -72,14 +72,20 @@ def add_training_commands(commands: Commands) -> None:
         help="growth: train so many networks, from seeds one after another, and give the mean of their fields",
     )
     train.add_argument(
+        "--only-expanded",
+        action="store_true",
+        help="growth: learn from the cases that expanded alone; who does, the probability tells (--calibration)",
+    )
+    train.add_argument(
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="growth: another cohort, on which the range of the volume is fitted (default: the cases that chose "
-        "the weights)",
+        help="growth: another cohort, on which is fitted how growth follows the probability of expansion, and the "
+        "range of the volume (default: that range alone, on the cases that chose the weights)",
     )
     _add_fit_options(train)
     add_segmenter(train)
+    add_risk(train)
     train.set_defaults(run=_train)
 
     _add_adapt(commands)
@@ -108,6 +114,7 @@ def add_training_commands(commands: Commands) -> None:
     )
     _add_fit_options(evaluate)
     add_segmenter(evaluate)
+    add_risk(evaluate)
     add_device(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -169,7 +176,7 @@ def _add_loop_options(parser: argparse.ArgumentParser) -> None:
         (
             "epochs",
             int,
-            "at most this many; 0 with --start: keep its weights, fit its volume range on the cohort",
+            "at most this many; 0 with --start: keep its weights, calibrate it on the cohort",
         ),
         ("patience", int, "stop after so many epochs without gain"),
         ("batch-size", int, "patches at a time"),
@@ -205,8 +212,10 @@ def _train(arguments: argparse.Namespace) -> int:
     cases = case_folders(arguments.cohort)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
     _check_preset(arguments)
-    if arguments.task != "growth" and (arguments.members is not None or arguments.calibration is not None):
-        raise InputError("--members and --calibration go with growth.")
+    if arguments.task != "growth" and (
+        arguments.members is not None or arguments.calibration is not None or arguments.only_expanded
+    ):
+        raise InputError("--members, --only-expanded and --calibration go with growth.")
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
     return 0
@@ -260,7 +269,8 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .cohort import case_folders
-    from .growth_training import check_calibration, renew_volume_range, train_growth
+    from .growth_calibration import calibrate_growth, check_calibration
+    from .growth_training import train_growth
 
     if arguments.masks == "automatic":
         raise InputError("A growth model is trained with --masks true or both.")
@@ -274,10 +284,13 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
         check_calibration(calibration, cases)
     preset = replace(preset, members=members)
     if len(start) == 1 and arguments.epochs == 0:
-        return renew_volume_range(start[0], cases, arguments.output, preset, segmenter)
-    package = train_growth(cases, arguments.output, preset, segmenter=segmenter, start=start)
+        return calibrate_growth(start[0], cases, arguments.output, preset, segmenter, find_risk(arguments.risk))
+    package = train_growth(
+        cases, arguments.output, preset, only_expanded=arguments.only_expanded, segmenter=segmenter, start=start
+    )
     if calibration:
-        package = renew_volume_range(package, calibration, arguments.output, preset, segmenter)
+        risk = find_risk(arguments.risk)
+        package = calibrate_growth(package, calibration, arguments.output, preset, segmenter, risk)
     return package
 
 
@@ -321,7 +334,7 @@ def _start(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:
 
 
 def _growth_preset(arguments: argparse.Namespace) -> GrowthPreset:
-    from .growth_training import PRESETS
+    from .growth_samples import PRESETS
 
     preset = PRESETS[arguments.preset]
     channels = _widths(arguments.channels) or preset.channels
@@ -454,6 +467,7 @@ def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:
         masks=arguments.masks,
         segmenter=find_segmenter(arguments.segmenter),
         device=arguments.device,
+        risk=find_risk(arguments.risk),
     )
 
 

@@ -18,11 +18,11 @@ import SimpleITK as sitk
 from ..device import choose_device
 from ..errors import InputError, ModelPackageError
 from ..grid import Array, Grid, signed_distance
-from ..growth import Masks, followup_range, predict_growth, smallest_jacobian
+from ..growth import Masks, predict_growth, smallest_jacobian, told_range
 from ..measures import ExpansionDefinition, cohen_kappa, dice, growth_dice, mean_iou, measure_growth, volume_ml
-from ..model_package import VOLUME_RANGE, ModelPackage
+from ..model_package import GROWTH_BY_PROBABILITY, ModelPackage
 from ..segmentation import segment
-from .cohort import Case, case_folders, read_case, rows_of_all
+from .cohort import Case, case_folders, expansion_probability, read_case, rows_of_all
 
 NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
 
@@ -81,12 +81,15 @@ class SegmentationRow:
 @dataclass(frozen=True)
 class GrowthEvaluation:
     """What to evaluate: growth packages, the first of which lends its training mean to the dilation, and from
-    which masks they begin; ``segmenter`` None is the threshold method."""
+    which masks they begin; ``segmenter`` None is the threshold method. ``risk`` tells the probability of expansion
+    to those whose growth follows it; None leaves them without.
+    """
 
     packages: tuple[ModelPackage, ...]
     masks: Masks
     segmenter: ModelPackage | None
     device: str
+    risk: ModelPackage | None = None
 
 
 def uniform_dilation(mask: sitk.Image, inside_skull: sitk.Image, wanted_ml: float) -> Array:
@@ -114,7 +117,8 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
     """The models and their rivals on one case."""
     case = read_case(folder)
     given = given_mask(case, evaluation)
-    rows = [_model_row(case, given, package, evaluation) for package in evaluation.packages]
+    probability = given_probability(case, given, evaluation)
+    rows = [_model_row(case, given, probability, package, evaluation) for package in evaluation.packages]
     mean = 1 + float(evaluation.packages[0].description.results["training_mean_relative_growth"])
     wanted = {
         NO_GROWTH: volume_ml(given),
@@ -126,16 +130,30 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
     return rows
 
 
-def _model_row(case: Case, given: sitk.Image, package: ModelPackage, evaluation: GrowthEvaluation) -> GrowthRow:
+def given_probability(case: Case, given: sitk.Image, evaluation: GrowthEvaluation) -> float | None:
+    """The probability of expansion from the given mask, where there is a model of it and one that follows it."""
+    followed = any(GROWTH_BY_PROBABILITY in package.description.settings for package in evaluation.packages)
+    if evaluation.risk is None or not followed or volume_ml(given) == 0:
+        return None
+    return expansion_probability(case, given, evaluation.risk, evaluation.device)
+
+
+def _model_row(
+    case: Case,
+    given: sitk.Image,
+    probability: float | None,
+    package: ModelPackage,
+    evaluation: GrowthEvaluation,
+) -> GrowthRow:
     name = package.description.name
     if volume_ml(given) == 0:
         return _row(case, given, name, _array(given))
-    growth = predict_growth(case.baseline, given, case.inside_skull, package, choose_device(evaluation.device))
+    device = choose_device(evaluation.device)
+    growth = predict_growth(case.baseline, given, case.inside_skull, package, probability, device)
     row = _row(case, given, name, _array(growth.followup_mask))
-    coefficients = package.description.settings.get(VOLUME_RANGE, {}).get(evaluation.masks)
-    if coefficients:
-        low, high = followup_range(coefficients, row.given_ml, row.predicted_ml)
-        row = replace(row, low_ml=low, high_ml=high)
+    ends = told_range(package.description, evaluation.masks, probability, row.given_ml, row.predicted_ml)
+    if ends is not None:
+        row = replace(row, low_ml=ends[0], high_ml=ends[1])
     return replace(row, smallest_jacobian=smallest_jacobian(growth.displacement))
 
 

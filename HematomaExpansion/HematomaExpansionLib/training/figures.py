@@ -24,7 +24,7 @@ from ..report import (
     new_figure,
 )
 from .cohort import Case, read_case
-from .evaluation import GrowthEvaluation, GrowthRow, given_mask
+from .evaluation import GrowthEvaluation, GrowthRow, given_mask, given_probability
 from .risk_statistics import Auc
 
 
@@ -110,11 +110,13 @@ def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _predicted(case: Case, given: sitk.Image, package: ModelPackage, device: str) -> Array:
+def _predicted(
+    case: Case, given: sitk.Image, probability: float | None, package: ModelPackage, device: str
+) -> Array:
     """The predicted hematoma, axial (z, y, x); empty where none was given."""
     if volume_ml(given) == 0:
         return axial_array(given) > 0
-    growth = predict_growth(case.baseline, given, case.inside_skull, package, choose_device(device))
+    growth = predict_growth(case.baseline, given, case.inside_skull, package, probability, choose_device(device))
     return axial_array(growth.followup_mask) > 0
 
 
@@ -134,6 +136,7 @@ def draw_growth_examples(
     for row, line in zip(chosen, cells, strict=True):
         case = read_case(cohort / row.case)
         given = given_mask(case, evaluation)
+        probability = given_probability(case, given, evaluation)
         before, after = axial_array(case.baseline), axial_array(case.followup)
         start, truth = axial_array(case.baseline_mask) > 0, axial_array(case.followup_mask) > 0
         k = int((truth & ~start).sum(axis=(1, 2)).argmax())
@@ -145,7 +148,7 @@ def draw_growth_examples(
         line[0].set_title(f"{row.baseline_ml:.0f} mL", color="white", fontsize=10)
         line[1].set_title(f"real follow-up, {row.followup_ml:.0f} mL", color="white", fontsize=10)
         for axes, package in zip(line[2:], evaluation.packages, strict=True):
-            guess = _predicted(case, given, package, evaluation.device)
+            guess = _predicted(case, given, probability, package, evaluation.device)
             draw_agreement(axes, guess[k][view], truth[k][view], spacing[1] / spacing[0])
             score = next(r for r in rows if r.case == row.case and r.method == package.description.name)
             axes.set_title(f"{score.method}, growth Dice {score.growth_dice:.2f}", color="white", fontsize=10)

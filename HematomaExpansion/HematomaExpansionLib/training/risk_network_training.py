@@ -30,9 +30,9 @@ from ..model_package import DESCRIPTION_FILE, ModelDescription, ModelPackage, op
 from ..risk import network_probability
 from ..risk_inputs import RiskView, risk_inputs, view_grid
 from ..risk_networks import expansion_logits
-from .cohort import describe_cases, prepare_all, read_baseline, split_by_case
+from .cohort import describe_cases, has_expanded, prepare_all, read_baseline, split_by_case
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
-from .risk_training import Learner, RiskSample, has_expanded
+from .risk_training import Learner, RiskSample
 from .slice_training import vary_slices
 
 MASK_WEIGHT, EXPANSION_WEIGHT = 0.9, 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from ..grid import Array
 from ..growth import Masks
-from ..head_ct import read_mask_file
-from ..markers import find_markers
-from ..measures import ExpansionDefinition, measure_growth, volume_ml
+from ..markers import describe_markers
+from ..measures import volume_ml
 from ..model_package import ModelDescription, ModelPackage, write_package
 from ..networks import MarkerLogistic
 from ..risk import measurements
 from ..scores import bat_score, present_markers
-from .cohort import kind_of_cases, prepare_all, read_baseline, read_description
+from .cohort import has_expanded, kind_of_cases, prepare_all, read_baseline, read_description
 
 FEATURES = (
     "log_volume_ml",
@@ -92,7 +91,7 @@ def _measure(masks: Masks, segmenter: ModelPackage | None, device: str, folder: 
 def measure_case(ct: sitk.Image, mask: sitk.Image, folder: Path) -> RiskSample:
     """What is measured on the baseline ``ct`` (HU) of that case from a mask (0/1, not empty) on its grid."""
     onset_hours = read_description(folder).get("onset_hours")
-    markers = {name: asdict(marker) for name, marker in find_markers(ct, mask).items()}
+    markers = describe_markers(ct, mask)
     score = bat_score(present_markers(markers), onset_hours)
     return RiskSample(
         case=folder.name,
@@ -101,14 +100,6 @@ def measure_case(ct: sitk.Image, mask: sitk.Image, folder: Path) -> RiskSample:
         bat=score.total_if_late if score.total is None else score.total,
         expanded=has_expanded(folder),
     )
-
-
-def has_expanded(folder: Path) -> bool:
-    """Whether a case's hematoma grew by more than 6 mL or a third, by its own masks."""
-    baseline_ml, followup_ml = (
-        volume_ml(read_mask_file(folder / f"{name}-mask.nii.gz")) for name in ("baseline", "followup")
-    )
-    return measure_growth(baseline_ml, followup_ml, ExpansionDefinition.SIX_ML).expansion
 
 
 def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:

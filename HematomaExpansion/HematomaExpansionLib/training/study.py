@@ -14,7 +14,8 @@ from ..growth import Masks
 from ..model_package import DESCRIPTION_FILE, ModelPackage, open_package
 from .cohort import case_folders, rows_of_all, with_variants
 from .evaluation import GrowthEvaluation, GrowthRow, evaluate_growth_case
-from .growth_training import GrowthPreset, Samples, prepare_growth_samples, train_growth
+from .growth_samples import GrowthPreset, Samples, prepare_growth_samples
+from .growth_training import train_growth
 
 
 @dataclass(frozen=True)
