@@ -27,6 +27,9 @@ from ..workers import case_workers, use_one_torch_thread
 
 Sample = TypeVar("Sample")
 
+CALIBRATED_ON = "; calibrated on "
+"""What a growth package says between what its networks learned from and what it was calibrated on."""
+
 _FEW_CASES = 6
 """So many are done sooner than workers have started."""
 
@@ -151,7 +154,10 @@ def describe_cases(
     )
     if not start:
         return text
-    models = [f"{package.description.name} ({package.description.trained_on})" for package in start]
+    models = [
+        f"{package.description.name} ({package.description.trained_on.split(CALIBRATED_ON)[0]})"
+        for package in start
+    ]
     return f"{text}; began from {' and '.join(models)}"
 
 

@@ -18,12 +18,12 @@ from ..errors import InputError
 from ..grid import Array
 from ..growth import Masks, confined_displacement, growth_strength, warp
 from ..model_package import GROWTH_BY_PROBABILITY, VOLUME_RANGE, ModelDescription, ModelPackage, write_package
-from .cohort import kind_of_cases
+from .cohort import CALIBRATED_ON, kind_of_cases
 from .fitting import initial_network
 from .growth_samples import GrowthPreset, GrowthSample, patches_of, prepare_growth_samples
 from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
-CALIBRATED_ON, BOTH_MASKS = "; calibrated on ", ", from their own masks and automatic ones"
+BOTH_MASKS = ", from their own masks and automatic ones"
 """What a package says of it."""
 
 LADDER = np.linspace(-2.5, 1.5, 21)

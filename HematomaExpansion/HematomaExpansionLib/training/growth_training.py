@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..growth import INTEGRATION_STEPS, confined_displacement, warp
 from ..model_package import VOLUME_RANGE, ModelDescription, ModelPackage, write_package
-from .cohort import describe_cases, has_expanded, kind_of_cases, split_by_case, with_variants
+from .cohort import CALIBRATED_ON, describe_cases, has_expanded, kind_of_cases, split_by_case, with_variants
 from .fitting import Batch, DescribedNetwork, FitOptions, ensemble_of, fit, initial_network
-from .growth_calibration import BOTH_MASKS, CALIBRATED_ON, volume_range
+from .growth_calibration import BOTH_MASKS, volume_range
 from .growth_samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
 from .volume_range import FEWEST_PATIENTS
 
