@@ -368,7 +368,7 @@ def test_a_full_gpu_leaves_the_work_to_the_cpu_and_says_so(
         monkeypatch.setattr(prediction, name, full(getattr(prediction, name)))
     scan = read_head_ct(case_folder / "baseline.nii.gz")
     hematoma = read_mask(case_folder / "baseline-mask.nii.gz", scan)
-    options = PredictionOptions(find_package(None, "growth"), None)
+    options = PredictionOptions(find_package(None, "growth"), None, risk=find_package(None, "risk"))
     result = prediction.predict(scan, options, hematoma).result
     assert asked == [("predict_growth", "cuda"), ("predict_growth", "cpu")]
     assert result["device"] == "cpu"

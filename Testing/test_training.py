@@ -719,6 +719,10 @@ def test_a_package_says_whom_it_was_trained_on(tmp_path: Path) -> None:
     assert "simulated patients, no real ones" in describe_cases(cases, 2, 1, 5)
     start = small_segmenter(tmp_path / "start")
     assert start.description.trained_on in describe_cases(cases, 2, 1, 5, [start])
+    calibrated = find_package(None, "growth")
+    learned, on = calibrated.description.trained_on.split("; calibrated on ")
+    assert f"growth-compact ({learned})" in describe_cases(cases, 2, 1, 5, [calibrated])
+    assert on not in describe_cases(cases, 2, 1, 5, [calibrated])
     (tmp_path / "case-0" / "case.json").write_text('{"source": "Hospital A"}')
     assert "no real ones" not in describe_cases(cases, 2, 1, 5)
     with pytest.raises(InputError, match="no case"):
