@@ -22,8 +22,9 @@ from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import smallest_jacobian, warp_mask
 from HematomaExpansionLib.head_ct import read_head_ct, read_mask
 from HematomaExpansionLib.measures import dice, volume_ml
-from HematomaExpansionLib.model_package import find_package, write_package
+from HematomaExpansionLib.model_package import ModelPackage, find_package, write_package
 from HematomaExpansionLib.prediction import PredictionOptions
+from HematomaExpansionLib.prediction import predict as predict_scan
 
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
@@ -389,26 +390,26 @@ def test_growth_follows_the_probability_in_prediction_and_evaluation_alike(
         name: value for name, value in shipped.description.settings.items() if name != "growth_by_probability"
     }
     models = {}
-    for name, coefficients in (("plain", None), ("stronger", 0.5), ("weaker", -0.5)):
-        own = {"growth_by_probability": {"constant": coefficients, "slope": 0.0, "smallest": 0.1, "largest": 2.0}}
-        described = replace(shipped.description, name=name, settings=settings | (own if coefficients else {}))
-        models[name] = str(write_package(tmp_path / name, described, shipped.load()).folder)
-    scan, mask = case_folder / "baseline.nii.gz", str(case_folder / "baseline-mask.nii.gz")
-    told, untold = (
-        {
-            name: predict(scan, tmp_path / f"{name}-{risk}", "--mask", mask, "--growth", model, *options)
-            for name, model in models.items()
-        }
-        for risk, options in (("told", ()), ("untold", ("--risk", "none")))
-    )
-    growth = {name: result["growth"]["absolute_ml"] for name, result in told.items()}
-    assert growth["weaker"] < 0.8 * growth["plain"] < growth["plain"] < 0.8 * growth["stronger"]
-    assert {result["growth"]["absolute_ml"] for result in untold.values()} == {growth["plain"]}
+    for name, constant in (("plain", None), ("stronger", 0.5)):
+        own = {"growth_by_probability": {"constant": constant, "slope": 0.0, "smallest": 0.1, "largest": 2.0}}
+        described = replace(shipped.description, name=name, settings=settings | (own if constant else {}))
+        models[name] = write_package(tmp_path / name, described, shipped.load())
+    scan = read_head_ct(case_folder / "baseline.nii.gz")
+    mask = read_mask(case_folder / "baseline-mask.nii.gz", scan)
+
+    def result(name: str, risk: ModelPackage | None) -> dict[str, Any]:
+        return predict_scan(scan, PredictionOptions(models[name], None, risk=risk), mask).result
+
+    risk = find_package(None, "risk")
+    told, untold = ({name: result(name, given) for name in models} for given in (risk, None))
+    growth = {name: prediction["growth"]["absolute_ml"] for name, prediction in told.items()}
+    assert 0 < growth["plain"] < 0.8 * growth["stronger"]
+    assert {prediction["growth"]["absolute_ml"] for prediction in untold.values()} == {growth["plain"]}
     assert untold["plain"]["followup"]["volume_ml_low"] is not None, "it was checked without a probability"
     assert untold["stronger"]["followup"]["volume_ml_low"] is None, "and this one with"
     assert told["stronger"]["followup"]["volume_ml_high"] > told["plain"]["followup"]["volume_ml_high"]
     output = tmp_path / "figures"
-    rival = ["--model", models["stronger"], "--rival", models["plain"]]
+    rival = ["--model", str(models["stronger"].folder), "--rival", str(models["plain"].folder)]
     assert main(["evaluate", "growth", "--cohort", str(case_folder.parent), *rival, "-o", str(output)]) == 0
     rows = {row["method"]: row for row in csv.DictReader((output / "growth.csv").open(encoding="utf-8"))}
     for name in ("plain", "stronger"):
