@@ -194,9 +194,14 @@ def growth_strength(description: ModelDescription, probability: float | None) ->
     coefficients = description.settings.get(GROWTH_BY_PROBABILITY)
     if coefficients is None or probability is None:
         return 1.0
-    certain = min(max(probability, 1e-6), 1 - 1e-6)
-    wanted = coefficients["constant"] + coefficients["slope"] * math.log(certain / (1 - certain))
+    wanted = coefficients["constant"] + coefficients["slope"] * float(log_odds(probability))
     return min(max(math.exp(wanted), coefficients["smallest"]), coefficients["largest"])
+
+
+def log_odds(probability: float | Array) -> Array:
+    """Natural logarithm of the odds; nothing counts as more certain than by a millionth."""
+    certain = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(certain / (1 - certain))
 
 
 def _network_displacement(channels: Array, package: ModelPackage, strength: float, device: torch.device) -> Array:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..grid import Array
-from ..growth import Masks, confined_displacement, growth_strength, warp
+from ..growth import Masks, confined_displacement, growth_strength, log_odds, warp
 from ..model_package import GROWTH_BY_PROBABILITY, VOLUME_RANGE, ModelDescription, ModelPackage, write_package
 from .cohort import CALIBRATED_ON, kind_of_cases
 from .fitting import initial_network
@@ -127,12 +127,11 @@ def fit_strength(probability: Array, overlap: Array, extent: Array) -> dict[str,
     that of each sample; ``overlap`` and ``extent`` are numerator and denominator of the Dice, (sample, strength),
     for the strengths of ``LADDER``.
     """
-    certain = np.clip(probability, 1e-6, 1 - 1e-6)
-    log_odds = np.log(certain / (1 - certain))
+    odds = log_odds(probability)
     samples, step = np.arange(len(probability)), LADDER[1] - LADDER[0]
 
     def growth_dice(constant: float, slope: float, largest: float) -> float:
-        place = (np.clip(constant + slope * log_odds, LADDER[0], largest) - LADDER[0]) / step
+        place = (np.clip(constant + slope * odds, LADDER[0], largest) - LADDER[0]) / step
         below = np.minimum(place.astype(int), len(LADDER) - 2)
         weight = place - below
         top, bottom = (
