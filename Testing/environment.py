@@ -6,6 +6,7 @@ Needs nothing but Python 3.11 or newer and a network package index.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -54,3 +55,12 @@ def run(python: Path, *arguments: str) -> int:
     """Run the environment's Python in the repository; returns the exit status."""
     command = [str(python), *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=variables(), check=False).returncode
+
+
+def continue_in_environment(script: str, *requirements: str) -> None:
+    """Go on here if this Python has the libraries, else in the environment, which is made first."""
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("SimpleITK"):
+        sys.path[:0] = [str(REPOSITORY / source) for source in _SOURCES]
+        return
+    command = [str(python_with(*requirements)), script, *sys.argv[1:]]
+    sys.exit(subprocess.run(command, env=variables(), check=False).returncode)

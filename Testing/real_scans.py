@@ -1,0 +1,171 @@
+"""What the tool finds in real scans: ``python3 Testing/real_scans.py FOLDER [-o DIR]``.
+
+``FOLDER`` holds scans (``NAME.nii.gz``) and ``labels.csv``, which says for each slice, counted from 0, feet first,
+which kinds of blood two readers saw in it: the columns ``scan``, ``slice`` and one per kind (0 or 1). Each scan
+goes through ``hematoma predict``; its pictures and files stay in ``DIR`` where one is named.
+
+A slice counts as called where the hematoma's mask holds a voxel of it. Only blood inside the brain is looked for,
+so that of other kinds every called slice is one too many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from environment import continue_in_environment
+
+NO_BLOOD = "no blood"
+
+
+@dataclass(frozen=True)
+class ReadSlice:
+    """A slice, counted from 0, feet first, and the kinds of blood that readers saw in it."""
+
+    scan: str
+    number: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What ``predict`` made of a scan: ``slice_ml`` is the volume found in each slice, feet first. It is empty
+    where the scan was refused, and ``sentence`` tells why.
+    """
+
+    scan: str
+    status: int
+    slice_ml: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class KindCount:
+    """Slices that hold a kind of blood: how many there are, how many were called, and which were not."""
+
+    kind: str
+    slices: int
+    called: int
+    missed: tuple[ReadSlice, ...]
+
+
+def read_labels(table: Path) -> list[ReadSlice]:
+    """The lines of ``labels.csv``."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        return [
+            ReadSlice(
+                row.pop("scan"), int(row.pop("slice")), tuple(kind for kind, seen in row.items() if seen == "1")
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def count_by_kind(labels: Sequence[ReadSlice], results: Iterable[ScanResult]) -> list[KindCount]:
+    """For each kind of blood, and for slices without any; slices of a scan that was refused count as not called.
+
+    Raises:
+        ValueError: the labels name a slice that a scan does not have.
+    """
+    by_scan = {result.scan: result for result in results}
+    kinds = sorted({kind for label in labels for kind in label.kinds})
+    counts = []
+    for kind in (*kinds, NO_BLOOD):
+        own = [label for label in labels if (kind in label.kinds if kind != NO_BLOOD else not label.kinds)]
+        missed = tuple(label for label in own if not _is_called(label, by_scan[label.scan]))
+        counts.append(KindCount(kind, len(own), len(own) - len(missed), missed))
+    return counts
+
+
+def _is_called(label: ReadSlice, result: ScanResult) -> bool:
+    if not result.slice_ml:
+        return False
+    if label.number >= len(result.slice_ml):
+        raise ValueError(
+            f"{label.scan} has {len(result.slice_ml)} slices, but the labels name number {label.number}."
+        )
+    return result.slice_ml[label.number] > 0
+
+
+def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
+    """Send a scan through the command, and measure what it left in ``output``."""
+    import SimpleITK as sitk
+    from HematomaExpansionLib.commands import main as hematoma
+
+    told, errors = StringIO(), StringIO()
+    with redirect_stdout(told), redirect_stderr(errors):
+        status = hematoma(["predict", "-i", str(scan), "-o", str(output)])
+    if status != 0:
+        return ScanResult(name, status, sentence=errors.getvalue().strip())
+    result = json.loads((output / "prediction.json").read_text(encoding="utf-8"))
+    mask = sitk.DICOMOrient(sitk.ReadImage(str(output / "baseline-mask.nii.gz")), "LPS")
+    x, y, z = mask.GetSpacing()
+    voxels = (sitk.GetArrayViewFromImage(mask) > 0).sum(axis=(1, 2))
+    slice_ml = tuple(float(count) * x * y * z / 1000 for count in voxels)
+    return ScanResult(name, status, slice_ml, tuple(result["input"]["warnings"]))
+
+
+def print_result(result: ScanResult, labels: Sequence[ReadSlice]) -> None:
+    """A line per scan, with the volume in slices where no reader saw any blood, and what the tool said."""
+    own = {label.number: label.kinds for label in labels if label.scan == result.scan}
+    seen = ", ".join(sorted({kind for kinds in own.values() for kind in kinds})) or NO_BLOOD
+    if not result.slice_ml:
+        print(f"{result.scan} ({seen}): exit {result.status}, {result.sentence}", flush=True)
+        return
+    without = sum(ml for number, ml in enumerate(result.slice_ml) if not own.get(number))
+    print(
+        f"{result.scan} ({seen}): {sum(result.slice_ml):.1f} mL found, {without:.1f} mL of it in slices without "
+        "blood",
+        flush=True,
+    )
+    for warning in result.warnings:
+        print(f"    {warning}", flush=True)
+
+
+def print_counts(counts: Sequence[KindCount]) -> None:
+    """A table, and where blood inside the brain was missed."""
+    print("\n| slices with | slices | called | not called |")
+    print("| --- | --- | --- | --- |")
+    for count in counts:
+        print(f"| {count.kind} | {count.slices} | {count.called} | {len(count.missed)} |")
+    for count in counts:
+        if count.kind != NO_BLOOD and count.missed:
+            places: dict[str, list[str]] = {}
+            for label in count.missed:
+                places.setdefault(label.scan, []).append(str(label.number))
+            text = "; ".join(f"{scan} {', '.join(numbers)}" for scan, numbers in places.items())
+            print(f"\nNot called, {count.kind}: {text}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Every scan that the labels name; exit status 1 if one of them ended in anything but a result."""
+    parser = argparse.ArgumentParser(description="What the tool finds in real scans whose slices were labeled.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="scans NAME.nii.gz and labels.csv")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep results and pictures here")
+    chosen = parser.parse_args(arguments)
+    table = chosen.folder / "labels.csv"
+    if not table.is_file():
+        parser.error("The folder holds no labels.csv.")
+    labels = read_labels(table)
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        output = chosen.output or Path(scratch)
+        output.mkdir(parents=True, exist_ok=True)
+        for name in dict.fromkeys(label.scan for label in labels):
+            results.append(predict_scan(chosen.folder / f"{name}.nii.gz", name, output / name))
+            print_result(results[-1], labels)
+    print_counts(count_by_kind(labels, results))
+    return int(any(result.status != 0 for result in results))
+
+
+if __name__ == "__main__":
+    continue_in_environment(__file__, "requirements.txt")
+    sys.exit(main(sys.argv[1:]))
