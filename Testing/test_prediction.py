@@ -20,7 +20,8 @@ from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import DeviceError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import smallest_jacobian, warp_mask
-from HematomaExpansionLib.head_ct import read_head_ct, read_mask
+from HematomaExpansionLib.head_ct import read_head_ct
+from HematomaExpansionLib.masks import read_mask
 from HematomaExpansionLib.measures import dice, volume_ml
 from HematomaExpansionLib.model_package import ModelPackage, find_package, write_package
 from HematomaExpansionLib.prediction import PredictionOptions

@@ -16,7 +16,8 @@ from HematomaExpansionLib.brain import extract_brain
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.grid import image_on
-from HematomaExpansionLib.head_ct import read_head_ct, read_mask
+from HematomaExpansionLib.head_ct import read_head_ct
+from HematomaExpansionLib.masks import read_mask
 from HematomaExpansionLib.measures import cohen_kappa, dice, mean_iou, volume_ml
 from HematomaExpansionLib.model_package import ModelDescription, ModelPackage, open_package, write_package
 from HematomaExpansionLib.networks import build_network

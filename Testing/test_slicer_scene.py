@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.grid import Grid
-from HematomaExpansionLib.head_ct import head_ct_from_image, mask_on_scan, read_head_ct
+from HematomaExpansionLib.head_ct import head_ct_from_image, read_head_ct
+from HematomaExpansionLib.masks import mask_on_scan
 from HematomaExpansionLib.measures import volume_ml
 from HematomaExpansionLib.scores import ClinicalData
 from phantoms import head_grid, head_image

@@ -16,7 +16,8 @@ from .batch_cases import RESULTS_FILE, BatchCase
 from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, predicted_row
 from .case_list import write_rows
 from .errors import HematomaError, InputError
-from .head_ct import read_head_ct, read_mask
+from .head_ct import read_head_ct
+from .masks import read_mask
 from .prediction import PredictionOptions, predict
 from .prediction_folder import remove_unfinished, write_prediction
 from .progress import Progress, Stages, silent

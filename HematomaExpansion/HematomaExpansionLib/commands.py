@@ -139,7 +139,8 @@ def _prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from .head_ct import read_head_ct, read_mask
+    from .head_ct import read_head_ct
+    from .masks import read_mask
     from .prediction import predict
     from .prediction_folder import check_output_folder, write_prediction
     from .report import new_figure, summary_rows
@@ -287,7 +288,7 @@ def _add_measure(commands: Commands) -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from .head_ct import read_mask_file
+    from .masks import read_mask_file
     from .measures import abc2, volume_ml
 
     mask = read_mask_file(arguments.input)
@@ -324,7 +325,8 @@ def _add_compare(commands: Commands) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from .comparison import ScanWithMask, compare
     from .comparison_folder import COMPARISON_FILE, comparison_rows, write_comparison
-    from .head_ct import read_head_ct, read_mask, read_mask_file
+    from .head_ct import read_head_ct
+    from .masks import read_mask, read_mask_file
     from .prediction_folder import check_output_folder
 
     check_output_folder(arguments.output, COMPARISON_FILE)

@@ -1,4 +1,4 @@
-"""Reading and checking a non-contrast head CT, and a hematoma mask drawn on it.
+"""Reading and checking a non-contrast head CT.
 
 Whatever the file format, a scan ends up as a ``HeadCT``: Hounsfield units on a regular grid with
 orthogonal axes, at its true place in the patient. A tilted gantry or unevenly spaced slices are resolved
@@ -22,13 +22,12 @@ from scipy import ndimage
 from .components import largest_component
 from .dicom_series import AIR_HU, MIN_SLICES, files_below, is_dicom, read_dicom_series
 from .errors import InputError
-from .grid import Array, Grid, average_onto, image_on, resample, shape_on
-from .volume_files import check_size, read_volume
+from .grid import Array, Grid, average_onto
+from .straight_grid import straightened
+from .volume_files import check_size, is_scalar, read_volume, three_dimensional
 
 MIN_EXTENT_MM = 60.0
 _SPACING_RANGE_MM = (0.1, 15.0)
-
-_SHEAR_TOLERANCE = 1e-3  # cosine between two axes
 
 
 @dataclass(frozen=True)
@@ -85,58 +84,16 @@ def head_ct_from_image(image: sitk.Image, warnings: Sequence[str] = ()) -> HeadC
     Raises:
         InputError: the image is not one non-contrast CT of a head.
     """
-    image = _three_dimensional(image, "scan")
-    if not _is_scalar(image):
+    image = three_dimensional(image, "scan")
+    if not is_scalar(image):
         raise InputError("The scan holds colors, not Hounsfield units. Export the original CT series.")
     _check_grid(Grid.of(image))
     values = sitk.GetArrayViewFromImage(image)
     _check_values(values)
     image = sitk.Maximum(sitk.Cast(image, sitk.sitkFloat32), AIR_HU)
-    straight, sentence = _unsheared(image)
+    straight, sentence = straightened(image, AIR_HU)
     notes = (*warnings, sentence) if sentence else tuple(warnings)
     return _checked(straight, resampled=bool(sentence), warnings=notes)
-
-
-def read_mask(path: str | Path, scan: HeadCT) -> sitk.Image:
-    """The hematoma mask in a NIfTI, NRRD, MHA or MHD file as uint8 0/1 on ``scan.image``'s grid.
-
-    Raises:
-        InputError: the mask cannot be read, is empty, or does not belong to this scan.
-    """
-    return mask_on_scan(read_volume(Path(path), "mask"), scan)
-
-
-def read_mask_file(path: Path) -> sitk.Image:
-    """A mask file as uint8 0/1 on its own grid, axes in the order nearest LPS.
-
-    Raises:
-        InputError: the file cannot be read, or holds no mask.
-    """
-    mask = _binary(read_volume(path, "mask"))
-    if not np.any(sitk.GetArrayViewFromImage(mask)):
-        raise InputError("The mask is empty. Draw the hematoma in it.")
-    return sitk.DICOMOrient(mask, "LPS")
-
-
-def mask_on_scan(image: sitk.Image, scan: HeadCT) -> sitk.Image:
-    """A hematoma mask on any grid as uint8 0/1 on ``scan.image``'s grid.
-
-    Every voxel above 0.5 is hematoma, whatever its label. A mask on the scan's own grid, in whichever
-    axis order, is taken voxel for voxel; any other is resampled so that its volume is kept.
-
-    Raises:
-        InputError: the mask is empty, not three-dimensional, or does not belong to this scan.
-    """
-    mask = _binary(image)
-    _check_mask_place(mask, scan.grid)
-    if not _is_sheared(mask):
-        oriented = sitk.DICOMOrient(mask, "LPS")
-        if Grid.of(oriented).is_same(scan.grid):
-            return image_on(scan.grid, sitk.GetArrayFromImage(oriented))
-    inside = shape_on(mask, scan.grid)
-    if not inside.any():
-        raise InputError("The mask is smaller than the scan's voxels. Draw it on the scan itself.")
-    return image_on(scan.grid, inside.astype(np.uint8))
 
 
 def _from_dicom(files: Sequence[Path]) -> HeadCT:
@@ -220,93 +177,3 @@ def _check_head(image: sitk.Image) -> None:
         raise InputError("The body in view is too large for a head. Choose the series of the head.")
     if bone_ml < 30:
         raise InputError("There is no skull in view. Choose the series of the head.")
-
-
-def _check_mask_place(mask: sitk.Image, grid: Grid) -> None:
-    """Refuse an empty mask, and one of which more than a tenth lies outside the scan's box."""
-    inside_mask = np.argwhere(sitk.GetArrayViewFromImage(mask))[:, ::-1]
-    if len(inside_mask) == 0:
-        raise InputError("The mask is empty. Draw the hematoma, or leave the mask out.")
-    own = Grid.of(mask)
-    points = own.axes @ inside_mask.T + np.array(own.origin)[:, None]
-    indices = np.linalg.solve(grid.axes, points - np.array(grid.origin)[:, None])
-    last = np.array(grid.size)[:, None] - 0.5
-    outside = ((indices < -0.5) | (indices > last)).any(axis=0)
-    if outside.mean() > 0.1:
-        raise InputError(
-            f"The mask does not belong to this scan: {outside.mean():.0%} of it lies outside. "
-            "Give the mask that was drawn on this scan."
-        )
-
-
-def _binary(image: sitk.Image) -> sitk.Image:
-    """Every voxel above 0.5, whatever its label, as uint8 0/1."""
-    image = _three_dimensional(image, "mask")
-    if not _is_scalar(image):
-        raise InputError("The mask has several values per voxel. Export it as one label map.")
-    return sitk.Cast(sitk.Cast(image, sitk.sitkFloat32) > 0.5, sitk.sitkUInt8)
-
-
-def _is_scalar(image: sitk.Image) -> bool:
-    """Whether each voxel holds one real number."""
-    return image.GetNumberOfComponentsPerPixel() == 1 and "complex" not in image.GetPixelIDTypeAsString()
-
-
-def _three_dimensional(image: sitk.Image, what: str) -> sitk.Image:
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        return image[:, :, :, 0]
-    if image.GetDimension() != 3:
-        raise InputError(
-            f"The {what} has {image.GetDimension()} dimensions; one three-dimensional volume is needed. "
-            "Export a single volume."
-        )
-    return image
-
-
-# --- geometry -----------------------------------------------------------------------------------------
-
-
-def _is_sheared(image: sitk.Image) -> bool:
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    return bool(np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE)
-
-
-def _unsheared(image: sitk.Image) -> tuple[sitk.Image, str]:
-    """``image`` on an orthogonal grid around its box, and a sentence if that took resampling.
-
-    The two axes nearest to a right angle, among equals those of the finest voxels, are kept: the image
-    plane. The third becomes perpendicular to them.
-    """
-    if not _is_sheared(image):
-        return image, ""
-    grid = Grid.of(image)
-    steps = grid.axes / np.linalg.norm(grid.axes, axis=0)
-
-    def rank(pair: tuple[int, int]) -> tuple[float, float]:
-        i, j = pair
-        return round(abs(float(steps[:, i] @ steps[:, j])), 3), grid.spacing[i] * grid.spacing[j]
-
-    i, j = min(((0, 1), (0, 2), (1, 2)), key=rank)
-    k = 3 - i - j
-    direction = np.zeros((3, 3))
-    direction[:, i] = steps[:, i]
-    second = steps[:, j] - (steps[:, j] @ steps[:, i]) * steps[:, i]
-    direction[:, j] = second / np.linalg.norm(second)
-    normal = np.cross(direction[:, i], direction[:, j])
-    direction[:, k] = normal * np.sign(normal @ steps[:, k])
-
-    spacing = np.einsum("ij,ij->j", direction, grid.axes)  # each old step along its new axis
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.size])).reshape(3, -1)
-    extents = direction.T @ (grid.axes @ corners)  # mm along the new axes, from the old origin
-    size = np.ceil((extents.max(axis=1) - extents.min(axis=1)) / spacing - 1e-3).astype(int) + 1
-    origin = np.array(grid.origin) + direction @ extents.min(axis=1)
-    straight = Grid(
-        (int(size[0]), int(size[1]), int(size[2])),
-        (float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        (float(origin[0]), float(origin[1]), float(origin[2])),
-        tuple(float(v) for v in direction.ravel()),
-    )
-    check_size(straight.size)
-    angle = math.degrees(math.acos(min(1.0, float(direction[:, k] @ steps[:, k]))))
-    sentence = f"The scan's grid was tilted by {angle:.1f} degrees; it was resampled onto a straight grid."
-    return resample(image, straight, outside=AIR_HU), sentence

@@ -155,3 +155,19 @@ def check_size(size: Sequence[int]) -> None:
             f"The scan has {' × '.join(str(n) for n in size)} voxels, far more than a head CT. "
             "Choose the series of the head."
         )
+
+
+def is_scalar(image: sitk.Image) -> bool:
+    """Whether each voxel holds one real number."""
+    return image.GetNumberOfComponentsPerPixel() == 1 and "complex" not in image.GetPixelIDTypeAsString()
+
+
+def three_dimensional(image: sitk.Image, what: str) -> sitk.Image:
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        return image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(
+            f"The {what} has {image.GetDimension()} dimensions; one three-dimensional volume is needed. "
+            "Export a single volume."
+        )
+    return image

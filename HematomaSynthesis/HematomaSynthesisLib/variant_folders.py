@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from HematomaExpansionLib.errors import HematomaError
-from HematomaExpansionLib.head_ct import read_head_ct, read_mask
+from HematomaExpansionLib.head_ct import read_head_ct
+from HematomaExpansionLib.masks import read_mask
 from HematomaExpansionLib.prediction_folder import as_int16, whole_or_nothing
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.training.cohort import case_folders

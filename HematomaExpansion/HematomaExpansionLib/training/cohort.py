@@ -16,8 +16,9 @@ from ..device import choose_device
 from ..errors import InputError
 from ..grid import resample
 from ..growth import Masks
-from ..head_ct import HeadCT, mask_on_scan, read_head_ct, read_mask, read_mask_file
+from ..head_ct import HeadCT, read_head_ct
 from ..markers import describe_markers
+from ..masks import mask_on_scan, read_mask, read_mask_file
 from ..measures import ExpansionDefinition, measure_growth, volume_ml
 from ..model_package import ModelPackage
 from ..registration import register

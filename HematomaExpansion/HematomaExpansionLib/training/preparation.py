@@ -15,7 +15,8 @@ from pathlib import Path
 from ..case_list import read_case_list
 from ..comparison import Comparison, ScanWithMask, compare
 from ..errors import HematomaError, InputError
-from ..head_ct import read_head_ct, read_mask
+from ..head_ct import read_head_ct
+from ..masks import read_mask
 from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..prediction_folder import as_int16, whole_or_nothing
