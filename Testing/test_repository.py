@@ -58,7 +58,11 @@ def test_cmake_lists_every_file_that_is_to_be_installed(module: str) -> None:
     folder = REPOSITORY / module
     listed = set(re.findall(r"^\s+(\S+\.\w+)$", (folder / "CMakeLists.txt").read_text(), re.MULTILINE))
     files = [*folder.glob("*.py"), *folder.glob("*Lib/**/*.py"), *folder.glob("Scripts/*.py")]
-    files += [file for file in folder.glob("Resources/**/*") if file.is_file() and "training" not in file.parts]
+    files += [
+        file
+        for file in folder.glob("Resources/**/*")
+        if file.is_file() and "training" not in file.relative_to(folder).parts
+    ]
     assert listed == {file.relative_to(folder).as_posix() for file in files}
 
 

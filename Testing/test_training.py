@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -768,3 +769,68 @@ def test_models_are_measured_beside_each_other_and_drawn(case_folder: Path, tmp_
     for picture in ("growth.png", "examples.png"):
         assert (tmp_path / "figures" / picture).stat().st_size > 20_000
     assert main([*evaluate, "--rival", "growth-compact"]) == 2, "two models of one name"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("epochs", [-1]),
+        ("batch-size", [0, -2]),
+        ("learning-rate", [0.0, -1.0, float("nan"), float("inf")]),
+        ("patience", [0]),
+        ("max-minutes", [0.0, -1.0, float("nan"), float("inf")]),
+        ("devices", [0, -1]),
+        ("nodes", [0]),
+        ("seed", [-1, 2**32]),
+    ],
+)
+def test_numbers_with_which_nothing_can_be_trained_are_refused(name: str, values: list[float]) -> None:
+    options = FitOptions(epochs=1, batch_size=1, learning_rate=1.0, patience=1, seed=0)
+    for value in values:
+        with pytest.raises(InputError, match=f"--{name} must be"):
+            replace(options, **{name.replace("-", "_"): value})  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_minute_is_a_part_of_a_minute(tmp_path: Path) -> None:
+    """0.5 became 0: nothing was learned."""
+    toy_fit(tmp_path / "half", epochs=4, max_minutes=0.5)
+    assert torch.load(tmp_path / "half" / "last.ckpt", weights_only=True)["epoch"] == 3
+    begun = time.monotonic()
+    toy_fit(tmp_path / "moment", epochs=100_000, max_minutes=0.02)
+    assert time.monotonic() - begun < 20
+
+
+def test_losses_are_called_losses_in_log_and_results(tmp_path: Path) -> None:
+    """A Dice of 0.97 would be that of a network that finds everything; this is of one that finds nothing."""
+    _, results = toy_fit(tmp_path, epochs=1)
+    assert set(results) == {"validation_toy_loss", "validation_loss"}
+    (log,) = tmp_path.glob("log/*/metrics.csv")
+    with log.open() as file:
+        columns = set(next(csv.reader(file))) - {"epoch", "step"}
+    assert columns == {"train_loss", "train_toy_loss", "validation_loss", "validation_toy_loss"}
+    for task in ("segmentation", "growth"):
+        names = [name for name in find_package(None, task).description.results if name.startswith("validation")]
+        assert names
+        assert all(name.endswith("_loss") for name in names)
+
+
+def test_a_loss_that_does_not_stay_finite_makes_no_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="smaller --learning-rate"):
+        fit(
+            Falling(),
+            lambda network, _: {"toy": network.weight.sum() * torch.nan},  # type: ignore[operator, union-attr]
+            *(Patches([{"x": np.ones((1, 2, 2, 2), np.float32)}], Compose([EnsureTyped("x")]), seed=1),) * 2,
+            FitOptions(epochs=2, batch_size=1, learning_rate=0.1, patience=5, seed=1),
+            tmp_path,
+        )
+
+
+@pytest.mark.parametrize("channels", ["0,0,0,0", "2,2,4,4", "-4,8,8,8", "16,32,x"])
+def test_channels_of_which_no_network_can_be_made_are_refused(
+    channels: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, package = make_cases(tmp_path / "cohort", 3), tmp_path / "package"
+    given = ["--cohort", str(cohort), "-o", str(package), f"--channels={channels}"]
+    assert main(["train", "segmentation", *given]) == 2
+    assert "channels" in capsys.readouterr().err
+    assert not package.exists()

@@ -1,7 +1,7 @@
 """The command line: ``hematoma`` and ``python -m HematomaExpansionLib``.
 
 Exit status 0: done; 2: something that the user can put right, said in one sentence on standard error;
-1: anything else.
+143: told to end (SIGTERM); 1: anything else.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from .model_package import (
 )
 from .progress import Stages
 from .scores import ClinicalData
+from .stopping import STOPPED_STATUS, Stopped, stopped_in_order
 from .training.commands import add_training_commands
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        chosen = _parser().parse_args(arguments)
-        run: Callable[[argparse.Namespace], int] = chosen.run
-        return run(chosen)
+        with stopped_in_order():
+            chosen = _parser().parse_args(arguments)
+            run: Callable[[argparse.Namespace], int] = chosen.run
+            return run(chosen)
     except HematomaError as error:
         print(f"hematoma: {error}", file=sys.stderr)
         return 2
@@ -75,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Stopped as stopped:
+        print(f"hematoma: Told to end, it stopped before the work was done. {stopped}".rstrip(), file=sys.stderr)
+        return STOPPED_STATUS
 
 
 def _parser() -> argparse.ArgumentParser:

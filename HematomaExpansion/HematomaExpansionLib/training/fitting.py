@@ -6,8 +6,10 @@ same patches as one that was not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,10 +20,11 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler
 
-from ..errors import MissingLibraryError, ModelPackageError
+from ..errors import InputError, MissingLibraryError, ModelPackageError
 from ..grid import Array
 from ..model_package import ModelPackage
 from ..networks import ENSEMBLE, Ensemble, build_network
+from ..stopping import Stopped
 
 try:
     import lightning
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Tensor]
 
+_SMALLEST = {"epochs": 0, "batch_size": 1, "patience": 1, "seed": 0, "devices": 1, "nodes": 1}
+_LARGEST_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -43,6 +49,9 @@ class FitOptions:
     ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it stays, but falls to
     a tenth after each number of epochs in ``milestones``. ``momentum``: of stochastic gradient descent; None for
     Adam.
+
+    Raises:
+        InputError: a number with which nothing can be trained.
     """
 
     epochs: int
@@ -57,6 +66,17 @@ class FitOptions:
     max_minutes: float | None = None
     devices: int = 1
     nodes: int = 1
+
+    def __post_init__(self) -> None:
+        for name, smallest in _SMALLEST.items():
+            if getattr(self, name) < smallest:
+                raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}.")
+        if self.seed > _LARGEST_SEED:
+            raise InputError(f"--seed must be at most {_LARGEST_SEED}.")
+        for name in ("learning_rate", "max_minutes"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < math.inf):  # which nan is not either
+                raise InputError(f"--{name.replace('_', '-')} must be a number above 0.")
 
 
 class Patches(Dataset[Batch]):
@@ -130,7 +150,7 @@ class LossModule(lightning.LightningModule):
     def _logged(self, part: str, batch: Batch) -> Tensor:
         terms = self._loss(self.network, batch)
         total = torch.stack(list(terms.values())).sum()
-        values = {f"{part}_{name}": value for name, value in terms.items()} | {f"{part}_loss": total}
+        values = {f"{part}_{name}_loss": value for name, value in terms.items()} | {f"{part}_loss": total}
         size = len(next(iter(batch.values())))
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, prog_bar=False, sync_dist=True)
         self.log("loss", total, on_step=True, on_epoch=False, prog_bar=True, logger=False, batch_size=size)
@@ -174,11 +194,17 @@ def initial_network(
     """With weights at random by that seed, or with those of ``start``; of several models their ensemble.
 
     Raises:
+        InputError: there is no network with these arguments.
         ModelPackageError: ``start`` holds another network.
     """
     torch.manual_seed(seed)
     if not start:
-        return DescribedNetwork(build_network(architecture, arguments), architecture, arguments)
+        try:
+            return DescribedNetwork(build_network(architecture, arguments), architecture, arguments)
+        except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
+            raise InputError(
+                "A network with these channels cannot be built: give more of them, or leave out --channels."
+            ) from error
     members: list[nn.Module] = []
     for package in start:
         loaded = package.load().train()
@@ -221,10 +247,14 @@ def fit(
     options: FitOptions,
     folder: Path,
 ) -> dict[str, float]:
-    """Train ``network`` in place and leave it with its best weights; returns that epoch's validation terms.
+    """Train ``network`` in place and leave it with its best weights; returns that epoch's validation losses: each
+    term as ``validation_<term>_loss``, which for Dice is one minus the Dice, and their sum as ``validation_loss``.
 
     ``folder`` takes checkpoints and a log (metrics.csv) for each start; a run that was killed goes on from its
     last epoch. With no epochs the network stays as it is, and is validated.
+
+    Raises:
+        InputError: the loss did not stay finite.
     """
     set_track_meta(False)  # plain tensors: half as slow, and checkpoints hold nothing but numbers
     lightning.seed_everything(options.seed, workers=True, verbose=False)
@@ -233,7 +263,7 @@ def fit(
     last = ModelCheckpoint(folder, filename="last", every_n_epochs=1, enable_version_counter=False)
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
-        max_time=None if options.max_minutes is None else {"minutes": int(options.max_minutes)},
+        max_time=None if options.max_minutes is None else timedelta(minutes=options.max_minutes),
         accelerator="auto",
         devices=options.devices,
         num_nodes=options.nodes,
@@ -249,7 +279,12 @@ def fit(
     best_epoch = None
     if options.epochs > 0:
         checkpoint = "last" if (folder / "last.ckpt").exists() else None
-        trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
+        except Stopped:
+            raise Stopped("The same command goes on after its last epoch.") from None
         best_epoch = "best"
     results = trainer.validate(module, patients, ckpt_path=best_epoch, weights_only=True, verbose=False)[0]
+    if not all(math.isfinite(value) for value in results.values()):
+        raise InputError("The loss became infinite, so nothing was learned: choose a smaller --learning-rate.")
     return {name: round(float(value), 4) for name, value in results.items()}

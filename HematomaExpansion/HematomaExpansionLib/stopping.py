@@ -1,0 +1,69 @@
+"""A command that is told to end (SIGTERM, as by a scheduler or ``kill``) does so within seconds, and in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children
+from types import FrameType
+
+STOPPED_STATUS = 128 + signal.SIGTERM
+"""Exit status of a command that was told to end, as shells tell it."""
+
+_SECONDS_FOR_ORDER = 10.0
+
+
+class Stopped(BaseException):
+    """The process was told to end; ``str`` of it: what to do now, where there is something to tell.
+
+    No ``Exception``: nothing on the way is to take it for a fault of one case.
+    """
+
+
+@contextmanager
+def stopped_in_order() -> Iterator[None]:
+    """For the length of a block SIGTERM ends the worker processes and raises ``Stopped`` in the main thread, so
+    that folders that are not whole are removed. Where that takes too long, the process ends without.
+
+    Windows knows no such signal, other threads have no say in it, and who handles it already keeps it: then
+    nothing changes.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if os.name == "nt" or not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    over = threading.Event()
+    threading.Thread(target=_end_late, args=[heard, over], daemon=True).start()
+    signal.signal(signal.SIGTERM, _stop)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.close(told)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the order
+    for child in active_children():
+        child.terminate()
+    raise Stopped
+
+
+def _end_late(heard: int, over: threading.Event) -> None:
+    """End the process some time after the signal: the main thread hears of it only between two steps of Python,
+    and one step of a large network may take minutes.
+    """
+    while arrived := os.read(heard, 64):
+        if signal.SIGTERM in arrived and not over.wait(_SECONDS_FOR_ORDER):
+            for child in active_children():
+                child.kill()
+            os._exit(STOPPED_STATUS)
+    os.close(heard)

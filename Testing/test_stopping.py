@@ -1,0 +1,129 @@
+"""SIGTERM: a command ends within seconds, keeps what a later run can go on from, and leaves nothing half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from environment import variables
+from HematomaExpansionLib import commands
+from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.stopping import STOPPED_STATUS
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals differ")
+
+TRAINING = """
+import sys, threading, time
+from pathlib import Path
+import numpy as np
+import torch
+from HematomaExpansionLib import commands
+from HematomaExpansionLib.training import segmentation_training
+from HematomaExpansionLib.training import cohort
+
+def samples(folder):
+    if sys.argv[2] == "preparing":
+        Path(f"{sys.argv[1]}/at-work-{folder.name}").touch()
+        time.sleep(120)
+    mask = np.zeros((1, 32, 64, 64), np.uint8)
+    mask[:, 10:20, 20:40, 20:40] = 1
+    scan = {"ct": np.full((1, 32, 64, 64), 0.3, np.float16), "mask": mask, "bone": np.zeros_like(mask)}
+    return [scan, scan]
+
+segmentation_training.prepare_segmentation_samples = samples
+if __name__ == "__main__":
+    arguments = ["train", "segmentation", "--cohort", f"{sys.argv[1]}/cohort", "-o", f"{sys.argv[1]}/package"]
+    options = ["--channels", "4,4,8,8", "--epochs", "10000", "--batch-size", "1", "--seed", "3"]
+    sys.exit(commands.main([*arguments, *options]))
+"""
+
+
+def start(folder: Path, stage: str, cases: int) -> subprocess.Popen[str]:
+    """A training on simple shapes, in a process of its own; ``preparing`` takes as long as one likes."""
+    for number in range(cases):
+        case = folder / "cohort" / f"case-{number}"
+        case.mkdir(parents=True)
+        for name in ("baseline", "baseline-mask", "followup", "followup-mask"):
+            (case / f"{name}.nii.gz").touch()
+        (case / "case.json").write_text(json.dumps({"source": "simulated"}))
+    (folder / "training.py").write_text(TRAINING)
+    command = [sys.executable, str(folder / "training.py"), str(folder), stage]
+    return subprocess.Popen(command, env=variables(), stderr=subprocess.PIPE, text=True)
+
+
+def stop(process: subprocess.Popen[str]) -> tuple[float, str]:
+    """Tell it to end; how many seconds it took, and what it said last."""
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    messages = process.communicate(timeout=60)[1]
+    return time.monotonic() - begun, messages.splitlines()[-1]
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and len(list(folder.glob(pattern))) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(list(folder.glob(pattern))) >= count, process.communicate()
+
+
+def test_a_training_told_to_end_stops_at_once_and_can_be_gone_on_with(tmp_path: Path) -> None:
+    process = start(tmp_path, "training", cases=2)
+    wait_for(process, tmp_path, "package/training/**/last.ckpt", 1)
+    seconds, message = stop(process)
+    assert process.returncode == STOPPED_STATUS
+    assert seconds < 8
+    assert message.startswith("hematoma: Told to end")
+    assert "goes on after its last epoch" in message
+    assert not (tmp_path / "package" / "model.json").exists()
+    import torch
+
+    (checkpoint,) = (tmp_path / "package").glob("training/**/last.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["epoch"] >= 0, "it is whole"
+
+
+def test_a_preparation_told_to_end_stops_with_its_workers(tmp_path: Path) -> None:
+    process = start(tmp_path, "preparing", cases=10)
+    wait_for(process, tmp_path, "at-work-*", 2)
+    seconds, message = stop(process)
+    assert process.returncode == STOPPED_STATUS
+    assert seconds < 8, "the cases that were begun take two minutes"
+    assert message.startswith("hematoma: Told to end")
+    assert not (tmp_path / "package" / "model.json").exists()
+
+
+DEAF = """
+import ctypes
+from HematomaExpansionLib import stopping
+
+stopping._SECONDS_FOR_ORDER = 0.5
+library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+with stopping.stopped_in_order():
+    print("ready", flush=True)
+    for _ in range(2):  # the second waits for ever
+        library.pthread_mutex_lock(mutex)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its C library is used")
+def test_a_step_that_hears_nothing_is_ended_all_the_same() -> None:
+    """As one step of a large network: Python tells the main thread of a signal after the call that it is in."""
+    process = subprocess.Popen([sys.executable, "-c", DEAF], env=variables(), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == STOPPED_STATUS
+
+
+def test_within_another_program_the_signal_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "available_packages", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["models", "list"]) == STOPPED_STATUS
+    assert "Told to end" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
