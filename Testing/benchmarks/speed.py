@@ -49,12 +49,12 @@ def scan_of(size: tuple[int, int, int]) -> sitk.Image:
     return sitk.Cast(sitk.Round(resample(sample, fine, outside=-1024.0)), sitk.sitkInt16)
 
 
-def options() -> PredictionOptions:
+def options(device: str) -> PredictionOptions:
     return PredictionOptions(
         growth=find_package(None, "growth"),
         segmenter=find_package(None, "segmentation"),
         risk=find_package(None, "risk"),
-        device="cpu",
+        device=device,
     )
 
 
@@ -74,7 +74,7 @@ def whole_run(image: sitk.Image, folder: Path) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / 1024**2
 
 
-def warm_run(image: sitk.Image, folder: Path) -> dict[str, float]:
+def warm_run(image: sitk.Image, folder: Path, device: str = "cpu") -> dict[str, float]:
     """Seconds of each stage of a second prediction in this process, with reading and writing."""
     scan = folder / "scan.nii.gz"
     sitk.WriteImage(image, str(scan))
@@ -82,7 +82,7 @@ def warm_run(image: sitk.Image, folder: Path) -> dict[str, float]:
         stages, start = Stages(), time.perf_counter()
         with stages("read", 0.0):
             head = read_head_ct(scan)
-        prediction = predict(head, options(), stages=stages)
+        prediction = predict(head, options(device), stages=stages)
         with stages("write", 0.9):
             write_prediction(prediction, folder / name)
         seconds = dict(stages.timing)
