@@ -127,6 +127,9 @@ def described(package: ModelPackage, change: Callable[[dict[str, Any]], object])
         lambda v: v.update(
             settings={"growth_by_probability": {"constant": 0, "slope": 0.5, "smallest": 2, "largest": 1}}
         ),
+        lambda v: v.update(settings={"probability_from": {"name": "risk-compact", "version": "1"}}),
+        lambda v: v.update(settings={"probability_from": {"name": "a", "version": "1", "sha256": 3}}),
+        lambda v: v.update(settings={"probability_from": "risk-compact"}),
     ],
 )
 def test_a_description_that_cannot_be_trusted_is_refused(

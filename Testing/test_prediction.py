@@ -417,6 +417,40 @@ def test_growth_follows_the_probability_in_prediction_and_evaluation_alike(
         assert float(rows[name]["predicted_ml"]) == pytest.approx(told[name]["followup"]["volume_ml"], rel=1e-3)
 
 
+def test_a_probability_by_another_model_than_growth_was_fitted_to_scales_nothing(
+    case_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told as what it is, and growth and range are those without one; every output says so."""
+    shipped = find_package(None, "risk")
+    network = shipped.load()
+    with torch.no_grad():
+        network.linear.bias += 3.0
+    foreign = write_package(tmp_path / "foreign", replace(shipped.description, name="foreign"), network)
+    given = ["-i", str(case_folder / "baseline.nii.gz"), "--mask", str(case_folder / "baseline-mask.nii.gz")]
+    results = {}
+    for risk in ("none", str(foreign.folder)):
+        folder = tmp_path / Path(risk).name
+        assert main(["predict", *given, "-o", str(folder / "out"), "--risk", risk]) == 0
+        results[Path(risk).name] = json.loads((folder / "out" / "prediction.json").read_text())
+    output = capsys.readouterr().out
+    told, untold = results["foreign"], results["none"]
+    assert told["risk"]["model"]["name"] == "foreign"
+    assert (told["growth"], told["followup"]) == (untold["growth"], untold["followup"])
+    assert told["followup"]["volume_ml_low"] is None
+    (warning,) = set(told["input"]["warnings"]) - set(untold["input"]["warnings"])
+    assert "growth-compact was fitted to another probability of expansion (that of risk-compact 1)" in warning
+    assert f"Note: {warning}" in output
+    figures = tmp_path / "figures"
+    command = ["evaluate", "growth", "--cohort", str(case_folder.parent), "--risk", str(foreign.folder)]
+    assert main([*command, "-o", str(figures)]) == 0
+    row = next(csv.DictReader((figures / "growth.csv").open(encoding="utf-8")))
+    assert float(row["predicted_ml"]) == pytest.approx(untold["followup"]["volume_ml"], rel=1e-3)
+    assert row["low_ml"] == ""
+    assert f"Note: {warning}" in capsys.readouterr().err
+    assert json.loads((figures / "growth.json").read_text())["notes"] == [warning]
+    assert warning in (figures / "growth.md").read_text(encoding="utf-8")
+
+
 def test_measure_prints_the_masks_volumes(case_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = case_folder / "baseline-mask.nii.gz"
     assert main(["measure", "-i", str(path)]) == 0

@@ -354,7 +354,13 @@ def test_growth_follows_the_probability_as_far_as_it_is_right(
     assert strengths[2] == pytest.approx(np.log(1.2) / 0.14, rel=0.2)
     assert strengths[0] < strengths[1] < strengths[2]
     assert following.trained_on.endswith(", with the probability of risk-compact 1")
+    assert following.settings["probability_from"] == {
+        "name": risk.description.name,
+        "version": risk.description.version,
+        "sha256": risk.sha256,
+    }
     assert growth_strength(deaf, 0.9) == 1.0
+    assert "probability_from" not in deaf.settings
     slopes = [model.settings["growth_by_probability"]["slope"] for model in (following, misled)]
     assert slopes[1] < 0.4 * slopes[0], "a probability that tells nothing must have no say"
 

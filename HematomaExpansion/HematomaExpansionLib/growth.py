@@ -23,7 +23,13 @@ import SimpleITK as sitk
 
 from .errors import DeviceError
 from .grid import Array, Grid, average_onto, bounding_box, crop_to, image_on, resample, signed_distance
-from .model_package import GROWTH_BY_PROBABILITY, VOLUME_RANGE, ModelDescription, ModelPackage
+from .model_package import (
+    GROWTH_BY_PROBABILITY,
+    PROBABILITY_FROM,
+    VOLUME_RANGE,
+    ModelDescription,
+    ModelPackage,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -196,6 +202,27 @@ def growth_strength(description: ModelDescription, probability: float | None) ->
         return 1.0
     wanted = coefficients["constant"] + coefficients["slope"] * float(log_odds(probability))
     return min(max(math.exp(wanted), coefficients["smallest"]), coefficients["largest"])
+
+
+def may_follow(description: ModelDescription, risk: Mapping[str, str]) -> bool:
+    """Whether a growth model may be told the probability of a risk model, given by its package's ``identity``.
+
+    One whose growth follows a probability was fitted to that of one risk model; the same figure by another would
+    scale growth and range by a rule that was never checked.
+    """
+    if GROWTH_BY_PROBABILITY not in description.settings:
+        return True
+    return bool(description.settings.get(PROBABILITY_FROM, {}).get("sha256") == risk["sha256"])
+
+
+def unfollowed(description: ModelDescription, risk: Mapping[str, str]) -> str:
+    """The sentence for a risk model that ``may_follow`` denies."""
+    source = description.settings.get(PROBABILITY_FROM)
+    fitted = f"that of {source['name']} {source['version']}" if source else "that of another model"
+    return (
+        f"The growth of model {description.name} was fitted to another probability of expansion ({fitted}) than "
+        f"that of {risk['name']} {risk['version']}: it is told as if there were none, and without a range."
+    )
 
 
 def log_odds(probability: float | Array) -> Array:

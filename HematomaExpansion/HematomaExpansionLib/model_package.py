@@ -27,6 +27,10 @@ VOLUME_RANGE = "volume_range"
 GROWTH_BY_PROBABILITY = "growth_by_probability"
 """Setting of a growth package: coefficients for ``growth.growth_strength``."""
 
+PROBABILITY_FROM = "probability_from"
+"""Setting of a growth package: name, version and sha256 of the risk package to whose probability those
+coefficients and the range of the volume were fitted."""
+
 VOLUME_CORRECTION = "volume_correction"
 """Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
 before and after it on patients left out of the fit, and how many patients there were."""
@@ -205,6 +209,7 @@ def _parse(path: Path) -> tuple[ModelDescription, str]:
         and (_looks_at_voxels(description) or _looks_at_measurements(description))
         and _are_ranges(description.settings.get(VOLUME_RANGE, {}))
         and _is_strength(description.settings.get(GROWTH_BY_PROBABILITY))
+        and _is_source(description.settings.get(PROBABILITY_FROM))
         and _is_correction(description.settings.get(VOLUME_CORRECTION))
     )
     if not plausible:
@@ -255,6 +260,14 @@ def _is_strength(values: Any) -> bool:
         return False
     numbers = all(isinstance(value, (int, float)) and abs(value) <= 10 for value in values.values())
     return numbers and 0 <= values["smallest"] <= values["largest"]
+
+
+def _is_source(values: Any) -> bool:
+    """Whether this names a package, or nothing."""
+    if values is None:
+        return True
+    named = isinstance(values, dict) and set(values) == {"name", "version", "sha256"}
+    return named and all(isinstance(value, str) for value in values.values())
 
 
 def _is_correction(values: Any) -> bool:

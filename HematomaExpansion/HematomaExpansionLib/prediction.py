@@ -16,7 +16,7 @@ from .brain import extract_brain
 from .device import choose_device, compute_on
 from .errors import InputError
 from .grid import Grid
-from .growth import Growth, Masks, predict_growth, told_range
+from .growth import Growth, Masks, may_follow, predict_growth, told_range, unfollowed
 from .head_ct import HeadCT
 from .markers import describe_markers
 from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
@@ -108,7 +108,12 @@ def predict(
                 measured = measurements(markers, volume_ml(hematoma), options.onset_hours)
                 judge = partial(predict_risk_of_scan, scan.image, hematoma, inside_skull, measured, options.risk)
                 risk, device = compute_on(device, judge, warnings)
-    probability = None if risk is None else risk.probability
+    probability = None
+    if risk is not None:
+        if may_follow(options.growth.description, risk.model):
+            probability = risk.probability
+        else:
+            warnings.append(unfollowed(options.growth.description, risk.model))
     with stages("growth", 0.65):
         if volume_ml(hematoma) > 0:
             grow = partial(predict_growth, scan.image, hematoma, inside_skull, options.growth, probability)

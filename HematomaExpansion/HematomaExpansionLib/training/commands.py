@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .risk_training import Learner
 
 Summary = dict[str, dict[str, float]]
+Notes = list[str]
+"""What there is to know of the figures of an evaluation: it stands in its tables and on the terminal."""
 
 SLICES, TWO_OUTPUT = "slices", "two-output"
 _PRESETS: dict[str, tuple[str, ...]] = {
@@ -378,51 +381,54 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     }
     if arguments.folds and arguments.task in _PRESETS:
         _check_preset(arguments)
-    text = json.dumps(evaluate[arguments.task](arguments, arguments.output), indent=2)
+    summary, notes = evaluate[arguments.task](arguments, arguments.output)
+    text = json.dumps(summary | ({"notes": notes} if notes else {}), indent=2)
     (arguments.output / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
     return 0
 
 
-def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> Summary:
+def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
     from .evaluation import GrowthRow, evaluate_growth, summarize_growth
     from .figures import draw_growth_examples, draw_growth_figures, expansion_table, growth_table
 
     evaluation = None if arguments.folds else _growth_evaluation(arguments)
     rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
-    summary = summarize_growth(rows)
+    summary, notes = summarize_growth(rows), evaluation.notes if evaluation else []
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(GrowthRow, rows, folder / "growth.csv")
     tables = {"Cases that expanded": "_expanders", "All cases": ""}
     parts = [f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items()]
-    text = "\n".join([*parts, expansion_table(summary)])
+    text = "\n".join([*parts, expansion_table(summary), *(f"{note}\n" for note in notes)])
     (folder / "growth.md").write_text(text, encoding="utf-8")
     draw_growth_figures(rows, folder / "growth.png")
     if evaluation is not None:
         draw_growth_examples(evaluation, arguments.cohort, rows, folder / "examples.png")
-    return summary
+    return summary, notes
 
 
-def _evaluate_segmentation(arguments: argparse.Namespace, folder: Path) -> Summary:
+def _evaluate_segmentation(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
     from .evaluation import SegmentationRow, evaluate_segmentation, summarize_segmentation
 
     rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(SegmentationRow, rows, folder / "segmentation.csv")
-    return summarize_segmentation(rows)
+    return summarize_segmentation(rows), []
 
 
-def _evaluate_markers(arguments: argparse.Namespace, folder: Path) -> Summary:
+def _evaluate_markers(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
     from .marker_evaluation import MarkerRow, evaluate_markers, summarize_markers
 
     segmenter = find_segmenter(arguments.segmenter)
     rows = evaluate_markers(arguments.cohort, arguments.masks, segmenter, arguments.device)
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(MarkerRow, rows, folder / "markers.csv")
-    return summarize_markers(rows)
+    return summarize_markers(rows), []
 
 
-def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> Summary:
+def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
     from .risk_evaluation import RiskRow, cross_validate_risk, draw_risk_figures, evaluate_risk, summarize_risk
 
     masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
@@ -439,7 +445,7 @@ def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> Summary:
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(RiskRow, rows, folder / "risk.csv")
     draw_risk_figures(rows, folder / "risk.png")
-    return summarize_risk(rows, threshold)
+    return summarize_risk(rows, threshold), []
 
 
 def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | None) -> Learner:

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..device import choose_device
 from ..errors import InputError, ModelPackageError
 from ..grid import Array, Grid, signed_distance
-from ..growth import Masks, predict_growth, smallest_jacobian, told_range
+from ..growth import Masks, may_follow, predict_growth, smallest_jacobian, told_range, unfollowed
 from ..measures import ExpansionDefinition, cohen_kappa, dice, growth_dice, mean_iou, measure_growth, volume_ml
 from ..model_package import GROWTH_BY_PROBABILITY, ModelPackage
 from ..segmentation import segment
@@ -91,6 +91,20 @@ class GrowthEvaluation:
     device: str
     risk: ModelPackage | None = None
 
+    def told(self, package: ModelPackage, probability: float | None) -> float | None:
+        """The probability as one of the packages is told it: not that of a model it was not fitted to."""
+        if self.risk is None or not may_follow(package.description, self.risk.identity):
+            return None
+        return probability
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to know of the figures: whose growth does not follow the probability, though it could."""
+        if self.risk is None:
+            return []
+        described, risk = [package.description for package in self.packages], self.risk.identity
+        return [unfollowed(description, risk) for description in described if not may_follow(description, risk)]
+
 
 def uniform_dilation(mask: sitk.Image, inside_skull: sitk.Image, wanted_ml: float) -> Array:
     """A mask dilated evenly in mm, inside the skull, to that volume; (z, y, x). An empty one stays empty."""
@@ -118,7 +132,10 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
     case = read_case(folder)
     given = given_mask(case, evaluation)
     probability = given_probability(case, given, evaluation)
-    rows = [_model_row(case, given, probability, package, evaluation) for package in evaluation.packages]
+    rows = [
+        _model_row(case, given, evaluation.told(package, probability), package, evaluation)
+        for package in evaluation.packages
+    ]
     mean = 1 + float(evaluation.packages[0].description.results["training_mean_relative_growth"])
     wanted = {
         NO_GROWTH: volume_ml(given),
@@ -132,8 +149,10 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
 
 def given_probability(case: Case, given: sitk.Image, evaluation: GrowthEvaluation) -> float | None:
     """The probability of expansion from the given mask, where there is a model of it and one that follows it."""
-    followed = any(GROWTH_BY_PROBABILITY in package.description.settings for package in evaluation.packages)
-    if evaluation.risk is None or not followed or volume_ml(given) == 0:
+    if evaluation.risk is None or volume_ml(given) == 0:
+        return None
+    identity, described = evaluation.risk.identity, [package.description for package in evaluation.packages]
+    if not any(GROWTH_BY_PROBABILITY in model.settings and may_follow(model, identity) for model in described):
         return None
     return expansion_probability(case, given, evaluation.risk, evaluation.device)
 

@@ -17,7 +17,14 @@ from torch import nn
 from ..errors import InputError
 from ..grid import Array
 from ..growth import Masks, confined_displacement, growth_strength, log_odds, warp
-from ..model_package import GROWTH_BY_PROBABILITY, VOLUME_RANGE, ModelDescription, ModelPackage, write_package
+from ..model_package import (
+    GROWTH_BY_PROBABILITY,
+    PROBABILITY_FROM,
+    VOLUME_RANGE,
+    ModelDescription,
+    ModelPackage,
+    write_package,
+)
 from .cohort import CALIBRATED_ON, kind_of_cases
 from .fitting import initial_network
 from .growth_samples import GrowthPreset, GrowthSample, patches_of, prepare_growth_samples
@@ -66,10 +73,12 @@ def calibrate_growth(
     check_calibration(cases)
     network = initial_network(preset.architecture, preset.arguments, [model], preset.fit.seed).network
     patients = list(prepare_growth_samples(preset, segmenter, cases, risk).values())
-    settings = {name: value for name, value in model.description.settings.items() if name != GROWTH_BY_PROBABILITY}
+    by_probability = {GROWTH_BY_PROBABILITY, PROBABILITY_FROM}
+    settings = {name: value for name, value in model.description.settings.items() if name not in by_probability}
     if risk is not None:
         samples = [sample for own in patients for sample in own]
         settings[GROWTH_BY_PROBABILITY] = _growth_by_probability(network, samples, preset)
+        settings[PROBABILITY_FROM] = {name: risk.identity[name] for name in ("name", "version", "sha256")}
     description = replace(model.description, name=package.name, settings=settings)
     settings[VOLUME_RANGE] = volume_range(network, patients, preset, description)
     trained_on = f"{model.description.trained_on.split(CALIBRATED_ON)[0]}{CALIBRATED_ON}{len(cases)}"
