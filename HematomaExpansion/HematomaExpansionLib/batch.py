@@ -17,7 +17,7 @@ from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished
 from .case_list import write_rows
 from .errors import HematomaError, InputError
 from .head_ct import read_head_ct
-from .masks import read_mask
+from .masks import read_given_mask
 from .prediction import PredictionOptions, predict
 from .prediction_folder import remove_unfinished, write_prediction
 from .progress import Progress, Stages, silent
@@ -44,7 +44,7 @@ def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> C
         options = replace(options, onset_hours=case.onset_hours, clinical=case.clinical)
         with stages("read", 0.0):
             scan = read_head_ct(case.scan, subfolders=case.subfolders)
-            mask = None if case.mask is None else read_mask(case.mask, scan)
+            mask = read_given_mask(case.mask, scan, case.label)
         prediction = predict(scan, options, mask, stages)
         write_prediction(prediction, output / case.name)
         return predicted_row(case, prediction.result)

@@ -22,11 +22,14 @@ _MASK_ENDING = re.compile(r"(?<=.)[-_]mask$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class BatchCase:
-    """A scan (file or DICOM folder, read with its subfolders or alone) and what is known of it."""
+    """A scan (file or DICOM folder, read with its subfolders or alone) and what is known of it; ``label``: of the
+    hematoma in a mask of several.
+    """
 
     name: str
     scan: Path
     mask: Path | None = None
+    label: str | None = None
     onset_hours: float | None = None
     clinical: ClinicalData = NOT_TOLD
     subfolders: bool = True
@@ -52,14 +55,15 @@ def find_cases(given: Path, output: Path) -> list[BatchCase]:
 
 def _listed_cases(table: Path) -> list[BatchCase]:
     record = [field.name for field in fields(ClinicalData)]
-    lines = read_case_list(table, ("scan",), ("mask", "onset_hours", *record), of="cases", each="case")
+    lines = read_case_list(table, ("scan",), ("mask", "label", "onset_hours", *record), of="cases", each="case")
     cases = [
         BatchCase(
-            line.case,
-            line.path("scan"),
-            line.optional_path("mask"),
-            line.optional_number("onset_hours"),
-            ClinicalData(**{name: line.optional_answer(name) for name in record}),
+            name=line.case,
+            scan=line.path("scan"),
+            mask=line.optional_path("mask"),
+            label=line.optional_text("label"),
+            onset_hours=line.optional_number("onset_hours"),
+            clinical=ClinicalData(**{name: line.optional_answer(name) for name in record}),
         )
         for line in lines
     ]

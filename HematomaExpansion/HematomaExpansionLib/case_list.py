@@ -38,6 +38,10 @@ class CaseLine:
         """A file or folder, or None where the list leaves it out."""
         return self.path(column) if self.values[column] else None
 
+    def optional_text(self, column: str) -> str | None:
+        """The text itself, or None where the list leaves it out."""
+        return self.values[column] or None
+
     def optional_number(self, column: str) -> float | None:
         """A number, or None where the list leaves it out.
 

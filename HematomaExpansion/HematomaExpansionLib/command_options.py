@@ -33,6 +33,15 @@ def add_scan(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_label(parser: argparse.ArgumentParser, mask: str = "--mask") -> None:
+    """The option for the hematoma's label in a mask; named after the mask's own option."""
+    parser.add_argument(
+        f"{mask.removesuffix('mask')}label",
+        metavar="NUMBER|NAME",
+        help="which label or segment of it is the hematoma, where it has several",
+    )
+
+
 def add_segmenter(parser: argparse.ArgumentParser) -> None:
     """The option for the way a hematoma is found."""
     parser.add_argument("--segmenter", metavar="NAME|PATH", help=f"segmentation model, or {THRESHOLD_SEGMENTER!r}")

@@ -25,6 +25,7 @@ from .command_options import (
     add_definition,
     add_device,
     add_json_progress,
+    add_label,
     add_risk,
     add_scan,
     add_segmenter,
@@ -107,6 +108,7 @@ def _add_predict(commands: Commands) -> None:
     add_scan(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
     parser.add_argument("--mask", type=Path, help="the hematoma's mask, used as it is")
+    add_label(parser)
     parser.add_argument("--onset-hours", type=float, metavar="H", help="hours from onset to scan")
     for name, what in (
         ("recurrent", "an earlier intracerebral hemorrhage"),
@@ -145,7 +147,7 @@ def _prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from .head_ct import read_head_ct
-    from .masks import read_mask
+    from .masks import read_given_mask
     from .prediction import predict
     from .prediction_folder import check_output_folder, write_prediction
     from .report import new_figure, summary_rows
@@ -162,7 +164,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         stages = Stages(progress)
         with stages("read", 0.0):
             scan = read_head_ct(arguments.input)
-            mask = None if arguments.mask is None else read_mask(arguments.mask, scan)
+            mask = read_given_mask(arguments.mask, scan, arguments.label)
         prediction = predict(scan, options, mask, stages)
         progress("write", 0.8)
         write_prediction(prediction, arguments.output)
@@ -184,8 +186,8 @@ def _add_batch(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="FOLDER|LIST.csv",
-        help="folder with scans anywhere below it, or list: case, scan, and if known mask, onset_hours, "
-        "recurrent, warfarin, intraventricular",
+        help="folder with scans anywhere below it, or list: case, scan, and if known mask, label "
+        "(of the hematoma in a mask of several), onset_hours, recurrent, warfarin, intraventricular",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
@@ -289,6 +291,7 @@ def _segment(arguments: argparse.Namespace) -> int:
 def _add_measure(commands: Commands) -> None:
     parser = commands.add_parser("measure", help="volumes and ABC/2 of a mask, as JSON")
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="MASK", help="the hematoma's mask")
+    add_label(parser)
     parser.set_defaults(run=_measure)
 
 
@@ -296,7 +299,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     from .masks import read_mask_file
     from .measures import abc2, volume_ml
 
-    mask = read_mask_file(arguments.input)
+    mask = read_mask_file(arguments.input, arguments.label)
     estimate = abc2(mask)
     measures = {
         "research_use_only": True,
@@ -318,6 +321,7 @@ def _add_compare(commands: Commands) -> None:
         parser.add_argument(
             f"--{name}-mask", type=Path, metavar="MASK", help="its hematoma (default: found automatically)"
         )
+        add_label(parser, f"--{name}-mask")
     parser.add_argument("--prediction", type=Path, metavar="DIR", help="what predict left for this baseline")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
     add_segmenter(parser)
@@ -331,20 +335,20 @@ def _compare(arguments: argparse.Namespace) -> int:
     from .comparison import ScanWithMask, compare
     from .comparison_folder import COMPARISON_FILE, comparison_rows, write_comparison
     from .head_ct import read_head_ct
-    from .masks import read_mask, read_mask_file
+    from .masks import read_given_mask, read_mask_file
     from .prediction_folder import check_output_folder
 
     check_output_folder(arguments.output, COMPARISON_FILE)
 
-    def read(path: Path, mask: Path | None) -> ScanWithMask:
+    def read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
         scan = read_head_ct(path)
-        return ScanWithMask(scan, None if mask is None else read_mask(mask, scan))
+        return ScanWithMask(scan, read_given_mask(mask, scan, label))
 
     with reporting(arguments.json_progress) as progress:
         stages = Stages(progress)
         with stages("read", 0.0):
-            baseline = read(arguments.baseline, arguments.baseline_mask)
-            followup = read(arguments.followup, arguments.followup_mask)
+            baseline = read(arguments.baseline, arguments.baseline_mask, arguments.baseline_label)
+            followup = read(arguments.followup, arguments.followup_mask, arguments.followup_label)
             predicted = None
             if arguments.prediction is not None:
                 predicted = read_mask_file(arguments.prediction / "followup-mask.nii.gz")

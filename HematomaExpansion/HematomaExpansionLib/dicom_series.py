@@ -21,7 +21,8 @@ from scipy import ndimage
 
 from .errors import InputError
 from .grid import Array, Grid, image_on
-from .volume_files import check_size, quiet_libraries
+from .volume import check_size
+from .volume_files import quiet_libraries
 
 AIR_HU = -1024.0
 MIN_SLICES = 8

@@ -24,7 +24,8 @@ from .dicom_series import AIR_HU, MIN_SLICES, files_below, is_dicom, read_dicom_
 from .errors import InputError
 from .grid import Array, Grid, average_onto
 from .straight_grid import straightened
-from .volume_files import check_size, is_scalar, read_volume, three_dimensional
+from .volume import check_size, scalar_volume
+from .volume_files import read_volume, volume_stem
 
 MIN_EXTENT_MM = 60.0
 _SPACING_RANGE_MM = (0.1, 15.0)
@@ -70,10 +71,13 @@ def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:
     """
     path = Path(path)
     if path.is_dir():
-        return _from_dicom(files_below(path, subfolders))
+        files = files_below(path, subfolders)
+        _check_no_image_files(files)
+        return _from_dicom(files)
     if path.is_file() and is_dicom(path):
         return _from_dicom([path])
-    return head_ct_from_image(read_volume(path, "scan"))
+    volume = read_volume(path, "scan")
+    return head_ct_from_image(volume.image, volume.notes)
 
 
 def head_ct_from_image(image: sitk.Image, warnings: Sequence[str] = ()) -> HeadCT:
@@ -84,9 +88,7 @@ def head_ct_from_image(image: sitk.Image, warnings: Sequence[str] = ()) -> HeadC
     Raises:
         InputError: the image is not one non-contrast CT of a head.
     """
-    image = three_dimensional(image, "scan")
-    if not is_scalar(image):
-        raise InputError("The scan holds colors, not Hounsfield units. Export the original CT series.")
+    image = scalar_volume(image, "scan")
     _check_grid(Grid.of(image))
     values = sitk.GetArrayViewFromImage(image)
     _check_values(values)
@@ -94,6 +96,16 @@ def head_ct_from_image(image: sitk.Image, warnings: Sequence[str] = ()) -> HeadC
     straight, sentence = straightened(image, AIR_HU)
     notes = (*warnings, sentence) if sentence else tuple(warnings)
     return _checked(straight, resampled=bool(sentence), warnings=notes)
+
+
+def _check_no_image_files(files: Sequence[Path]) -> None:
+    """Refuse a folder that holds scans in other formats instead of a DICOM series."""
+    others = sum(volume_stem(file) is not None for file in files)
+    if others and not any(is_dicom(file) for file in files):
+        raise InputError(
+            f"The folder holds no DICOM images but {others} NIfTI, NRRD, MHA or MHD file{'s' * (others > 1)}. "
+            "Give one of these; `hematoma batch` takes them all."
+        )
 
 
 def _from_dicom(files: Sequence[Path]) -> HeadCT:

@@ -5,6 +5,7 @@ Coordinates are LPS millimeters, arrays are (z, y, x).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +14,91 @@ import SimpleITK as sitk
 from .errors import InputError
 from .grid import Grid, image_on, shape_on
 from .head_ct import HeadCT
-from .straight_grid import is_sheared
-from .volume_files import is_scalar, read_volume, three_dimensional
+from .mask_labels import hematoma_in
+from .straight_grid import is_sheared, squared
+from .volume import Volume
+from .volume_files import read_volume
 
 
-def read_mask(path: str | Path, scan: HeadCT) -> sitk.Image:
-    """The hematoma mask in a NIfTI, NRRD, MHA or MHD file as uint8 0/1 on ``scan.image``'s grid.
+def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> sitk.Image:
+    """The hematoma mask in a file as uint8 0/1 on ``scan.image``'s grid.
 
-    Raises:
-        InputError: the mask cannot be read, is empty, or does not belong to this scan.
-    """
-    return mask_on_scan(read_volume(Path(path), "mask"), scan)
-
-
-def read_mask_file(path: Path) -> sitk.Image:
-    """A mask file as uint8 0/1 on its own grid, axes in the order nearest LPS.
+    The file is a NIfTI, NRRD, MHA or MHD file, Slicer's ``.seg.nrrd``, or DICOM SEG; ``label`` chooses the
+    hematoma among several labels, by number or segment name.
 
     Raises:
-        InputError: the file cannot be read, or holds no mask.
+        InputError: the mask cannot be read, is empty, or does not belong to this scan; or which of its labels is
+            the hematoma is not told.
+        MissingLibraryError: it is DICOM SEG, and highdicom is not installed.
     """
-    mask = _binary(read_volume(path, "mask"))
+    volume = _read(Path(path), label)
+    if not volume.is_place_sure and _as_stored(volume.image, scan.grid) is None:
+        raise InputError(
+            "The mask's file does not say clearly where it lies (sform and qform are absent or differ), and its "
+            "grid is not the scan's. Save it again on the scan."
+        )
+    return mask_on_scan(volume.image, scan)
+
+
+def read_given_mask(path: Path | None, scan: HeadCT, label: str | None = None) -> sitk.Image | None:
+    """The mask that the user gave, as ``read_mask`` reads it; None where none was given.
+
+    Raises:
+        InputError, MissingLibraryError: as in ``read_mask``; or there is a label, but no mask.
+    """
+    if path is not None:
+        return read_mask(path, scan, label)
+    if label is not None:
+        raise InputError("A label chooses the hematoma in a mask: give the mask too, or leave the label out.")
+    return None
+
+
+def read_mask_file(path: Path, label: str | None = None) -> sitk.Image:
+    """The hematoma mask in a file as uint8 0/1 on its own grid, axes in the order nearest LPS.
+
+    Raises:
+        InputError, MissingLibraryError: as in ``read_mask``.
+    """
+    mask = _read(path, label).image
     if not np.any(sitk.GetArrayViewFromImage(mask)):
         raise InputError("The mask is empty. Draw the hematoma in it.")
     return sitk.DICOMOrient(mask, "LPS")
 
 
-def mask_on_scan(image: sitk.Image, scan: HeadCT) -> sitk.Image:
-    """A hematoma mask on any grid as uint8 0/1 on ``scan.image``'s grid.
+def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> sitk.Image:
+    """The hematoma in a mask on any grid as uint8 0/1 on ``scan.image``'s grid.
 
-    Every voxel above 0.5 is hematoma, whatever its label. A mask on the scan's own grid, in whichever
-    axis order, is taken voxel for voxel; any other is resampled so that its volume is kept.
+    Of several labels, ``label`` names the hematoma; of probabilities, those above 0.5 count. A mask on the
+    scan's own grid, in whichever axis order, is taken voxel for voxel; any other is resampled so that its
+    volume is kept.
 
     Raises:
-        InputError: the mask is empty, not three-dimensional, or does not belong to this scan.
+        InputError: the mask is empty, not three-dimensional, or does not belong to this scan; or which of its
+            labels is the hematoma is not told.
     """
-    mask = _binary(image)
+    mask = hematoma_in(image, label)
     _check_mask_place(mask, scan.grid)
-    if not is_sheared(mask):
-        oriented = sitk.DICOMOrient(mask, "LPS")
-        if Grid.of(oriented).is_same(scan.grid):
-            return image_on(scan.grid, sitk.GetArrayFromImage(oriented))
+    stored = _as_stored(mask, scan.grid)
+    if stored is not None:
+        return stored
     inside = shape_on(mask, scan.grid)
     if not inside.any():
         raise InputError("The mask is smaller than the scan's voxels. Draw it on the scan itself.")
     return image_on(scan.grid, inside.astype(np.uint8))
+
+
+def _read(path: Path, label: str | None) -> Volume:
+    """The hematoma in a mask file as uint8 0/1; it may be empty."""
+    volume = read_volume(path, "mask")
+    return replace(volume, image=hematoma_in(volume.image, label))
+
+
+def _as_stored(mask: sitk.Image, grid: Grid) -> sitk.Image | None:
+    """A mask on ``grid``, voxel for voxel, where it lies there already in whichever axis order."""
+    if is_sheared(mask):
+        return None
+    oriented = sitk.DICOMOrient(squared(mask), "LPS")
+    return image_on(grid, sitk.GetArrayFromImage(oriented)) if Grid.of(oriented).is_same(grid) else None
 
 
 def _check_mask_place(mask: sitk.Image, grid: Grid) -> None:
@@ -74,11 +116,3 @@ def _check_mask_place(mask: sitk.Image, grid: Grid) -> None:
             f"The mask does not belong to this scan: {outside.mean():.0%} of it lies outside. "
             "Give the mask that was drawn on this scan."
         )
-
-
-def _binary(image: sitk.Image) -> sitk.Image:
-    """Every voxel above 0.5, whatever its label, as uint8 0/1."""
-    image = three_dimensional(image, "mask")
-    if not is_scalar(image):
-        raise InputError("The mask has several values per voxel. Export it as one label map.")
-    return sitk.Cast(sitk.Cast(image, sitk.sitkFloat32) > 0.5, sitk.sitkUInt8)

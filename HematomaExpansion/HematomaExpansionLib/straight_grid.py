@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .grid import Grid, resample
-from .volume_files import check_size
+from .volume import check_size
 
 _SHEAR_TOLERANCE = 1e-3  # cosine between two axes
 
@@ -19,6 +19,19 @@ def is_sheared(image: sitk.Image) -> bool:
     return bool(np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE)
 
 
+def squared(image: sitk.Image) -> sitk.Image:
+    """``image`` with its axes at exact right angles, if they are so within the tolerance; voxels are not touched.
+
+    At the edge of a head that moves a voxel by less than a tenth of a millimeter.
+    """
+    if is_sheared(image):
+        return image
+    left, _, right = np.linalg.svd(np.array(image.GetDirection()).reshape(3, 3))
+    image = sitk.Image(image)  # shares the voxels
+    image.SetDirection((left @ right).ravel().tolist())
+    return image
+
+
 def straightened(image: sitk.Image, outside: float) -> tuple[sitk.Image, str]:
     """``image`` on an orthogonal grid around its box, and a sentence if that took resampling;
     where it has no voxels the result is ``outside``.
@@ -26,6 +39,7 @@ def straightened(image: sitk.Image, outside: float) -> tuple[sitk.Image, str]:
     The two axes nearest to a right angle, among equals those of the finest voxels, are kept: the image
     plane. The third becomes perpendicular to them.
     """
+    image = squared(image)
     if not is_sheared(image):
         return image, ""
     grid = Grid.of(image)

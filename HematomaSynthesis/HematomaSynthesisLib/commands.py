@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from HematomaExpansionLib.command_options import Commands, add_json_progress, reporting
+from HematomaExpansionLib.command_options import Commands, add_json_progress, add_label, reporting
 from HematomaExpansionLib.errors import InputError
 
 
@@ -94,8 +94,10 @@ def _add_synthesize(commands: Commands) -> None:
     parser = commands.add_parser("synthesize", help="make synthetic variants of a baseline, for training")
     parser.add_argument("-i", "--input", type=Path, metavar="CT", help="the baseline scan")
     parser.add_argument("--mask", type=Path, help="its hematoma")
+    add_label(parser)
     parser.add_argument("--followup", type=Path, metavar="CT", help="the follow-up scan, kept as it is")
     parser.add_argument("--followup-mask", type=Path, metavar="MASK", help="its hematoma")
+    add_label(parser, "--followup-mask")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="case folder to write")
     parser.add_argument("--cohort", type=Path, metavar="DIR", help="instead: variants for all cases of a cohort")
     parser.add_argument("--variants", type=int, default=5, metavar="N", help="how many (default: 5)")
@@ -135,7 +137,9 @@ def _synthesize(arguments: argparse.Namespace) -> int:
         raise InputError("Give a scan with -i, its hematoma with --mask and a folder with -o, or a --cohort.")
     if arguments.output.exists():
         raise InputError("The output exists already: name a new folder.")
-    make_case([(name, path) for name, path in files.items() if path is not None], arguments.output)
+    labels = {"baseline-mask": arguments.label, "followup-mask": arguments.followup_label}
+    given = [(name, path) for name, path in files.items() if path is not None]
+    make_case(given, arguments.output, labels=labels)
     with reporting(arguments.json_progress) as progress:
         case = synthesize_case(arguments.output, arguments.variants, options, arguments.seed, progress)
     if not arguments.json_progress:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from HematomaExpansionLib.errors import HematomaError
 from HematomaExpansionLib.head_ct import read_head_ct
-from HematomaExpansionLib.masks import read_mask
+from HematomaExpansionLib.masks import read_given_mask, read_mask
 from HematomaExpansionLib.prediction_folder import as_int16, whole_or_nothing
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.training.cohort import case_folders
@@ -96,11 +97,13 @@ def make_case(
     *,
     source: str = "patients",
     registered: bool = False,
+    labels: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
     """A case folder of the user's own files: names in the layout, and the file for each; it appears whole.
 
     Scans are brought to their true geometry as everywhere; the follow-up is not registered to the baseline.
-    ``variants`` are written beside it, one by one as they come.
+    ``variants`` are written beside it, one by one as they come. ``labels``: for the name of a mask of several
+    labels, that of the hematoma.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -111,8 +114,8 @@ def make_case(
             if name in given:
                 scan = read_head_ct(given[name])
                 write_image(as_int16(scan.image), scratch / f"{name}.nii.gz")
-                if f"{name}-mask" in given:
-                    mask = read_mask(given[f"{name}-mask"], scan)
+                mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
+                if mask is not None:
                     write_image(mask, scratch / f"{name}-mask.nii.gz")
         for number, variant in enumerate(variants, start=1):
             write_variant(variant, scratch / "variants" / str(number))

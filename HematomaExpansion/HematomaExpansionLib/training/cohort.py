@@ -83,7 +83,7 @@ def read_case(folder: Path) -> Case:
     baseline = read_head_ct(folder / "baseline.nii.gz")
     followup = read_head_ct(home / "followup.nii.gz")
     inside_skull = extract_brain(baseline.image).mask
-    followup_mask = sitk.ReadImage(str(home / "followup-mask.nii.gz"))
+    followup_mask = read_mask_file(home / "followup-mask.nii.gz")
     description = read_description(home)
     if description.get("registered", True):
         followup_ct = resample(followup.image, baseline.grid, outside=-1024.0)

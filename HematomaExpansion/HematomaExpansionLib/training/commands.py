@@ -41,7 +41,8 @@ def add_training_commands(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="LIST.csv",
-        help="columns case, baseline, followup, and if known baseline_mask, followup_mask, onset_hours",
+        help="columns case, baseline, followup, and if known baseline_mask, followup_mask, onset_hours; "
+        "baseline_label, followup_label: of the hematoma in a mask of several labels",
     )
     prepare.add_argument("-o", "--output", type=Path, required=True, metavar="COHORT", help="folder for the cases")
     prepare.add_argument("--source", default="patients", help="said in every case and in what is trained on it")

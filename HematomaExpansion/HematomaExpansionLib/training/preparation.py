@@ -16,7 +16,7 @@ from ..case_list import read_case_list
 from ..comparison import Comparison, ScanWithMask, compare
 from ..errors import HematomaError, InputError
 from ..head_ct import read_head_ct
-from ..masks import read_mask
+from ..masks import read_given_mask
 from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..prediction_folder import as_int16, whole_or_nothing
@@ -47,7 +47,10 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class Pair:
-    """One line of the list: the two scans of a patient, and their masks where they are known."""
+    """One line of the list: the two scans of a patient, and their masks where they are known.
+
+    Labels: which is the hematoma's in a mask of several.
+    """
 
     case: str
     baseline: Path
@@ -55,16 +58,18 @@ class Pair:
     baseline_mask: Path | None
     followup_mask: Path | None
     onset_hours: float | None
+    baseline_label: str | None = None
+    followup_label: str | None = None
 
 
 def read_pairs(table: Path) -> list[Pair]:
     """The lines of a CSV file with the columns case, baseline, followup, and if known baseline_mask,
-    followup_mask, onset_hours. Paths are relative to the file.
+    baseline_label, followup_mask, followup_label, onset_hours. Paths are relative to the file.
 
     Raises:
         InputError: a column or value is missing or wrong, or two cases have one name.
     """
-    optional = ("baseline_mask", "followup_mask", "onset_hours")
+    optional = ("baseline_mask", "baseline_label", "followup_mask", "followup_label", "onset_hours")
     lines = read_case_list(table, ("baseline", "followup"), optional, of="pairs", each="patient")
     return [
         Pair(
@@ -74,6 +79,8 @@ def read_pairs(table: Path) -> list[Pair]:
             baseline_mask=line.optional_path("baseline_mask"),
             followup_mask=line.optional_path("followup_mask"),
             onset_hours=line.optional_number("onset_hours"),
+            baseline_label=line.optional_text("baseline_label"),
+            followup_label=line.optional_text("followup_label"),
         )
         for line in lines
     ]
@@ -95,7 +102,8 @@ def prepare_cohort(
 
 
 def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | None, device: str) -> PreparedCase:
-    baseline, followup = (_read(pair.baseline, pair.baseline_mask), _read(pair.followup, pair.followup_mask))
+    baseline = _read(pair.baseline, pair.baseline_mask, pair.baseline_label)
+    followup = _read(pair.followup, pair.followup_mask, pair.followup_label)
     comparison = compare(baseline, followup, None, segmenter, device)
     result, growth = comparison.result, comparison.result["growth"]
     if growth is None or volume_ml(comparison.followup_mask) == 0:
@@ -116,9 +124,9 @@ def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | N
     return line
 
 
-def _read(scan: Path, mask: Path | None) -> ScanWithMask:
-    read = read_head_ct(scan)
-    return ScanWithMask(read, None if mask is None else read_mask(mask, read))
+def _read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
+    scan = read_head_ct(path)
+    return ScanWithMask(scan, read_given_mask(mask, scan, label))
 
 
 def _write(comparison: Comparison, folder: Path, description: dict[str, object]) -> None:
