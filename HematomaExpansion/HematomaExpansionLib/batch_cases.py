@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .case_list import read_case_list
 from .case_names import case_names
-from .dicom_series import is_dicom
+from .dicom_files import may_be_dicom
 from .errors import InputError
 from .prediction_folder import RESULT_FILE
 from .scores import NOT_TOLD, ClinicalData
@@ -100,17 +100,10 @@ def _scans_below(root: Path, output: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         files = [folder / name for name in sorted(names) if not name.startswith(".")]
         yield from (file for file in files if volume_stem(file) is not None)
-        if any(volume_stem(file) is None and _may_be_dicom(file) for file in files):
+        if any(volume_stem(file) is None and may_be_dicom(file) for file in files):
             yield folder
     # Each becomes a case that fails with its sentence, rather than a patient whom nobody misses.
     yield from (Path(error.filename) for error in unreadable)
-
-
-def _may_be_dicom(file: Path) -> bool:
-    try:
-        return file.is_file() and is_dicom(file)
-    except InputError:  # it cannot be opened: to be said when the scan is read
-        return True
 
 
 def _masks_among(found: list[Path]) -> dict[Path, Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pydicom
 
-from .dicom_series import files_below, is_dicom
+from .dicom_files import files_below, is_dicom
 from .errors import InputError
 from .volume_files import quiet_libraries, volume_stem
 

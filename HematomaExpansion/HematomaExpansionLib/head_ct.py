@@ -20,7 +20,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from .components import largest_component
-from .dicom_series import AIR_HU, MIN_SLICES, files_below, is_dicom, read_dicom_series
+from .dicom_files import files_below, is_dicom
+from .dicom_pixels import AIR_HU
+from .dicom_series import MIN_SLICES, read_dicom_series
 from .errors import InputError
 from .grid import Array, Grid, average_onto
 from .straight_grid import straightened
