@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import resource
 import signal
@@ -17,7 +18,7 @@ import pytest
 import SimpleITK as sitk
 from bad_input import BALL_MM
 from environment import variables
-from HematomaExpansionLib import prediction_folder
+from HematomaExpansionLib import folders
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.volume_files import write_image
 from phantoms import head_grid, head_image
@@ -48,7 +49,6 @@ def test_a_run_killed_at_any_moment_leaves_no_half_folder(kills: int, scan: Path
     assert start(scan, output).wait() == 0
     seconds = time.perf_counter() - begun
     assert {path.name for path in output.iterdir()} == FILES
-    (output / "prediction.json").touch()
     killed, moments = 0, random.Random(4)
     for number in range(kills):
         place = tmp_path / f"result-{number}"
@@ -119,8 +119,11 @@ def test_a_simulation_on_a_full_disk_gets_a_sentence_and_goes_on_afterward(
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_folder.os, "access", lambda path, mode: False)
+    def read_only(**options: object) -> str:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(folders.tempfile, "mkdtemp", read_only)
     begun = time.perf_counter()
-    assert "cannot be written" in refused(capsys, *arguments(scan, tmp_path / "result"))
+    assert "can only be read" in refused(capsys, *arguments(scan, tmp_path / "result"))
     assert time.perf_counter() - begun < 1
-    assert "cannot be made" in refused(capsys, *arguments(scan, scan / "below-a-file" / "result"))
+    assert "a file is in the way" in refused(capsys, *arguments(scan, scan / "below-a-file" / "result"))

@@ -38,6 +38,7 @@ FILES = {
     "displacement.nii.gz",
     "overlay.png",
     "report.pdf",
+    "provenance.json",
 }
 
 
@@ -264,7 +265,7 @@ def test_an_earlier_result_is_replaced_and_other_folders_are_not(
     predicted: Path, case_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     earlier = shutil.copytree(predicted, tmp_path / "earlier")
-    (earlier / "left-over").touch()
+    (earlier / "report.pdf").unlink()
     mask = str(case_folder / "baseline-mask.nii.gz")
     predict(case_folder / "baseline.nii.gz", earlier, "--mask", mask)
     assert {path.name for path in earlier.iterdir()} == FILES

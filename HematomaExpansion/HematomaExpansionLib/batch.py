@@ -10,16 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from .batch_cases import RESULTS_FILE, BatchCase
 from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, predicted_row
 from .case_list import write_rows
 from .errors import HematomaError, InputError
+from .folders import alone_in, remove_unfinished
 from .head_ct import read_head_ct
 from .masks import read_given_mask
 from .prediction import PredictionOptions, predict
-from .prediction_folder import remove_unfinished, write_prediction
+from .prediction_folder import write_prediction
 from .progress import Progress, Stages, silent
 from .workers import Workers, each_result
 
@@ -82,7 +81,7 @@ def run_batch(
         InputError: finished cases were made with other options, another run writes there at this moment, or the
             table cannot be written.
     """
-    with _alone_in(output):
+    with alone_in(output), _swept(output):
         rows = finished_rows(cases, output, options)
         left = [case for case in cases if case.name not in rows]
 
@@ -103,23 +102,10 @@ def run_batch(
 
 
 @contextmanager
-def _alone_in(output: Path) -> Iterator[None]:
-    """Keep other runs out of the folder, and remove what killed ones have left in it, before and after.
-
-    Two runs would remove each other's unfinished folders. One that was killed holds the lock no longer.
-    """
-    lock = FileLock(output / ".running", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(
-            "Another run is writing to that folder: wait for its end, or name another folder."
-        ) from error
+def _swept(output: Path) -> Iterator[None]:
+    """Remove what killed runs, and workers that died, have left in the folder, before and after."""
     try:
         remove_unfinished(output)
         yield
     finally:
         remove_unfinished(output)
-        with suppress(OSError):  # some systems remove no file that is open
-            Path(lock.lock_file).unlink()
-        lock.release()

@@ -11,8 +11,9 @@ from typing import Any
 from . import __version__
 from .batch_cases import RESULTS_FILE, BatchCase
 from .errors import InputError
+from .folders import check_output_folder, make_folder
 from .prediction import PredictionOptions
-from .prediction_folder import RESULT_FILE, check_output_folder, make_folder
+from .prediction_folder import RESULT_FILE
 from .scores import markers_text
 from .segmentation import USER_MASK, identity_of_segmenter
 
@@ -158,5 +159,5 @@ def check_batch_folder(output: Path, resume: bool) -> None:
             "or name a new folder."
         )
     if not earlier:
-        check_output_folder(output, RESULTS_FILE)
+        check_output_folder(output, "batch")
     make_folder(output)

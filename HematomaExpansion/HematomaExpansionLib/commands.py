@@ -7,11 +7,9 @@ Exit status 0: done; 2: something that the user can put right, said in one sente
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +32,7 @@ from .command_options import (
     print_table,
     reporting,
 )
-from .errors import HematomaError, InputError, ModelPackageError
+from .errors import HematomaError, InputError, ModelPackageError, file_fault, is_file_fault
 from .model_package import (
     DESCRIPTION_FILE,
     ModelPackage,
@@ -54,7 +52,6 @@ if TYPE_CHECKING:
 
 # Packages that add commands of their own where they are present; the engine does not need them.
 _COMMAND_PACKAGES = ("HematomaSynthesisLib",)
-_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,13 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hematoma: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in _DISK_FAULTS:
+        if not is_file_fault(error):
             raise
-        print(
-            f"hematoma: A file could not be read or written ({os.strerror(error.errno)}): free space, or choose "
-            "another place.",
-            file=sys.stderr,
-        )
+        print(f"hematoma: {file_fault(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -146,13 +139,14 @@ def _prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from .folders import check_output_folder
     from .head_ct import read_head_ct
     from .masks import read_given_mask
     from .prediction import predict
-    from .prediction_folder import check_output_folder, write_prediction
+    from .prediction_folder import PREDICTION, write_prediction
     from .report import new_figure, summary_rows
 
-    check_output_folder(arguments.output)
+    check_output_folder(arguments.output, PREDICTION)
     new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
     options = replace(
         _prediction_options(arguments),
@@ -333,12 +327,12 @@ def _add_compare(commands: Commands) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from .comparison import ScanWithMask, compare
-    from .comparison_folder import COMPARISON_FILE, comparison_rows, write_comparison
+    from .comparison_folder import COMPARISON, comparison_rows, write_comparison
+    from .folders import check_output_folder
     from .head_ct import read_head_ct
     from .masks import read_given_mask, read_mask_file
-    from .prediction_folder import check_output_folder
 
-    check_output_folder(arguments.output, COMPARISON_FILE)
+    check_output_folder(arguments.output, COMPARISON)
 
     def read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
         scan = read_head_ct(path)

@@ -9,8 +9,10 @@ import SimpleITK as sitk
 
 from . import RESEARCH_USE
 from .comparison import Comparison
+from .folders import whole_or_nothing
 from .grid import Grid
-from .prediction_folder import as_int16, check_output_folder, whole_or_nothing
+from .prediction_folder import as_int16
+from .provenance import Provenance
 from .report import (
     BASELINE_COLOR,
     FOLLOWUP_COLOR,
@@ -25,6 +27,8 @@ from .report import (
 from .volume_files import write_image
 
 COMPARISON_FILE = "comparison.json"
+COMPARISON = "comparison"
+"""The kind of result, as its provenance says."""
 
 _MOST_SLICES = 6
 
@@ -36,13 +40,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         InputError: the folder holds something else, or cannot be written.
         MissingLibraryError: matplotlib is not installed.
     """
-    check_output_folder(folder, COMPARISON_FILE)
     images = {
         "baseline-mask.nii.gz": comparison.baseline_mask,
         "followup-ct.nii.gz": as_int16(comparison.followup_ct),
         "followup-mask.nii.gz": comparison.followup_mask,
     }
-    with whole_or_nothing(folder) as scratch:
+    with whole_or_nothing(folder, Provenance(COMPARISON)) as scratch:
         for name, image in images.items():
             write_image(image, scratch / name)
         sitk.WriteTransform(comparison.registration.transform, scratch / "baseline-to-followup.tfm")

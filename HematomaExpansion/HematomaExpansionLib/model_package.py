@@ -10,13 +10,14 @@ import json
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import ModelPackageError
+from .folders import make_folder, whole_or_nothing
+from .provenance import Provenance, read_provenance
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,12 @@ MARKER_LOGISTIC = "marker-logistic"
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+PACKAGE = "package"
+"""The kind of folder, as its provenance says."""
+
+TRAINING_FOLDER = "training"
+"""Beside them: the checkpoints and the log of the training; a new package written there leaves it."""
+
 Task = Literal["segmentation", "growth", "risk"]
 
 # Far above any network here; a larger file is not one of our packages.
@@ -285,25 +292,32 @@ def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:
     return x, y, z
 
 
-def write_package(folder: Path, description: ModelDescription, network: nn.Module) -> ModelPackage:
-    """Write ``network`` with its description; an existing package is replaced.
+def write_package(
+    folder: Path, description: ModelDescription, network: nn.Module, made_from: Mapping[str, Any] | None = None
+) -> ModelPackage:
+    """Write ``network`` with its description, whole or not at all; an existing package is replaced.
 
     Kernels are written in half precision. Vectors, which are few, stay as they are: variances of a layer's inputs
-    may lie beyond what half precision holds, and infinity in their place silences their channels.
+    may lie beyond what half precision holds, and infinity in their place silences their channels. ``made_from``:
+    what its provenance tells, where that is known.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
     """
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     weights = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous().cpu()
         for name, tensor in network.state_dict().items()
     }
-    save_file(weights, folder / WEIGHTS_FILE)
     values = asdict(description)
     values["architecture"] = {"name": values.pop("architecture"), "arguments": values.pop("arguments")}
     values["research_use_only"] = True
-    values["sha256"] = checksum(folder / WEIGHTS_FILE)
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    with whole_or_nothing(folder, Provenance(PACKAGE, made_from or {}), keep=[TRAINING_FOLDER]) as scratch:
+        save_file(weights, scratch / WEIGHTS_FILE)
+        values["sha256"] = checksum(scratch / WEIGHTS_FILE)
+        (scratch / DESCRIPTION_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return open_package(folder)
 
 
@@ -378,6 +392,7 @@ def install_package(source: Path) -> ModelPackage:
 
     Raises:
         ModelPackageError: the package is damaged, or one of that name is installed already.
+        InputError: it cannot be written.
     """
     if not source.is_dir():
         raise ModelPackageError("The model to install is no folder: a model package is a folder with model.json.")
@@ -389,12 +404,9 @@ def install_package(source: Path) -> ModelPackage:
         raise ModelPackageError(
             f"A model {package.description.name!r} is installed already: remove its folder first."
         )
-    models.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=models) as scratch:
-        copy = Path(scratch) / "package"
-        copy.mkdir()
+    make_folder(models)
+    with whole_or_nothing(target, read_provenance(source) or Provenance(PACKAGE)) as scratch:
         for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-            shutil.copyfile(source / name, copy / name)
-        open_package(copy)
-        copy.rename(target)
+            shutil.copyfile(source / name, scratch / name)
+        open_package(scratch)
     return open_package(target)

@@ -11,16 +11,21 @@ from pathlib import Path
 from types import MappingProxyType
 
 from HematomaExpansionLib.errors import HematomaError
+from HematomaExpansionLib.folders import whole_or_nothing
 from HematomaExpansionLib.head_ct import read_head_ct
 from HematomaExpansionLib.masks import read_given_mask, read_mask
-from HematomaExpansionLib.prediction_folder import as_int16, whole_or_nothing
+from HematomaExpansionLib.prediction_folder import as_int16
 from HematomaExpansionLib.progress import Progress, silent
-from HematomaExpansionLib.training.cohort import case_folders
+from HematomaExpansionLib.provenance import Provenance
+from HematomaExpansionLib.training.cohort import CASE, case_folders
 from HematomaExpansionLib.volume_files import write_image
 from HematomaExpansionLib.workers import case_workers
 
 from .target_shapes import TargetOptions
 from .variants import Variant, make_variants
+
+VARIANTS = "variants"
+"""The kind of folder, as its provenance says."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def synthesize_case(
     progress("reading", 0.0)
     scan = read_head_ct(case / "baseline.nii.gz")
     mask = read_mask(case / "baseline-mask.nii.gz", scan)
-    with whole_or_nothing(folder) as scratch:
+    with whole_or_nothing(folder, Provenance(VARIANTS)) as scratch:
         progress("changing the hematoma", 0.05)
         for number, variant in enumerate(make_variants(scan.image, mask, count, options, seed), start=1):
             write_variant(variant, scratch / str(number))
@@ -109,7 +114,7 @@ def make_case(
         HematomaError: a sentence for the user.
     """
     given = dict(files)
-    with whole_or_nothing(folder) as scratch:
+    with whole_or_nothing(folder, Provenance(CASE)) as scratch:
         for name in ("baseline", "followup"):
             if name in given:
                 scan = read_head_ct(given[name])

@@ -33,7 +33,7 @@ from ..device import choose_device
 from ..errors import InputError, ModelPackageError
 from ..grid import Array
 from ..head_ct import read_head_ct
-from ..model_package import VOLUME_CORRECTION, ModelDescription, ModelPackage, write_package
+from ..model_package import TRAINING_FOLDER, VOLUME_CORRECTION, ModelDescription, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
 from .cohort import describe_cases, kind_of_cases, prepare_all, prepare_parts, split_by_case
 from .fitting import FitOptions, Patches, fit
@@ -194,7 +194,7 @@ def adapt(
             Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
             Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
             options,
-            package / "training",
+            package / TRAINING_FOLDER,
         )
     results["trained_share"] = round(trained_share(network), 4)
     merge_adapters(network)

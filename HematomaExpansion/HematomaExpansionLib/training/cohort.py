@@ -31,6 +31,9 @@ Sample = TypeVar("Sample")
 CALIBRATED_ON = "; calibrated on "
 """What a growth package says between what its networks learned from and what it was calibrated on."""
 
+CASE = "case"
+"""The kind of folder that a case is, as its provenance says."""
+
 _FEW_CASES = 6
 """So many are done sooner than workers have started."""
 

@@ -14,7 +14,7 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from ..growth import INTEGRATION_STEPS, confined_displacement, warp
-from ..model_package import VOLUME_RANGE, ModelDescription, ModelPackage, write_package
+from ..model_package import TRAINING_FOLDER, VOLUME_RANGE, ModelDescription, ModelPackage, write_package
 from .cohort import CALIBRATED_ON, describe_cases, has_expanded, kind_of_cases, split_by_case, with_variants
 from .fitting import Batch, DescribedNetwork, FitOptions, ensemble_of, fit, initial_network
 from .growth_calibration import BOTH_MASKS, volume_range
@@ -93,7 +93,7 @@ def train_growth(
     learned, unseen = (
         [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
-    model, results = _fit_members(preset, members, learned, unseen, package / "training")
+    model, results = _fit_members(preset, members, learned, unseen, package / TRAINING_FOLDER)
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
     if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
         settings[VOLUME_RANGE] = volume_range(model.network, [prepared[folder] for folder in validation], preset)

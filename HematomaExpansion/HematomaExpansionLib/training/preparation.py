@@ -15,12 +15,15 @@ from pathlib import Path
 from ..case_list import read_case_list
 from ..comparison import Comparison, ScanWithMask, compare
 from ..errors import HematomaError, InputError
+from ..folders import whole_or_nothing
 from ..head_ct import read_head_ct
 from ..masks import read_given_mask
 from ..measures import volume_ml
 from ..model_package import ModelPackage
-from ..prediction_folder import as_int16, whole_or_nothing
+from ..prediction_folder import as_int16
+from ..provenance import Provenance
 from ..volume_files import write_image
+from .cohort import CASE
 
 _LATEST_HOURS, _SMALLEST_ML = 12.0, 5.0
 
@@ -136,7 +139,7 @@ def _write(comparison: Comparison, folder: Path, description: dict[str, object])
         "followup": as_int16(comparison.followup_ct),
         "followup-mask": comparison.followup_mask,
     }
-    with whole_or_nothing(folder) as scratch:
+    with whole_or_nothing(folder, Provenance(CASE)) as scratch:
         for name, image in images.items():
             write_image(image, scratch / f"{name}.nii.gz")
         values = {"research_use_only": True, "registered": True, **description}

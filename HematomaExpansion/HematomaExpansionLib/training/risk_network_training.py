@@ -26,7 +26,14 @@ from ..errors import InputError
 from ..grid import Array, average_onto
 from ..growth import Masks
 from ..measures import volume_ml
-from ..model_package import DESCRIPTION_FILE, ModelDescription, ModelPackage, open_package, write_package
+from ..model_package import (
+    DESCRIPTION_FILE,
+    TRAINING_FOLDER,
+    ModelDescription,
+    ModelPackage,
+    open_package,
+    write_package,
+)
 from ..risk import network_probability
 from ..risk_inputs import RiskView, risk_inputs, view_grid
 from ..risk_networks import expansion_logits
@@ -237,7 +244,7 @@ def train_risk_network(
         Patches(learned, risk_transform(preset, vary=True), seed, preset.draws_per_case),
         Patches(unseen, risk_transform(preset, vary=False), seed),
         preset.fit,
-        package / "training",
+        package / TRAINING_FOLDER,
     )
     description = ModelDescription(
         name=package.name,

@@ -29,7 +29,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ..grid import Array, average_onto
-from ..model_package import ModelDescription, ModelPackage, write_package
+from ..model_package import TRAINING_FOLDER, ModelDescription, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
 from .cohort import describe_cases, prepare_parts, read_case, split_by_case
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
@@ -142,7 +142,7 @@ def train_segmentation(
         Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
         Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
         options,
-        package / "training",
+        package / TRAINING_FOLDER,
     )
     description = ModelDescription(
         name=package.name,

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..grid import Array, average_onto
-from ..model_package import ModelDescription, ModelPackage, write_package
+from ..model_package import TRAINING_FOLDER, ModelDescription, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
 from .cohort import describe_cases, prepare_parts, read_case, split_by_case
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
@@ -153,7 +153,7 @@ def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: Slice
         Patches(learned, slice_transform(preset, vary=True), options.seed, _SLICES_PER_SCAN),
         Patches(unseen, slice_transform(preset, vary=False), options.seed, _SLICES_PER_SCAN),
         options,
-        package / "training",
+        package / TRAINING_FOLDER,
     )
     description = ModelDescription(
         name=package.name,

@@ -1,0 +1,220 @@
+"""Folders of results: each appears whole or not at all, and nobody else's file is ever removed.
+
+What is under way lies in a scratch folder, hidden beside the result (in the result's own folder where that exists
+already). Its owner holds a lock in it for as long as it lives, on whatever computer; the lock of a run that was
+killed is free, and the next command that writes there removes what it has left.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import InputError, file_fault
+from .provenance import (
+    LOCK_FILE,
+    PROVENANCE_FILE,
+    SCRATCH_PREFIX,
+    Provenance,
+    holds_foreign_files,
+    write_provenance,
+)
+
+_NOT_WRITTEN = "The result could not be written"
+_NO_PLACE = "The output folder cannot be written"
+_FOREIGN = (
+    "The output folder holds other files, or results that were changed since they were written: "
+    "name a new folder for the result."
+)
+_OWNER_FILE = "owner"
+_TRIES = 10
+
+# Some systems would grant a process the lock that it holds already.
+_own: set[Path] = set()
+
+
+def check_output_folder(folder: Path, kind: str, keep: Collection[str] = ()) -> None:
+    """Raise ``InputError`` where a result cannot be written, before anything is computed: it is tried.
+
+    A folder may be new, empty, or hold a result of that kind as it was written, which will be replaced. What is
+    named in ``keep`` may be in it too, and stays. What killed runs have left there is removed.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise InputError("The output is a file: name a folder for the result.")
+        if folder.exists() and holds_foreign_files(folder, kind, keep):
+            raise InputError(_FOREIGN)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for place in {folder.parent, _place_of_scratch(folder)}:
+            remove_unfinished(place)
+        with own_scratch(_place_of_scratch(folder)) as scratch:
+            tried = scratch / "new"
+            tried.mkdir()
+            if not folder.exists():
+                tried.rename(folder)
+                folder.rename(tried)
+    except OSError as error:
+        raise file_fault(error, _NO_PLACE) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is not there, and remove what killed runs have left in it.
+
+    Raises:
+        InputError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+        with own_scratch(folder):
+            pass
+    except OSError as error:
+        raise file_fault(error, _NO_PLACE) from error
+
+
+@contextmanager
+def whole_or_nothing(folder: Path, provenance: Provenance, keep: Collection[str] = ()) -> Iterator[Path]:
+    """A scratch folder whose files are in ``folder``, with what they were made from, when the block ends well.
+
+    This alone replaces folders, for all commands: a result of the same kind, as it was written. What is named in
+    ``keep`` stays beside the new result.
+
+    Raises:
+        InputError: the folder holds something else, another run is writing there, or it cannot be written.
+    """
+    try:
+        with own_scratch(_place_of_scratch(folder)) as scratch:
+            made = scratch / "new"
+            made.mkdir()
+            yield made
+            write_provenance(made, provenance)
+            if not folder.exists():
+                try:
+                    made.rename(folder)
+                    return
+                except OSError:
+                    if not folder.exists():
+                        raise  # else another run has made it in the meantime
+            with alone_in(folder):
+                if holds_foreign_files(folder, provenance.kind, keep):
+                    raise InputError(_FOREIGN)
+                _replace(folder, made, scratch / "old", keep)
+    except OSError as error:
+        raise file_fault(error, _NOT_WRITTEN) from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The path of a file to write, which takes its place as ``path``, replacing what is there, when the block ends
+    well.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with own_scratch(path.parent) as scratch:
+        yield scratch / path.name
+        (scratch / path.name).replace(path)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs from writing into a folder for the length of a block; a killed one holds it no longer.
+
+    Raises:
+        InputError: another run is writing there.
+    """
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            "Another run is writing to that folder: wait for its end, or name another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # some systems remove no file that is open
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+@contextmanager
+def own_scratch(parent: Path) -> Iterator[Path]:
+    """A hidden folder in ``parent``, for this user alone, that goes when the block ends.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    scratch, lock = _locked_scratch(parent)
+    try:
+        yield scratch
+    finally:
+        _remove(scratch, lock)
+        _own.discard(scratch)
+
+
+def remove_unfinished(parent: Path) -> None:
+    """Remove what runs that were killed have left in ``parent``; what a living one keeps there stays."""
+    for left in parent.glob(f"{SCRATCH_PREFIX}*"):
+        if left.absolute() in _own or left.is_symlink() or not left.is_dir():
+            continue
+        # It is another user's, or its system has no locks: its owner may be alive.
+        with suppress(OSError, NotImplementedError, Timeout):
+            lock = FileLock(left / _OWNER_FILE, timeout=0)
+            lock.acquire()
+            _remove(left, lock)
+
+
+def _locked_scratch(parent: Path) -> tuple[Path, FileLock]:
+    for _ in range(_TRIES):
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent)).absolute()
+        _own.add(scratch)
+        lock = FileLock(scratch / _OWNER_FILE, timeout=0)
+        # Another run that sweeps at this very moment may have the lock, or has removed the folder by now.
+        with suppress(Timeout, FileNotFoundError):
+            lock.acquire()
+            if (scratch / _OWNER_FILE).exists():
+                return scratch, lock
+            lock.release()
+        _own.discard(scratch)
+    raise InputError("Another run is removing files there all the time: choose another place.")
+
+
+def _remove(scratch: Path, lock: FileLock) -> None:
+    """Remove a scratch folder whose lock is held."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    lock.release()
+    shutil.rmtree(scratch, ignore_errors=True)  # some systems remove no file that is open
+
+
+def _place_of_scratch(folder: Path) -> Path:
+    """Where scratch for a folder lies: in itself if it is there, since it may be a mount point, or in use."""
+    return folder if folder.exists() else folder.parent
+
+
+def _replace(folder: Path, made: Path, old: Path, keep: Collection[str]) -> None:
+    """Put what was made in the place of what is in the folder, which holds at any moment files of one result only,
+    and never some without their mark."""
+    old.mkdir()
+    stays = {*keep, LOCK_FILE}
+    before = [p for p in folder.iterdir() if p.name not in stays and not p.name.startswith(SCRATCH_PREFIX)]
+    moves = [(path, old / path.name) for path in _mark_last(before)]
+    moves += [(path, folder / path.name) for path in reversed(_mark_last(list(made.iterdir())))]
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
+
+
+def _mark_last(paths: Sequence[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: (path.name == PROVENANCE_FILE, path.name))

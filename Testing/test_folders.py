@@ -1,0 +1,259 @@
+"""Results on disk: what they were made from stands beside them, and nobody else's file is ever removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from environment import variables
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.folders import (
+    alone_in,
+    check_output_folder,
+    own_scratch,
+    remove_unfinished,
+    whole_or_nothing,
+)
+from HematomaExpansionLib.provenance import (
+    PROVENANCE_FILE,
+    Provenance,
+    content_sha256,
+    is_made_from,
+    read_provenance,
+)
+
+MADE = Provenance("prediction", {"scan": "ab12", "options": {"seed": 1, "sizes": (1, 2)}})
+
+
+def make(folder: Path, provenance: Provenance = MADE, text: str = "1", keep: tuple[str, ...] = ()) -> Path:
+    with whole_or_nothing(folder, provenance, keep) as scratch:
+        (scratch / "result.txt").write_text(text)
+        (scratch / "parts").mkdir()
+        (scratch / "parts" / "a.txt").write_text(text)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != PROVENANCE_FILE)
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+def test_a_result_says_what_it_was_made_from_and_is_used_again_for_the_same_alone(tmp_path: Path) -> None:
+    folder = make(tmp_path / "result")
+    assert read_provenance(folder) == MADE
+    assert is_made_from(folder, MADE)
+    for other in (
+        Provenance("comparison", MADE.made_from),
+        Provenance("prediction", {**MADE.made_from, "scan": "cd34"}),
+        Provenance("prediction", MADE.made_from, version="0.0"),
+    ):
+        assert not is_made_from(folder, other)
+    values = json.loads((folder / PROVENANCE_FILE).read_text())
+    assert values["research_use_only"] is True
+    assert set(values["files"]) == {"result.txt", "parts/a.txt"}
+    (folder / "note.txt").touch()
+    assert is_made_from(folder, MADE)
+    (folder / "parts" / "a.txt").write_text("corrected")
+    assert not is_made_from(folder, MADE)
+    assert not is_made_from(tmp_path, MADE)
+    assert read_provenance(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"software": 1}', '{"software": {"name": "Other"}}', "\xff"])
+def test_what_is_no_provenance_of_ours_counts_as_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / PROVENANCE_FILE).write_text(text, encoding="latin-1")
+    assert read_provenance(tmp_path) is None
+    with pytest.raises(InputError, match="other files"):
+        check_output_folder(tmp_path, "prediction")
+
+
+def test_contents_are_told_apart_and_names_are_not(tmp_path: Path) -> None:
+    for folder, names, texts in (("a", "xy", "12"), ("b", "zw", "21"), ("c", "xy", "13")):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        (tmp_path / folder / names[0]).write_text(texts[0])
+        (tmp_path / folder / "sub" / names[1]).write_text(texts[1])
+    sums = [content_sha256(tmp_path / folder) for folder in "abc"]
+    assert sums[0] == sums[1] != sums[2]
+    assert content_sha256(tmp_path / "a", subfolders=False) == content_sha256(tmp_path / "c", subfolders=False)
+    assert content_sha256(tmp_path / "a" / "x") == content_sha256(tmp_path / "c" / "x")
+
+
+def test_a_result_as_it_was_written_is_replaced(tmp_path: Path) -> None:
+    folder = make(tmp_path / "result")
+    (folder / ".DS_Store").touch()
+    (folder / "parts" / "a.txt").unlink()  # nobody's loss
+    check_output_folder(folder, "prediction")
+    again = Provenance("prediction", {"scan": "cd34"})
+    make(folder, again, "2")
+    assert contents(folder) == {"result.txt": "2", "parts/a.txt": "2"}
+    assert is_made_from(folder, again)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def note(folder: Path) -> None:
+    (folder / "note.txt").write_text("somebody's")
+
+
+def deep_note(folder: Path) -> None:
+    (folder / "parts" / "note.txt").write_text("somebody's")
+
+
+def correction(folder: Path) -> None:
+    (folder / "parts" / "a.txt").write_text("somebody's")
+
+
+def without_mark(folder: Path) -> None:
+    (folder / PROVENANCE_FILE).unlink()
+
+
+def linked(folder: Path) -> None:
+    (folder / "more").symlink_to(folder.parent)
+
+
+def other_kind(folder: Path) -> None:
+    shutil.rmtree(folder)
+    make(folder, Provenance("comparison"))
+
+
+def note_beside_a_part(folder: Path) -> None:
+    note(make(folder / "variants", Provenance("variants")))
+
+
+@pytest.mark.parametrize(
+    "change", [note, deep_note, correction, without_mark, linked, other_kind, note_beside_a_part]
+)
+def test_somebodys_file_is_never_removed(change: object, tmp_path: Path) -> None:
+    folder = make(tmp_path / "result")
+    assert callable(change)
+    change(folder)
+    before = contents(folder)
+    with pytest.raises(InputError, match="holds other files"):
+        check_output_folder(folder, "prediction")
+    with pytest.raises(InputError, match="holds other files"):
+        make(folder, MADE, "2")
+    assert contents(folder) == before
+    assert list(tmp_path.iterdir()) == [folder]
+    assert not list(folder.glob(".*"))
+
+
+def test_parts_with_a_mark_of_their_own_go_with_their_result_or_stay(tmp_path: Path) -> None:
+    folder = make(tmp_path / "result")
+    make(folder / "variants", Provenance("variants"))
+    assert is_made_from(folder, MADE)
+    make(folder, MADE, "2", keep=("variants",))
+    assert (folder / "variants" / "result.txt").is_file()
+    make(folder, MADE, "3")
+    assert contents(folder) == {"result.txt": "3", "parts/a.txt": "3"}
+    shutil.rmtree(tmp_path / "result")
+    (folder / "training").mkdir(parents=True)
+    (folder / "training" / "last.ckpt").write_text("1")
+    with pytest.raises(InputError, match="other files"):
+        check_output_folder(folder, "prediction")
+    check_output_folder(folder, "prediction", keep=["training"])
+    make(folder, keep=("training",))
+    assert (folder / "training" / "last.ckpt").is_file()
+
+
+def test_an_empty_folder_is_filled_also_where_it_is_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in ("1", "2"):
+        check_output_folder(Path(), "prediction")
+        make(Path(), text=text)
+        assert contents(tmp_path) == {"result.txt": text, "parts/a.txt": text}
+    assert Path.cwd() == tmp_path
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    folder = make(tmp_path / "result")
+
+    def fail(place: Path) -> None:
+        with whole_or_nothing(place, MADE):
+            raise ValueError("no")
+
+    for place in (folder, tmp_path / "new"):
+        with pytest.raises(ValueError, match="no"):
+            fail(place)
+    assert is_made_from(folder, MADE)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_move_that_fails_half_way_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make(tmp_path / "result")
+    rename, moved = Path.rename, []
+
+    def once_failing(source: Path, target: Path) -> Path:
+        moved.append(source)
+        if len(moved) == 5:
+            raise PermissionError(13, "open in another program")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", once_failing)
+    with pytest.raises(InputError, match="no permission"):
+        make(folder, text="2")
+    assert is_made_from(folder, MADE)
+    assert len(moved) > 5
+
+
+OWNER = """
+import sys
+from pathlib import Path
+from HematomaExpansionLib.folders import own_scratch
+with own_scratch(Path(sys.argv[1])) as scratch:
+    (scratch / "ct.nii.gz").write_text("a patient's")
+    print(scratch, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_scratch_of_a_living_run_stays_and_that_of_a_dead_one_goes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path)]
+    with subprocess.Popen(
+        command, env=variables(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        scratch = Path(owner.stdout.readline().strip())
+        remove_unfinished(tmp_path)
+        check_output_folder(tmp_path / "result", "prediction")
+        assert (scratch / "ct.nii.gz").is_file()
+        owner.kill()
+    check_output_folder(tmp_path / "result", "prediction")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ones_own_scratch_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with own_scratch(Path()) as scratch:
+        remove_unfinished(tmp_path)
+        remove_unfinished(Path())
+        assert scratch.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_do_not_replace_one_folder_at_the_same_moment(tmp_path: Path) -> None:
+    folder = make(tmp_path / "result")
+    with alone_in(folder), pytest.raises(InputError, match="Another run"):
+        make(folder, text="2")
+    assert is_made_from(folder, MADE)
+    make(folder, text="2")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names differ")
+def test_a_place_that_cannot_be_is_refused_with_its_reason_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place, reason in (
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "result", "a file is in the way"),
+        (tmp_path / ("x" * 300), "name is too long"),
+        (Path("/proc/result"), "missing|no permission|not permitted|only be read"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            check_output_folder(place, "prediction")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
