@@ -263,7 +263,8 @@ def test_found_markers_are_counted_against_the_painted_ones() -> None:
 @pytest.mark.parametrize("masks", ["true", "automatic"])
 def test_markers_of_a_cohort_are_evaluated_by_one_command(masks: str, case_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "markers"
-    cohort = ["--cohort", str(case_folder.parent), "--masks", masks, "--segmenter", "threshold"]
+    found = ["--segmenter", "threshold"] if masks == "automatic" else []
+    cohort = ["--cohort", str(case_folder.parent), "--masks", masks, *found]
     assert main(["evaluate", "markers", *cohort, "-o", str(output)]) == 0
     summary = json.loads((output / "markers.json").read_text())
     assert summary["satellite"]["painted"] + summary["satellite"]["not_painted"] == 1

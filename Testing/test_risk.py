@@ -62,6 +62,37 @@ def test_delongs_test_errs_as_often_as_it_says_and_sees_a_difference() -> None:
     assert compare_auc(expanded, score, score) == 1.0
 
 
+@pytest.mark.parametrize("patients", [(2, 2), (5, 9), (40, 60)])
+def test_no_score_is_told_as_certain(patients: tuple[int, int]) -> None:
+    """DeLong's variance is zero for a score that is the same for all, and for one that separates both kinds."""
+    expanded = np.repeat([True, False], patients)
+    same = auc(expanded, np.full(len(expanded), 0.3))
+    assert (same.value, same.low, same.high) == (0.5, 0.0, 1.0), "it tells nothing"
+    perfect, worst = auc(expanded, expanded.astype(float)), auc(expanded, 1.0 - expanded)
+    assert (perfect.value, perfect.high, worst.value, worst.low) == (1.0, 1.0, 0.0, 0.0)
+    assert worst.high == pytest.approx(1 - perfect.low, abs=1e-6)
+    assert {2: 0.3, 5: 0.6, 40: 0.95}[patients[0]] < perfect.low < {2: 0.75, 5: 0.85, 40: 0.98}[patients[0]]
+    assert compare_auc(expanded, np.ones(len(expanded)), expanded.astype(float)) is None, "no p of 0"
+
+
+def test_the_interval_of_a_score_that_separates_few_patients_holds_the_truth() -> None:
+    """Which by chance a score does whose AUC is 0.9."""
+    random = np.random.default_rng(5)
+    expanded, held, perfect = np.repeat([True, False], [6, 6]), 0, 0
+    for _ in range(2000):
+        interval = auc(expanded, random.normal(1.8124 * expanded, 1.0))
+        if interval.value == 1.0:
+            perfect += 1
+            held += interval.low <= 0.9
+    assert perfect > 200
+    assert held == perfect
+
+
+def test_a_single_patient_of_a_kind_gives_no_p() -> None:
+    expanded = np.array([True, False, False, False])
+    assert compare_auc(expanded, np.array([3.0, 2.0, 1.0, 0.0]), np.array([3.0, 5.0, 1.0, 0.0])) is None
+
+
 def test_figures_at_a_threshold_have_their_textbook_values() -> None:
     expanded = np.repeat([True, True, False, False], [9, 1, 12, 28])
     called = np.repeat([True, False, True, False], [9, 1, 12, 28])

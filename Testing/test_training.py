@@ -186,6 +186,25 @@ def test_summary_means_are_those_of_the_paper() -> None:
     assert summary["expanders"] == 1
 
 
+def test_deviations_are_those_of_a_sample() -> None:
+    """Divided by the number of cases itself, they are those of these patients alone, and of a single one zero."""
+    rows = [growth_row("a", 12.0, 20.0, 0.4), growth_row("b", 15.0, 21.0, 0.6)]
+    summary = summarize_growth(rows)
+    assert summary["model"]["average_error_sd_ml"] == pytest.approx(np.std([-8, -6], ddof=1))
+    assert summary["model"]["growth_dice_sd_expanders"] == pytest.approx(np.sqrt(0.02))
+    assert "| 0.500 ± 0.141 | -7.00 ± 1.41 |" in growth_table(summary)
+    alone = summarize_growth(rows[:1])
+    assert not [name for name in alone["model"] if "sd" in name]
+    assert "| 0.400 | -8.00 |" in growth_table(alone)
+
+
+def test_growth_that_differs_by_the_same_in_all_has_no_p() -> None:
+    rows = [
+        growth_row(str(k), 15.0, 20.0, score, name) for name, score in (("a", 0.5), ("b", 0.25)) for k in range(4)
+    ]
+    assert "p" not in summarize_growth(rows)["b"], "nothing tells by how much it could differ by chance"
+
+
 def test_rivals_are_tested_in_pairs_and_cases_without_growth_are_left_out() -> None:
     own = [growth_row(str(k), 15.0, 20.0, 0.5 + 0.01 * k) for k in range(5)]
     other = [growth_row(str(k), 15.0, 20.0, 0.3 + 0.02 * k, "rival") for k in range(5)]
@@ -199,7 +218,7 @@ def test_rivals_are_tested_in_pairs_and_cases_without_growth_are_left_out() -> N
     summary = summarize_growth([*own, *other, *still])
     assert summary["rival"]["p_expanders"] < summary["rival"]["p"], "those who did not expand are in it"
     lines = expansion_table(summary).splitlines()
-    assert lines[2] == "| model | 0.50 (0.50–0.50) | 0.29 | 10.0 | 0.40000 |"
+    assert lines[2] == "| model | 0.50 (0.00–1.00) | 0.29 | 10.0 | 0.40000 |", "the same for all: it tells nothing"
     assert growth_table(summary).splitlines()[3].endswith("| < 0.001 |")
     assert growth_table(summary, "").splitlines()[3].endswith("| 0.009 |")
 
@@ -700,7 +719,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, capsys: pytest.Captur
         (["growth", "--masks", "automatic"], "--masks true or both"),
         (["growth", "--members", "0"], "--members takes 1 or more"),
         (["growth", "--members", "2", "--start", "growth-compact"], "leave out --start"),
-        (["segmentation", "--members", "2"], "go with growth"),
+        (["segmentation", "--members", "2"], "`hematoma train segmentation` does not take --members"),
         (["growth", "--calibration", cohort], "at least 10 cases: there are 3"),
         (["risk", "--start", "risk-compact"], "leave out --start"),
     ):

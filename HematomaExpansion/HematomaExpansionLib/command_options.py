@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -42,9 +43,22 @@ def add_label(parser: argparse.ArgumentParser, mask: str = "--mask") -> None:
     )
 
 
-def add_segmenter(parser: argparse.ArgumentParser) -> None:
-    """The option for the way a hematoma is found."""
-    parser.add_argument("--segmenter", metavar="NAME|PATH", help=f"segmentation model, or {THRESHOLD_SEGMENTER!r}")
+def finite(text: str) -> float:
+    """A number, for ``argparse``: Python itself takes "nan" and "inf" for numbers too."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return number
+
+
+def add_segmenter(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """The option for the way a hematoma is found; ``of``: the beginning of its help."""
+    parser.add_argument(
+        "--segmenter", metavar="NAME|PATH", help=f"{of}segmentation model, or {THRESHOLD_SEGMENTER!r}"
+    )
 
 
 def find_segmenter(name: str | None) -> ModelPackage | None:
@@ -52,9 +66,9 @@ def find_segmenter(name: str | None) -> ModelPackage | None:
     return None if name == THRESHOLD_SEGMENTER else find_package(name, "segmentation")
 
 
-def add_risk(parser: argparse.ArgumentParser) -> None:
-    """The option for the probability of expansion."""
-    parser.add_argument("--risk", metavar="NAME|PATH", help=f"model of the probability, or {NO_RISK!r}")
+def add_risk(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """The option for the probability of expansion; ``of``: the beginning of its help."""
+    parser.add_argument("--risk", metavar="NAME|PATH", help=f"{of}model of the probability, or {NO_RISK!r}")
 
 
 def find_risk(name: str | None) -> ModelPackage | None:
@@ -62,9 +76,9 @@ def find_risk(name: str | None) -> ModelPackage | None:
     return None if name == NO_RISK else find_package(name, "risk")
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """The option for the computing device."""
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+def add_device(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
+    """The option for the computing device; without a ``default`` it can be told whether it was given."""
+    parser.add_argument("--device", default=default, metavar="auto|cpu|cuda|cuda:N", help="default: auto")
 
 
 def add_definition(parser: argparse.ArgumentParser) -> None:

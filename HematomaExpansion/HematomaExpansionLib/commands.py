@@ -29,6 +29,7 @@ from .command_options import (
     add_segmenter,
     find_risk,
     find_segmenter,
+    finite,
     print_table,
     reporting,
 )
@@ -102,7 +103,7 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
     parser.add_argument("--mask", type=Path, help="the hematoma's mask, used as it is")
     add_label(parser)
-    parser.add_argument("--onset-hours", type=float, metavar="H", help="hours from onset to scan")
+    parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from onset to scan")
     for name, what in (
         ("recurrent", "an earlier intracerebral hemorrhage"),
         ("warfarin", "taken at onset"),

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from HematomaExpansionLib.command_options import Commands, add_json_progress, add_label, reporting
+from HematomaExpansionLib.command_options import Commands, add_json_progress, add_label, finite, reporting
 from HematomaExpansionLib.errors import InputError
 
 
@@ -20,13 +20,16 @@ def add_commands(commands: Commands) -> None:
         "--anatomy", default="icbm", metavar="icbm|CT", help="ICBM152, or a real scan without a bleed"
     )
     parser.add_argument("--matrix", type=int, default=512, help="pixels a side of a slice (ICBM; default: 512)")
-    parser.add_argument("--slice-thickness", type=float, metavar="MM", help="(ICBM; default: a mixture)")
-    parser.add_argument("--noise", type=float, metavar="HU", help="its standard deviation (ICBM; default: drawn)")
+    parser.add_argument("--slice-thickness", type=finite, metavar="MM", help="(ICBM; default: a mixture)")
+    parser.add_argument("--noise", type=finite, metavar="HU", help="its standard deviation (ICBM; default: drawn)")
     parser.add_argument("--site", choices=["deep", "lobar", "cerebellar"], help="of the bleed (default: drawn)")
-    parser.add_argument("--volume", type=float, metavar="ML", help="of the baseline hematoma (default: drawn)")
-    parser.add_argument("--growth", type=float, metavar="ML", help="until the follow-up (default: drawn)")
+    parser.add_argument("--volume", type=finite, metavar="ML", help="of the baseline hematoma (default: drawn)")
+    parser.add_argument("--growth", type=finite, metavar="ML", help="until the follow-up (default: drawn)")
     parser.add_argument(
-        "--irregularity", type=float, metavar="PART", help="of the margin, in parts of the radius (default: drawn)"
+        "--irregularity",
+        type=finite,
+        metavar="PART",
+        help="of the margin, in parts of the radius (default: drawn)",
     )
     add_json_progress(parser)
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")

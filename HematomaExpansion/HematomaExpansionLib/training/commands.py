@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..case_list import write_rows
-from ..command_options import Commands, add_device, add_risk, add_segmenter, find_risk, find_segmenter
+from ..command_options import Commands, add_device, add_segmenter, find_risk, find_segmenter
 from ..errors import InputError
 from ..model_package import VOLUME_CORRECTION, ModelPackage, Task, find_package
+from .options import (
+    PRESETS,
+    SLICES,
+    add_adapt_options,
+    add_cohort,
+    add_evaluate_options,
+    add_train_options,
+    check,
+)
 
 if TYPE_CHECKING:
     from .evaluation import GrowthEvaluation, GrowthRow
@@ -24,13 +33,6 @@ if TYPE_CHECKING:
 Summary = dict[str, dict[str, float]]
 Notes = list[str]
 """What there is to know of the figures of an evaluation: it stands in its tables and on the terminal."""
-
-SLICES, TWO_OUTPUT = "slices", "two-output"
-_PRESETS: dict[str, tuple[str, ...]] = {
-    "growth": ("compact", "paper", "affine"),
-    "segmentation": ("compact", SLICES),
-    "risk": ("compact", TWO_OUTPUT, SLICES),
-}
 
 
 def add_training_commands(commands: Commands) -> None:
@@ -51,146 +53,28 @@ def add_training_commands(commands: Commands) -> None:
     prepare.set_defaults(run=_prepare)
 
     train = commands.add_parser("train", help="train a model on a cohort")
-    train.add_argument("task", choices=["segmentation", "growth", "risk"])
-    train.add_argument("--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case")
-    train.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="PACKAGE", help="model package to write"
-    )
-    train.add_argument(
-        "--masks",
-        choices=["true", "both", "automatic"],
-        default="true",
-        help="growth, risk: begin from the cases' own masks, from automatic ones (risk), or both (growth)",
-    )
-    train.add_argument(
-        "--start",
-        nargs="+",
-        default=(),
-        metavar="NAME|PATH",
-        help="growth, segmentation: go on from this model's weights (fine-tuning), of several from their ensemble",
-    )
-    train.add_argument(
-        "--members",
-        type=int,
-        metavar="N",
-        help="growth: train so many networks, from seeds one after another, and give the mean of their fields",
-    )
-    train.add_argument(
-        "--only-expanded",
-        action="store_true",
-        help="growth: learn from the cases that expanded alone; who does, the probability tells (--calibration)",
-    )
-    train.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="DIR",
-        help="growth: another cohort, on which is fitted how growth follows the probability of expansion, and the "
-        "range of the volume (default: that range alone, on the cases that chose the weights)",
-    )
-    _add_fit_options(train)
-    add_segmenter(train)
-    add_risk(train)
+    add_train_options(train)
     train.set_defaults(run=_train)
-
-    _add_adapt(commands)
-    _add_correct(commands)
-
-    evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
-    evaluate.add_argument("task", choices=["segmentation", "growth", "markers", "risk"])
-    evaluate.add_argument(
-        "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
-    )
-    evaluate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
-    evaluate.add_argument("--model", metavar="NAME|PATH", help="model to measure (default: the shipped one)")
-    evaluate.add_argument(
-        "--masks",
-        choices=["true", "automatic"],
-        default="true",
-        help="growth, markers, risk: begin from these (default: true)",
-    )
-    evaluate.add_argument(
-        "--rival", action="append", default=[], metavar="NAME|PATH", help="growth: another model beside it"
-    )
-    evaluate.add_argument(
-        "--folds",
-        metavar="K|loo",
-        help="growth, risk: train and test anew in K folds, or leaving one out",
-    )
-    _add_fit_options(evaluate)
-    add_segmenter(evaluate)
-    add_risk(evaluate)
-    add_device(evaluate)
-    evaluate.set_defaults(run=_evaluate)
-
-
-def _add_adapt(commands: Commands) -> None:
     adapt = commands.add_parser("adapt", help="adapt a segmentation model to another site's scans")
     _add_source_and_output(adapt)
-    how = adapt.add_mutually_exclusive_group()
-    how.add_argument("--rank", type=int, metavar="N", help="of the adapters on the convolutions (default: 2)")
-    how.add_argument(
-        "--statistics-only",
-        action="store_true",
-        help="batch-norm statistics alone: learns no weights, and needs no masks and no follow-up scans",
-    )
-    _add_loop_options(adapt)
+    add_adapt_options(adapt)
     adapt.set_defaults(run=_adapt)
-
-
-def _add_correct(commands: Commands) -> None:
     correct = commands.add_parser("correct", help="correct a segmentation model's volumes for its bias")
     _add_source_and_output(correct)
     add_device(correct)
     correct.set_defaults(run=_correct)
+    evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
+    add_evaluate_options(evaluate)
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _add_source_and_output(parser: argparse.ArgumentParser) -> None:
     """A model, a cohort, and the model that comes of both."""
     parser.add_argument("source", metavar="PACKAGE", help="segmentation model to begin from, by name or folder")
-    parser.add_argument(
-        "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
-    )
+    add_cohort(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="NEWPACKAGE", help="model package to write"
     )
-
-
-def _add_fit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--preset",
-        choices=list(dict.fromkeys(preset for presets in _PRESETS.values() for preset in presets)),
-        default="compact",
-        help="growth: compact, paper, affine; segmentation: compact, slices; "
-        "risk: compact (on CT markers), two-output, slices",
-    )
-    parser.add_argument(
-        "--network",
-        metavar="NAME",
-        help="of slices: resnet34, resnet18 or vgg16 (risk), attention-unet, unet or unet++ (segmentation)",
-    )
-    parser.add_argument(
-        "--size", metavar="X,Y[,Z]", help="voxels that the network of two-output or slices sees of the head"
-    )
-    parser.add_argument("--channels", metavar="N,N,…", help="width of the network's levels")
-    _add_loop_options(parser)
-
-
-def _add_loop_options(parser: argparse.ArgumentParser) -> None:
-    for name, kind, text in (
-        (
-            "epochs",
-            int,
-            "at most this many; 0 with --start: keep its weights, calibrate it on the cohort",
-        ),
-        ("patience", int, "stop after so many epochs without gain"),
-        ("batch-size", int, "patches at a time"),
-        ("learning-rate", float, "of Adam"),
-        ("max-minutes", float, "stop after this time, keeping the best weights"),
-        ("devices", int, "GPUs, or processes, of each machine"),
-        ("nodes", int, "machines"),
-        ("seed", int, "same seed on the same machine, same weights"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, metavar="N", help=f"{text} (default: the preset's)")
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -213,13 +97,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from .cohort import case_folders
 
+    _check("train", arguments)
     cases = case_folders(arguments.cohort)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
-    _check_preset(arguments)
-    if arguments.task != "growth" and (
-        arguments.members is not None or arguments.calibration is not None or arguments.only_expanded
-    ):
-        raise InputError("--members, --only-expanded and --calibration go with growth.")
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
     return 0
@@ -229,6 +109,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
     from .adaptation import FIT, RANK, adapt, adapt_statistics
     from .cohort import case_folders
 
+    check("adapt", arguments)
     source, cases = find_package(arguments.source, "segmentation"), case_folders(arguments.cohort)
     options = _fit_options(arguments, FIT)
     if arguments.statistics_only:
@@ -255,12 +136,8 @@ def _correct(arguments: argparse.Namespace) -> int:
 def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .risk_training import train_risk
 
-    if arguments.start:
-        raise InputError("A risk model is fitted anew each time: leave out --start.")
     if arguments.masks == "both":
         raise InputError("A risk model is trained with --masks true or automatic, not with both.")
-    if arguments.masks == "automatic" and arguments.preset == TWO_OUTPUT:
-        raise InputError("The two-output network learns to find the true masks: leave out --masks.")
     segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
     if arguments.preset == "compact":
         return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
@@ -290,7 +167,12 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
     if len(start) == 1 and arguments.epochs == 0:
         return calibrate_growth(start[0], cases, arguments.output, preset, segmenter, find_risk(arguments.risk))
     package = train_growth(
-        cases, arguments.output, preset, only_expanded=arguments.only_expanded, segmenter=segmenter, start=start
+        cases,
+        arguments.output,
+        preset,
+        only_expanded=bool(arguments.only_expanded),
+        segmenter=segmenter,
+        start=start,
     )
     if calibration:
         risk = find_risk(arguments.risk)
@@ -311,23 +193,20 @@ def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> Mod
 def _train_slice_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .slice_training import mask_preset, train_slice_segmentation
 
-    if arguments.start:
-        raise InputError("A mask network of slices is trained anew each time: leave out --start.")
     preset = mask_preset(arguments.network, _widths(arguments.channels), _size(arguments.size))
     return train_slice_segmentation(
         cases, arguments.output, replace(preset, fit=_fit_options(arguments, preset.fit))
     )
 
 
-def _check_preset(arguments: argparse.Namespace) -> None:
-    """Each task has presets of its own, and only some of these a choice of networks or sizes."""
-    presets = _PRESETS[arguments.task]
-    if arguments.preset not in presets:
+def _check(command: str, arguments: argparse.Namespace) -> None:
+    """Each task has presets of its own, and takes options of its own."""
+    presets = PRESETS.get(arguments.task, ())
+    if arguments.preset is not None and presets and arguments.preset not in presets:
         raise InputError(
             f"--preset {arguments.preset} is none of {arguments.task}: choose {' or '.join(presets)}."
         )
-    if arguments.preset not in {SLICES, TWO_OUTPUT} and (arguments.network or arguments.size):
-        raise InputError("--network and --size go with --preset slices or two-output.")
+    check(f"{command} {arguments.task}", arguments)
 
 
 def _start(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:
@@ -359,18 +238,18 @@ def _fit_options(arguments: argparse.Namespace, preset: FitOptions) -> FitOption
 
 
 def _widths(text: str | None) -> tuple[int, ...]:
-    return _whole_numbers(text, "The channels must be whole numbers with commas, such as 16,32,64,128.")
+    return _whole_numbers(text, "The channels must be whole numbers above 0 with commas, such as 16,32,64,128.")
 
 
 def _size(text: str | None) -> tuple[int, ...]:
-    return _whole_numbers(text, "The size must be whole numbers with commas, such as 96,96,16.")
+    return _whole_numbers(text, "The size must be whole numbers above 0 with commas, such as 96,96,16.")
 
 
 def _whole_numbers(text: str | None, otherwise: str) -> tuple[int, ...]:
-    try:
-        return () if text is None else tuple(int(number) for number in text.split(","))
-    except ValueError as error:
-        raise InputError(otherwise) from error
+    numbers = () if text is None else tuple(text.split(","))
+    if not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
+        raise InputError(otherwise)
+    return tuple(int(number) for number in numbers)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -380,8 +259,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "markers": _evaluate_markers,
         "risk": _evaluate_risk,
     }
-    if arguments.folds and arguments.task in _PRESETS:
-        _check_preset(arguments)
+    _check("evaluate", arguments)
     summary, notes = evaluate[arguments.task](arguments, arguments.output)
     text = json.dumps(summary | ({"notes": notes} if notes else {}), indent=2)
     (arguments.output / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
@@ -395,7 +273,7 @@ def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> tuple[Summa
     from .evaluation import GrowthRow, evaluate_growth, summarize_growth
     from .figures import draw_growth_examples, draw_growth_figures, expansion_table, growth_table
 
-    evaluation = None if arguments.folds else _growth_evaluation(arguments)
+    evaluation = None if arguments.folds is not None else _growth_evaluation(arguments)
     rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
     summary, notes = summarize_growth(rows), evaluation.notes if evaluation else []
     folder.mkdir(parents=True, exist_ok=True)
@@ -433,7 +311,7 @@ def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> tuple[Summary
     from .risk_evaluation import RiskRow, cross_validate_risk, draw_risk_figures, evaluate_risk, summarize_risk
 
     masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
-    if arguments.folds:
+    if arguments.folds is not None:
         learner = None if arguments.preset == "compact" else _network_learner(arguments, segmenter)
         rows = cross_validate_risk(
             arguments.cohort, _folds(arguments), masks, segmenter, arguments.device, arguments.seed or 0, learner
@@ -460,10 +338,11 @@ def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | No
 
 def _folds(arguments: argparse.Namespace) -> int:
     """How many folds; 0 leaves out one case at a time."""
-    try:
-        return 0 if arguments.folds == "loo" else int(arguments.folds)
-    except ValueError as error:
-        raise InputError("--folds takes a whole number, or loo to leave out one case at a time.") from error
+    if arguments.folds == "loo":
+        return 0
+    if not arguments.folds.isdecimal() or int(arguments.folds) < 2:
+        raise InputError("--folds takes a whole number from 2, or loo to leave out one case at a time.")
+    return int(arguments.folds)
 
 
 def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:

@@ -213,11 +213,12 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
     Volume errors in mL, over all cases and over those that expanded, of which alone the paper's cohort consists.
     ``expansion_auc``: of the predicted growth, with its 95 % interval. ``range_coverage``: share of true volumes
     in their ranges, of the cases that have one; ``range_width_ml``: mean width of these.
-    ``p``: paired t-test of the growth Dice against the first method's.
+    ``p``: paired t-test of the growth Dice against the first method's. Deviations (``sd``) are those of the
+    patients from whom these were drawn; of a single case there is none.
     """
-    from scipy.stats import ttest_rel
+    from scipy.stats import ttest_1samp
 
-    from .risk_statistics import auc
+    from .risk_statistics import auc, deviation
 
     methods = list(dict.fromkeys(row.method for row in rows))
     scores = {method: np.array([row.growth_dice for row in rows if row.method == method]) for method in methods}
@@ -226,25 +227,26 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
         own = [row for row in rows if row.method == method]
         expanded = np.array([row.expanded for row in own])
         errors = np.array([row.error_ml for row in own])
-        entry: dict[str, float] = {"cases": len(own), "expanders": int(expanded.sum())}
+        entry: dict[str, float | None] = {"cases": len(own), "expanders": int(expanded.sum())}
         for label, chosen in (("", np.ones(len(own), bool)), ("_expanders", expanded)):
             if not chosen.any():
                 continue
             entry |= {
                 f"lesion_dice{label}": float(np.mean([row.lesion_dice for row in own], where=chosen)),
                 f"average_error_ml{label}": float(errors[chosen].mean()),
-                f"average_error_sd_ml{label}": float(errors[chosen].std()),
+                f"average_error_sd_ml{label}": deviation(errors[chosen]),
                 f"average_absolute_error_ml{label}": float(np.abs(errors[chosen]).mean()),
             }
             grown = scores[method][chosen & np.isfinite(scores[method])]
             if len(grown):
                 entry |= {
                     f"growth_dice{label}": float(grown.mean()),
-                    f"growth_dice_sd{label}": float(grown.std()),
+                    f"growth_dice_sd{label}": deviation(grown),
                 }
             both = chosen & np.isfinite(scores[method]) & np.isfinite(scores[methods[0]])
-            if method != methods[0] and both.sum() > 2:
-                entry[f"p{label}"] = float(ttest_rel(scores[method][both], scores[methods[0]][both]).pvalue)
+            differences = scores[method][both] - scores[methods[0]][both]
+            if method != methods[0] and both.sum() > 2 and np.ptp(differences) > 0:
+                entry[f"p{label}"] = float(ttest_1samp(differences, 0.0).pvalue)
         if expanded.any() and not expanded.all():
             area = auc(expanded, np.array([row.expansion_score for row in own]))
             entry |= {
@@ -260,7 +262,9 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
             entry["smallest_jacobian"] = min(
                 row.smallest_jacobian for row in own if row.smallest_jacobian is not None
             )
-        summary[method] = {name: value for name, value in entry.items() if np.isfinite(value)}
+        summary[method] = {
+            name: value for name, value in entry.items() if value is not None and np.isfinite(value)
+        }
     return summary
 
 

@@ -42,15 +42,21 @@ def growth_table(summary: Mapping[str, Mapping[str, float]], label: str = "_expa
             continue
         score = "nothing grew"
         if f"growth_dice{label}" in entry:
-            score = f"{entry[f'growth_dice{label}']:.3f} ± {entry[f'growth_dice_sd{label}']:.3f}"
+            score = _with_deviation(entry, f"growth_dice{label}", f"growth_dice_sd{label}", ".3f")
         p = entry.get(f"p{label}")
         p_text = "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
         lines.append(
             f"| {method} | {score} "
-            f"| {entry[f'average_error_ml{label}']:+.2f} ± {entry[f'average_error_sd_ml{label}']:.2f} "
+            f"| {_with_deviation(entry, f'average_error_ml{label}', f'average_error_sd_ml{label}', '+.2f')} "
             f"| {entry[f'average_absolute_error_ml{label}']:.2f} | {entry[f'lesion_dice{label}']:.3f} | {p_text} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _with_deviation(entry: Mapping[str, float], mean: str, deviation: str, form: str) -> str:
+    """A mean, and where there is one its standard deviation."""
+    spread = f" ± {entry[deviation]:{form.lstrip('+')}}" if deviation in entry else ""
+    return f"{entry[mean]:{form}}{spread}"
 
 
 def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:

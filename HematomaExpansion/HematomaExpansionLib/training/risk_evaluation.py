@@ -153,8 +153,9 @@ def summarize_risk(rows: Sequence[RiskRow], threshold: float) -> dict[str, dict[
         area = auc(expanded, score)
         entry: dict[str, float] = {"cases": len(rows), "expanders": int(expanded.sum())}
         entry |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
-        if way != MODEL:
-            entry["p"] = compare_auc(expanded, score, scores[MODEL])
+        p = None if way == MODEL else compare_auc(expanded, score, scores[MODEL])
+        if p is not None:
+            entry["p"] = p
         if way in called:
             entry |= at_threshold(expanded, called[way])
         known = [value for value in probabilities[way] if value is not None]

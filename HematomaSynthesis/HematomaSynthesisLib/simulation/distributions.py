@@ -68,7 +68,7 @@ def _figures(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
         **share,
         "growth_of_expanders_mean_ml": float(growth[expanded].mean()) if expanded.any() else 0.0,
         "growth_of_others_mean_ml": float(growth[~expanded].mean()) if not expanded.all() else 0.0,
-        "growth_of_others_sd_ml": float(growth[~expanded].std()) if not expanded.all() else 0.0,
+        "growth_of_others_sd_ml": float(growth[~expanded].std(ddof=1)) if (~expanded).sum() > 1 else 0.0,
         "intraventricular_share": float(np.mean([case["intraventricular"]["baseline"] for case in cases])),
     }
     for sign in SIGNS:
