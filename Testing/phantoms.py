@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.grid import Grid, image_on
+from HematomaExpansionLib.head_ct import read_head_ct
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -67,6 +69,36 @@ def head_image(grid: Grid, sphere_mm: float = 0.0, noise_hu: float = 3.0) -> sit
     """The head around the origin, as int16 HU on any grid."""
     noise = np.random.default_rng(0).normal(0, noise_hu, grid.shape)
     return image_on(grid, np.round(head_hu(positions(grid), sphere_mm=sphere_mm) + noise).astype(np.int16))
+
+
+SAMPLE = (
+    Path(__file__).resolve().parent.parent
+    / "HematomaExpansion"
+    / "Resources"
+    / "SampleData"
+    / "simulated-patient-baseline.nii.gz"
+)
+
+
+@cache
+def _sample() -> sitk.Image:
+    return read_head_ct(SAMPLE).image
+
+
+def sample() -> sitk.Image:
+    """The simulated patient that comes with the extension: HU, float32, a bleed of 19 mL around (103, 124, 14)."""
+    return sitk.Image(_sample())
+
+
+def without_flap(
+    image: sitk.Image, index: Sequence[float] = (52, 129, 14.7), radius_mm: float = 50.0
+) -> sitk.Image:
+    """A scan (HU) whose bone within so far of a voxel (x, y, z) was taken out."""
+    hu = sitk.GetArrayFromImage(image)
+    grid = Grid.of(image)
+    near = np.linalg.norm(positions(grid) - grid.point(index), axis=-1) < radius_mm
+    hu[near & (hu > 100)] = 20
+    return image_on(grid, hu)
 
 
 def write_dicom_series(image: sitk.Image, folder: Path, **tags: Any) -> list[Path]:

@@ -9,7 +9,7 @@ from HematomaExpansionLib.brain import extract_brain
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.head_ct import read_head_ct
-from phantoms import BRAIN_ML, BRAIN_SEMI_AXES, STRAIGHT, head_grid, head_image, positions
+from phantoms import BRAIN_ML, BRAIN_SEMI_AXES, STRAIGHT, head_grid, head_image, positions, sample, without_flap
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.1, 0.2).GetMatrix()
 
@@ -76,3 +76,56 @@ def test_the_real_head(real_head_ct: Path) -> None:
     )
     above_the_sinuses = slice(15, None)
     assert depth[above_the_sinuses][mask[above_the_sinuses]].min() > 3.0, "the mask comes to the skin"
+
+
+def without_bone(where: np.ndarray) -> sitk.Image:
+    """The shipped sample whose bone is gone in a part."""
+    hu = sitk.GetArrayFromImage(sample())
+    hu[where & (hu > 100)] = 20
+    return image_on(Grid.of(sample()), hu)
+
+
+def craniectomy(kind: str) -> sitk.Image:
+    z, y, x = np.indices(Grid.of(sample()).shape)
+    if kind == "bone flap":
+        return without_flap(sample())
+    if kind == "hemicraniectomy":
+        return without_bone((x < 105) & (z > 8) & (z < 27))
+    return without_bone((y < 95) & (z > 12) & (z < 27))
+
+
+@pytest.mark.parametrize("kind", ["bone flap", "hemicraniectomy", "bifrontal craniectomy"])
+def test_the_inside_does_not_end_where_bone_is_missing(kind: str) -> None:
+    whole = extract_brain(sample())
+    assert whole.missing_bone_cm2 == whole.unseen_skull_cm2 == 0
+    scan = craniectomy(kind)
+    brain = extract_brain(scan)
+    assert brain.missing_bone_cm2 > 50
+    assert brain.unseen_skull_cm2 == 0
+    before, found = (sitk.GetArrayFromImage(mask) > 0 for mask in (whole.mask, brain.mask))
+    assert (found & before).sum() > 0.99 * before.sum()
+    bone_that_was = sitk.GetArrayFromImage(sample()) > 100
+    voxel_ml = Grid.of(scan).voxel_volume_ml
+    assert (found & ~before & ~bone_that_was).sum() * voxel_ml < 15, "scalp, orbits or neck were taken along"
+
+
+def test_the_inside_does_not_end_where_the_skull_is_out_of_view() -> None:
+    whole = sitk.GetArrayFromImage(extract_brain(sample()).mask)[..., 65:] > 0
+    brain = extract_brain(sample()[65:, :, :])
+    assert brain.unseen_skull_cm2 > 20
+    assert brain.missing_bone_cm2 == 0
+    found = sitk.GetArrayFromImage(brain.mask) > 0
+    assert (found & whole).sum() > 0.98 * whole.sum()
+    assert (found & ~whole).sum() * Grid.of(brain.mask).voxel_volume_ml < 15
+
+
+def test_a_stack_that_ends_in_the_head_is_no_opening() -> None:
+    for part in (sample()[:, :, :27], sample()[:, :, 4:]):
+        brain = extract_brain(part)
+        assert brain.missing_bone_cm2 == brain.unseen_skull_cm2 == 0
+
+
+def test_a_burr_hole_is_no_missing_bone() -> None:
+    z, y, x = np.indices(Grid.of(sample()).shape)
+    brain = extract_brain(without_bone((np.hypot(y - 129, (z - 20) * 5) < 8) & (x < 128)))
+    assert brain.missing_bone_cm2 == 0

@@ -9,9 +9,11 @@ import SimpleITK as sitk
 from scipy.ndimage import rotate
 
 from .components import largest_component
+from .dicom_series import AIR_HU
 from .errors import InputError
 from .grid import Array, Grid, average_onto, image_on, resample
 from .measures import volume_ml
+from .skull_openings import find_openings
 
 PLAUSIBLE_ML = (500.0, 2300.0)
 """Volume of the inside of the skull, from a child's to the largest."""
@@ -25,30 +27,45 @@ _SOFT_HU = (-15.0, 130.0)
 _SOFT_VOXEL_HU = (-40.0, 160.0)
 _SEAL_MM = 8.0
 _CUT_MM = 7.0
+_MARGIN = 4  # voxels
 
 
 @dataclass(frozen=True)
 class Brain:
-    """``mask``: the inside of the skull (brain, CSF and blood), 0 or 1, on the scan's own grid."""
+    """``mask``: the inside of the skull (brain, CSF and blood), 0 or 1, on the scan's own grid.
+
+    ``missing_bone_cm2``, ``unseen_skull_cm2``: area over which the skull is open, and over which it lies outside of
+    the field of view; there the mask ends under the scalp, or with the view.
+    """
 
     mask: sitk.Image
     volume_ml: float
+    missing_bone_cm2: float = 0.0
+    unseen_skull_cm2: float = 0.0
 
 
 def extract_brain(image: sitk.Image) -> Brain:
     """The inside of the skull in a head CT (HU, orthogonal grid, array axis 0 nearest the body's axis).
 
     By morphology, as in Abramova 2024, section 2.1.1: the largest component is the head; what bone surrounds
-    on axial slices is cut free of orbits, nose and neck by an erosion, and the largest part grown back.
+    on axial slices is cut free of orbits, nose and neck by an erosion, and the largest part grown back. Where the
+    skull is open, a shell stands for its bone.
 
     Raises:
         InputError: nothing of a brain's size is enclosed by bone.
     """
-    grid = Grid.of(image).with_spacing((_SPACING_MM,) * 3)
-    hu = average_onto(image, grid, outside=-1024.0)
+    scan = Grid.of(image)
+    coarse = scan.with_spacing((_SPACING_MM,) * 3)
+    # Room around the slices: a head that the field of view cuts goes on there.
+    grid = coarse.cropped((-_MARGIN, -_MARGIN, 0), np.array(coarse.size) + (2 * _MARGIN, 2 * _MARGIN, 0))
+    hu = average_onto(image, grid, outside=AIR_HU)
     head = largest_component(hu > -300)
     bone = head & (hu > _BONE_HU)
     possible = head & (hu < _SOFT_HU[1])
+    openings = find_openings(hu, head, _SPACING_MM, _MARGIN)
+    if openings is not None:
+        bone |= openings.shell
+        possible &= ~openings.beyond
     enclosed = possible & (hu > _SOFT_HU[0]) & _enclosed(bone)
     core = largest_component(_eroded(enclosed, _CUT_MM))
     inside = _dilated(core, _CUT_MM + 1.0) & enclosed
@@ -56,13 +73,15 @@ def extract_brain(image: sitk.Image) -> Brain:
     # Up to the bone on the scan's own voxels: the coarse ones at its edge hold some of both.
     near = image_on(grid, _dilated(inside, _SPACING_MM).astype(np.float32))
     soft_voxels = sitk.BinaryThreshold(image, *_SOFT_VOXEL_HU)
-    mask = sitk.BinaryFillhole(sitk.And(resample(near, Grid.of(image)) >= 0.5, soft_voxels))
+    mask = sitk.BinaryFillhole(sitk.And(resample(near, scan) >= 0.5, soft_voxels))
     volume = volume_ml(mask)
     if not PLAUSIBLE_ML[0] <= volume <= PLAUSIBLE_ML[1]:
         raise InputError(
             f"No brain was found inside a skull ({volume:.0f} mL enclosed by bone): give a CT of the whole head."
         )
-    return Brain(mask, volume)
+    if openings is None:
+        return Brain(mask, volume)
+    return Brain(mask, volume, openings.missing_cm2, openings.unseen_cm2)
 
 
 def _enclosed(bone: Array) -> Array:
