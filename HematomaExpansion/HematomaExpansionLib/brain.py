@@ -34,8 +34,8 @@ _MARGIN = 4  # voxels
 class Brain:
     """``mask``: the inside of the skull (brain, CSF and blood), 0 or 1, on the scan's own grid.
 
-    ``missing_bone_cm2``, ``unseen_skull_cm2``: area over which the skull is open, and over which it lies outside of
-    the field of view; there the mask ends under the scalp, or with the view.
+    ``missing_bone_cm2``, ``unseen_skull_cm2``: area over which the skull is open, and over which it lies outside
+    of the field of view; there the mask ends under the scalp, or with the view.
     """
 
     mask: sitk.Image
@@ -57,7 +57,8 @@ def extract_brain(image: sitk.Image) -> Brain:
     scan = Grid.of(image)
     coarse = scan.with_spacing((_SPACING_MM,) * 3)
     # Room around the slices: a head that the field of view cuts goes on there.
-    grid = coarse.cropped((-_MARGIN, -_MARGIN, 0), np.array(coarse.size) + (2 * _MARGIN, 2 * _MARGIN, 0))
+    columns, rows, slices = coarse.size
+    grid = coarse.cropped((-_MARGIN, -_MARGIN, 0), (columns + 2 * _MARGIN, rows + 2 * _MARGIN, slices))
     hu = average_onto(image, grid, outside=AIR_HU)
     head = largest_component(hu > -300)
     bone = head & (hu > _BONE_HU)

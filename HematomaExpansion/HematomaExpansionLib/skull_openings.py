@@ -93,7 +93,7 @@ def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Ope
 
 
 def _directions() -> tuple[Array, Array]:
-    """Height above the axial plane and turn in it, from the patient's left by the back, in radians (height, turn)."""
+    """Height above the axial plane and turn in it, from left by the back, in radians (height, turn)."""
     step = np.radians(_STEP_DEGREES)
     heights = np.arange(np.radians(_LOWEST_DEGREES), np.pi / 2, step)
     height, turn = np.meshgrid(heights, np.arange(round(2 * np.pi / step)) * step, indexing="ij")
@@ -130,13 +130,13 @@ def _last(along: Array) -> Array:
 
 
 def _all_around(filtered: Callable[[Array, Array], Array], where: Array) -> Array:
-    """A morphological filter by 3 × 3 on directions (height, turn), which close to a ring and end at the vertex."""
+    """A morphological filter by 3 × 3 on directions (height, turn): a ring that ends at the vertex."""
     wide = np.pad(np.pad(where, ((0, 0), (2, 2)), mode="wrap"), ((2, 2), (0, 0)), mode="edge")
     return filtered(wide, np.ones((3, 3), bool))[2:-2, 2:-2]
 
 
 def _continued(radius: Array, known: Array) -> Array:
-    """Radii (height, turn) where they are not known: those of the other side of the head, else even between known."""
+    """Radii (height, turn); those not known are the other side's, else even between the known ones."""
     turns = radius.shape[1]
     other = (turns // 2 - np.arange(turns)) % turns
     filled = np.where(known, radius, np.where(known[:, other], radius[:, other], radius[known].mean()))
