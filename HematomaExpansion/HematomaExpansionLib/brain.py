@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from scipy.ndimage import rotate
 
 from .components import largest_component
-from .dicom_series import AIR_HU
+from .dicom_pixels import AIR_HU
 from .errors import InputError
 from .grid import Array, Grid, average_onto, image_on, resample
 from .measures import volume_ml

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .dicom_series import AIR_HU
+from .dicom_pixels import AIR_HU
 from .grid import Array
 
 _STEP_DEGREES = 4.0
