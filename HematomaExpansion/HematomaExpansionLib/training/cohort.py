@@ -18,7 +18,7 @@ from ..grid import resample
 from ..growth import Masks
 from ..head_ct import HeadCT, read_head_ct
 from ..markers import describe_markers
-from ..masks import mask_on_scan, read_mask, read_mask_file
+from ..masks import read_mask, read_mask_file
 from ..measures import ExpansionDefinition, measure_growth, volume_ml
 from ..model_package import ModelPackage
 from ..registration import register
@@ -86,15 +86,15 @@ def read_case(folder: Path) -> Case:
     baseline = read_head_ct(folder / "baseline.nii.gz")
     followup = read_head_ct(home / "followup.nii.gz")
     inside_skull = extract_brain(baseline.image).mask
-    followup_mask = read_mask_file(home / "followup-mask.nii.gz")
+    mask_file = home / "followup-mask.nii.gz"
     description = read_description(home)
     if description.get("registered", True):
         followup_ct = resample(followup.image, baseline.grid, outside=-1024.0)
-        followup_mask = mask_on_scan(followup_mask, baseline)
+        followup_mask = read_mask(mask_file, baseline)
     else:
         registration = register(baseline.image, inside_skull, followup.image, extract_brain(followup.image).mask)
         followup_ct = registration.bring(followup.image, baseline.grid)
-        followup_mask = registration.bring_mask(mask_on_scan(followup_mask, followup), baseline.grid)
+        followup_mask = registration.bring_mask(read_mask(mask_file, followup), baseline.grid)
     return Case(
         name=str(folder.relative_to(home.parent)),
         baseline=baseline.image,
