@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from .dicom_segmentation import is_dicom_mask, read_dicom_segmentation
 from .errors import InputError
 from .grid import Grid, image_on, shape_on
 from .head_ct import HeadCT
@@ -89,6 +90,8 @@ def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> s
 
 def _read(path: Path, label: str | None) -> Volume:
     """The hematoma in a mask file as uint8 0/1; it may be empty."""
+    if is_dicom_mask(path):
+        return Volume(read_dicom_segmentation(path, label))
     volume = read_volume(path, "mask")
     return replace(volume, image=hematoma_in(volume.image, label))
 
