@@ -29,10 +29,10 @@ class BatchCase:
     name: str
     scan: Path
     mask: Path | None = None
-    label: str | None = None
     onset_hours: float | None = None
     clinical: ClinicalData = NOT_TOLD
     subfolders: bool = True
+    label: str | None = None
 
 
 def find_cases(given: Path, output: Path) -> list[BatchCase]:
@@ -45,7 +45,7 @@ def find_cases(given: Path, output: Path) -> list[BatchCase]:
         raise InputError("The input does not exist. Check the path.")
     if given.is_dir():
         return _cases_below(given.resolve(), output.resolve())
-    if given.suffix.lower() != ".csv":
+    if given.suffix.lower() not in (".csv", ".tsv"):
         raise InputError(
             "The input is neither a folder nor a list of cases (.csv). "
             "For a single scan there is `hematoma predict`."

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .csv_tables import Row, read_table
 from .errors import InputError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+$)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -43,15 +46,19 @@ class CaseLine:
         return self.values[column] or None
 
     def optional_number(self, column: str) -> float | None:
-        """A number, or None where the list leaves it out.
+        """A number, with a point or a comma, or None where the list leaves it out.
 
         Raises:
             InputError: it is no number.
         """
+        text = self.values[column]
         try:
-            return float(self.values[column]) if self.values[column] else None
-        except ValueError as error:
-            raise InputError(f"Line {self.number} of the list: {column} is not a number.") from error
+            number = float(_DECIMAL_COMMA.sub(".", text)) if text else None
+        except ValueError:
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            raise InputError(f"Line {self.number} of the list: {column} is not a number.")
+        return number
 
     def optional_answer(self, column: str) -> bool | None:
         """Yes or no, or None where the list leaves it out.
@@ -69,41 +76,34 @@ class CaseLine:
 def read_case_list(
     table: Path, required: Sequence[str], optional: Sequence[str], *, of: str, each: str
 ) -> list[CaseLine]:
-    """The lines of a CSV file in UTF-8 with the column case and those named.
+    """The lines of a CSV file with the column case and those named.
 
     ``of`` says in the sentences what the lines are (in the plural), ``each`` what one line stands for.
 
     Raises:
-        InputError: a column or a value is missing, a name could not name a folder, or two cases have one name.
+        InputError: a column or a value is missing, a column is not known, a name could not name a folder, or two
+            cases have one name.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The list of {of} cannot be read: give a CSV file in UTF-8.") from error
-    lines = [_line(row, number, table.parent, required, optional) for number, row in enumerate(rows, start=2)]
-    if not lines:
+    required = ("case", *required)
+    rows = read_table(table, required, optional, of=of)
+    if not rows:
         raise InputError(f"The list of {of} is empty: below the names of the columns comes one line per {each}.")
+    lines = [_line(row, table.parent, required) for row in rows]
     names = {line.case.casefold() for line in lines}  # some file systems do not tell P1 from p1
     if len(names) < len(lines):
         raise InputError("Two lines of the list name the same case: each needs a name of its own.")
     return lines
 
 
-def _line(
-    row: Mapping[str, str | None], number: int, folder: Path, required: Sequence[str], optional: Sequence[str]
-) -> CaseLine:
-    values = {name: (row.get(name) or "").strip() for name in ("case", *required, *optional)}
-    if not all(values[name] for name in ("case", *required)):
+def _line(row: Row, folder: Path, required: Sequence[str]) -> CaseLine:
+    if not all(row.values[name] for name in required):
+        raise InputError(f"Line {row.number} of the list lacks {', '.join(required[:-1])} or {required[-1]}.")
+    if not _NAME.fullmatch(row.values["case"]):
         raise InputError(
-            f"Line {number} of the list lacks {', '.join(['case', *required[:-1]])} or {required[-1]}."
+            f"Line {row.number} of the list: a case's name may hold letters, digits, dot, dash and underscore "
+            "only, and should not be the patient's."
         )
-    if not _NAME.fullmatch(values["case"]):
-        raise InputError(
-            f"Line {number} of the list: a case's name may hold letters, digits, dot, dash and underscore only, "
-            "and should not be the patient's."
-        )
-    return CaseLine(number, folder, values)
+    return CaseLine(row.number, folder, row.values)
 
 
 def write_rows(kind: type[DataclassInstance], rows: Sequence[DataclassInstance], path: Path) -> None:
