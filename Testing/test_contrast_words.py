@@ -34,7 +34,11 @@ TC SIMPLE | sem contraste | zonder contrast | blanco | blanco schedel | utan kon
 bez kontrastu | kontrastsız | без контраста | нативное | 头颅平扫 | 単純CT | 비조영 | CTA neg; HEAD W/O
 CTA negative, head without | angio: none
 """
+NONE += """Hirn o. KM | AX NC HEAD | CCT nat | TC ENCEFALO BASALE | HEAD_WO_CONTRAST | CT HEAD OR BRAIN W/O DYE
+Neuro^01_HEAD_NON_CON (Adult) | Head Without Contrast w/ Bone | HEAD C-/5mm
+"""
 UNCLEAR = """
+HEAD WITHOUT/CTA HEAD NECK | NO CONTRAST CTA TO FOLLOW | TDM sans et avec injection | CT HEAD W/O & W/DYE
 HEAD W/WO CONTRAST | W WO | W & W/O | HEAD W+WO | with and without contrast | WITHOUT AND WITH | WO/W
 mit und ohne KM | avec et sans injection | con y sin contraste | pre and post contrast | PRE/POST | contrast +/-
 C+/- | C-/C+ | CTA HEAD W/O | HEAD NON CONTRAST / CTA | HEAD W | CT BRAIN W/ | HEAD POST | Delayed

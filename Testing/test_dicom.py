@@ -185,6 +185,25 @@ def test_gaps_that_may_be_lost_slices_are_told(
     assert any("may be missing" in warning for warning in read(tmp_path).warnings)
 
 
+@pytest.mark.parametrize("backward", [False, True])
+def test_two_passes_over_the_same_part_are_not_mixed(backward: bool, tmp_path: Path) -> None:
+    first, second = np.arange(32) * 5.0, np.arange(10, 24) * 5.0 + 2.0
+    along = np.concatenate([first, second[::-1] if backward else second])
+    order = np.argsort(along)
+    slices_at(tmp_path, along[order], numbers=order + 1)
+    with pytest.raises(InputError, match="two passes"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("numbered", ["two ranges", "at random"])
+def test_ranges_that_meet_are_no_second_pass(numbered: str, tmp_path: Path) -> None:
+    along = np.concatenate([np.arange(16) * 5.0, np.arange(14, 30) * 5.0 + 1.0])
+    order = np.argsort(along)
+    numbers = order + 1 if numbered == "two ranges" else np.random.default_rng(0).permutation(32)
+    slices_at(tmp_path, along[order], numbers=numbers)
+    assert all("unevenly" in warning for warning in read(tmp_path).warnings)
+
+
 # --- contrast medium ----------------------------------------------------------------------------------
 
 
@@ -388,6 +407,26 @@ def test_a_single_slice_asks_for_its_folder(series: list[Path]) -> None:
         read_head_ct(series[3])
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"1.2.840.10008.1.2.1\0", b"1.2.840.70008.1.2.1\0"),
+        (b"\x28\0\x10\0US", b"\x28\0\x10\0U-"),
+        (b"\x28\0\x11\0US", b"\x28\0\x12\0US"),
+        (b"\x28\0\x02\0US", b"\x28\0\x02\0DS"),
+        (b"\x28\0\x20\x01SS", b"\x28\0\x20\x01S-"),
+    ],
+    ids=["transfer syntax", "unknown type", "columns", "wrong type", "padding"],
+)
+def test_a_damaged_header_is_a_sentence(old: bytes, new: bytes, tmp_path: Path) -> None:
+    file = write_dicom_series(HEAD, tmp_path / "series", PixelPaddingValue=-2000)[9]
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new))
+    with pytest.raises(InputError, match=r"damaged|more than one scan"):
+        read(file.parent)
+
+
 def test_sentences_on_files_are_true(tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def sentence(folder: Path) -> str:
         with pytest.raises(InputError) as refused:
@@ -403,7 +442,7 @@ def test_sentences_on_files_are_true(tmp_path: Path, series: list[Path], monkeyp
     (folder / "note.dcm").write_bytes(b"")
     assert "A DICOM file is empty" in sentence(folder)
     (folder / "note.dcm").rename(folder / "scan.nii")
-    assert "Give its NIfTI" in sentence(folder)
+    assert "1 NIfTI" in sentence(folder)
     (folder / "scan.nii").rename(folder / "scan.txt")
     assert "holds no DICOM images" in sentence(folder)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pydicom
 
 from .contrast_words import Contrast, agent_contrast, described_contrast
-from .dicom_files import number, words
+from .dicom_files import number, values, words
 from .errors import InputError
 
 _GIVE_PLAIN = "Give the non-contrast head CT."
@@ -87,7 +87,7 @@ def _agent(headers: Sequence[pydicom.Dataset]) -> Contrast:
     """What the elements on the contrast agent say: its name, or else how much was given, or else by which way."""
     agents = _texts(headers, "ContrastBolusAgent")
     for header in headers:
-        agents |= {words(item, "CodeMeaning") for item in header.get("ContrastBolusAgentSequence") or ()} - {""}
+        agents |= {words(item, "CodeMeaning") for item in values(header, "ContrastBolusAgentSequence")} - {""}
     named = {agent_contrast(text) for text in agents}
     if Contrast.GIVEN in named:
         return Contrast.GIVEN

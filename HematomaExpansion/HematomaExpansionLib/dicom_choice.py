@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.uid import UID
 
 from .dicom_files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, words
 from .errors import InputError
-from .volume_files import volume_stem
 
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
 _MOST_LISTED = 6
@@ -94,8 +94,6 @@ def _nothing_found(files: Sequence[Path], misnamed: int) -> str:
         return "The folder is empty: it holds no DICOM images. Give the folder of the head CT series."
     if misnamed:
         return "There are no DICOM images: the files only have the name of DICOM. Export the series again."
-    if any(volume_stem(path) is not None for path in files):
-        return "The folder holds no DICOM images. Give its NIfTI, NRRD, MHA or MHD file itself."
     return "The folder holds no DICOM images. Give the folder of the head CT series."
 
 
@@ -152,8 +150,8 @@ def _is_image(image: DicomImage) -> bool:
     """Whether an object is an image; one that should be and has no size was cut off."""
     if "Rows" in image.header:
         return _modality(image) not in _NOT_IMAGES
-    kind = image.header.get("SOPClassUID") or image.header.file_meta.get("MediaStorageSOPClassUID")
-    if kind is None or kind.name.endswith("Image Storage"):
+    kind = words(image.header, "SOPClassUID") or words(image.header.file_meta, "MediaStorageSOPClassUID")
+    if not kind or UID(kind).name.endswith("Image Storage"):
         raise InputError("A DICOM file is damaged or cut off. Export the series again.")
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from io import BytesIO
 from pathlib import Path
@@ -116,38 +117,44 @@ def _read(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
         is_implicit, is_little = read.original_encoding
         explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
         read.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    if not read.file_meta.TransferSyntaxUID.is_transfer_syntax:
+        raise ValueError("no transfer syntax")
     return read
 
 
-def words(header: pydicom.Dataset, keyword: str) -> str:
-    """An element's values as text, "" where it is absent or empty.
+def values(header: pydicom.Dataset, keyword: str) -> list[Any]:
+    """An element's values, none where it is absent or empty.
 
     Raises:
         InputError: the header is damaged.
     """
-    values = _values(header, keyword)
-    return "; ".join(str(value).strip() for value in values)
-
-
-def number(header: pydicom.Dataset, keyword: str) -> float | None:
-    """An element's first value as a number, None where it is absent or empty.
-
-    Raises:
-        InputError: the header is damaged.
-    """
-    values = _values(header, keyword)
-    try:
-        return float(values[0]) if values else None
-    except (TypeError, ValueError) as error:
-        raise unreadable(error) from None
-
-
-def _values(header: pydicom.Dataset, keyword: str) -> list[Any]:
     try:
         with quiet_libraries():
             value = header.get(keyword)  # pydicom interprets an element when it is first asked for
     except Exception as error:
         raise unreadable(error) from None
-    if isinstance(value, MultiValue):
+    if isinstance(value, MultiValue | pydicom.Sequence):
         return list(value)
     return [] if value is None or str(value).strip() == "" else [value]
+
+
+def words(header: pydicom.Dataset, keyword: str) -> str:
+    """An element's values as text; raises as ``values`` does."""
+    return "; ".join(str(value).strip() for value in values(header, keyword))
+
+
+def numbers(header: pydicom.Dataset, keyword: str) -> list[float]:
+    """An element's values as finite numbers; raises as ``values`` does."""
+    try:
+        found = [float(value) for value in values(header, keyword)]
+    except (TypeError, ValueError) as error:
+        raise unreadable(error) from None
+    if not all(map(math.isfinite, found)):
+        raise unreadable(ValueError("no finite number"))
+    return found
+
+
+def number(header: pydicom.Dataset, keyword: str) -> float | None:
+    """An element's first value as a finite number, None where there is none; raises as ``values`` does."""
+    found = numbers(header, keyword)
+    return found[0] if found else None

@@ -1,9 +1,10 @@
-"""Slices that are missing within a stack, told apart from protocols that change the slice distance on purpose."""
+"""Slices that are missing within a stack, told apart from protocols that change the slice distance on purpose;
+and stacks that mix two passes over the same part of the head."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from .grid import Array
 _WIDER = 1.4  # times a neighboring distance: more than protocols and rounded headers account for
 _COVERED = 1.25  # times the slice thickness
 _PROTOCOL = 3  # equal gaps in a row
+_PASS = 4  # slices in a row
+_OVERLAP_MM = 20.0  # of two ranges; where they meet, a slice or two of both are common
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,36 @@ def check_complete(stack: Stack) -> list[str]:
             "their thickness or the distances beside them explain. Volumes may be wrong."
         ]
     return []
+
+
+def check_passes(stack: Stack) -> None:
+    """Refuse slices of two passes over the same part of the head, between which a patient may have moved.
+
+    Each pass is numbered along the stack. Numbers in no order at all tell nothing.
+
+    Raises:
+        InputError: two passes overlap.
+    """
+    if stack.numbers is None:
+        return
+    along = np.concatenate([[0.0], np.cumsum(stack.gaps)])[np.argsort(stack.numbers, kind="stable")]
+    passes, direction = [[along[0]]], 0.0
+    for before, here in pairwise(along):
+        step = np.sign(here - before)
+        if direction in (0.0, step):
+            passes[-1].append(here)
+            direction = step
+        else:
+            passes.append([here])
+            direction = 0.0
+    if min(map(len, passes)) < _PASS:
+        return
+    for one, other in combinations(passes, 2):
+        if min(max(one), max(other)) - max(min(one), min(other)) > _OVERLAP_MM:
+            raise InputError(
+                "The series holds two passes over the same part of the head. Export them as series of their own, "
+                "and give one."
+            )
 
 
 def _skipped_numbers(numbers: Array | None, count: int) -> Array:

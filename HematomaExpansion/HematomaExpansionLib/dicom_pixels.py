@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from .dicom_files import dicom_object, number, unreadable
+from .dicom_files import dicom_object, number, unreadable, values
 from .errors import InputError
 from .grid import Array
 from .volume_files import quiet_libraries
@@ -32,7 +32,7 @@ def hounsfield(path: Path, header: pydicom.Dataset) -> Array:
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     hu = _pixels(path, header, slope, intercept)
-    if hu.shape != (int(header.Rows), int(header.Columns)):
+    if hu.shape != (number(header, "Rows"), number(header, "Columns")):
         raise InputError("A DICOM file is damaged or cut off. Export the series again.")
     padding = _padding_value(header)
     if padding is not None:
@@ -62,12 +62,12 @@ def _pixels(path: Path, header: pydicom.Dataset, slope: float, intercept: float)
 
 
 def _padding_value(header: pydicom.Dataset) -> int | None:
-    value = header.get("PixelPaddingValue")
+    value = next(iter(values(header, "PixelPaddingValue")), None)
     if not isinstance(value, int):
         return None
-    bits = int(header.get("BitsAllocated") or 16)
+    bits = int(number(header, "BitsAllocated") or 16)
     # Scanners write the sign of this element inconsistently.
-    if header.get("PixelRepresentation") == 1:
+    if number(header, "PixelRepresentation") == 1:
         return value - (1 << bits) if value >= 1 << (bits - 1) else value
     return value + (1 << bits) if value < 0 else value
 

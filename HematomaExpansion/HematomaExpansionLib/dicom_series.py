@@ -18,8 +18,8 @@ from scipy import ndimage
 
 from .dicom_checks import check_headers
 from .dicom_choice import choose_ct_series
-from .dicom_files import ONE_SERIES, number
-from .dicom_gaps import Stack, check_complete
+from .dicom_files import ONE_SERIES, number, numbers
+from .dicom_gaps import Stack, check_complete, check_passes
 from .dicom_pixels import AIR_HU, hounsfield
 from .errors import InputError
 from .grid import Array, Grid, image_on
@@ -31,6 +31,7 @@ MIN_SLICES = 8
 # Headers round positions to a tenth of a millimeter or so; below these shares nothing needs resampling.
 _DRIFT_TOLERANCE = 0.25  # of a pixel, in plane
 _SPACING_TOLERANCE = 0.05  # of the slice distance
+_SKEW_TOLERANCE = 0.01  # cosine between a slice's axes
 _TISSUE_HU = -300.0
 
 
@@ -53,11 +54,7 @@ class _Slice:
     row: Array  # direction in which the column index grows
     column: Array
     spacing: tuple[float, float]  # (x, y)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Columns and rows."""
-        return int(self.header.Columns), int(self.header.Rows)
+    size: tuple[int, int]  # columns and rows
 
 
 @quiet_libraries()
@@ -89,22 +86,22 @@ def read_dicom_series(files: Sequence[Path]) -> DicomScan:
 
 
 def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
-    try:
-        position = np.array([float(v) for v in header.ImagePositionPatient])
-        axes = np.array([float(v) for v in header.ImageOrientationPatient]).reshape(2, 3)
-        y, x = (float(v) for v in header.PixelSpacing)
-        row = axes[0] / np.linalg.norm(axes[0])
-        if abs(row @ axes[1]) > 0.01 or not np.isfinite([*position, *axes.ravel(), x, y]).all():
-            raise ValueError("axes are not orthogonal")
-    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+    place, axes = numbers(header, "ImagePositionPatient"), numbers(header, "ImageOrientationPatient")
+    spacing, size = numbers(header, "PixelSpacing"), (number(header, "Columns"), number(header, "Rows"))
+    row, column = np.array(axes[:3]), np.array(axes[3:])
+    is_told = (len(place), len(axes), len(spacing)) == (3, 6, 2) and row.any() and column.any()
+    if not is_told or abs(row @ column) > _SKEW_TOLERANCE * np.linalg.norm(row) * np.linalg.norm(column):
         raise InputError(
             "The DICOM files do not say where their slices lie (position, orientation or pixel size). "
             "Export the original series."
-        ) from None
-    if min(x, y) <= 0:
+        )
+    if min(spacing) <= 0:
         raise InputError("The scan's pixel size is zero or negative. Export the original series.")
-    column = axes[1] - (row @ axes[1]) * row  # headers round: make the right angle exact
-    return _Slice(path, header, position, row, column / np.linalg.norm(column), (x, y))
+    row = row / np.linalg.norm(row)
+    column = column - (row @ column) * row  # headers round: make the right angle exact
+    column = column / np.linalg.norm(column)
+    columns, rows = (int(count or 0) for count in size)
+    return _Slice(path, header, np.array(place), row, column, (spacing[1], spacing[0]), (columns, rows))
 
 
 def _fits(one: _Slice, other: _Slice) -> bool:
@@ -129,7 +126,9 @@ def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
             f"The folder holds two slices at one position, {int((gaps < 0.02).sum())} times: "
             f"slices are doubled or two scans are mixed. {ONE_SERIES}"
         )
-    notes = [*notes, *check_complete(_stack(slices, gaps)), *_stack_warnings(offsets, first)]
+    stack = _stack(slices, gaps)
+    check_passes(stack)
+    notes = [*notes, *check_complete(stack), *_stack_warnings(offsets, first)]
     planes = [hounsfield(s.path, s.header) for s in slices]
     _check_blank(planes)
     tilted, uneven = _is_tilted(offsets, first.spacing), _is_uneven(gaps)
