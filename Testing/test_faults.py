@@ -86,7 +86,7 @@ def test_an_image_is_written_whole_or_not_without_a_word(suffix: str, kind: int,
     """ITK itself leaves half a NIfTI file on a full disk and says nothing."""
     noise = np.random.default_rng(1).integers(0, 200, (9, 50, 40, *([3] * (kind == sitk.sitkVectorFloat32))))
     image = sitk.Cast(sitk.GetImageFromArray(noise, isVector=noise.ndim == 4), kind)
-    with files_no_larger_than(9_000), pytest.raises(OSError, match=r"disk is full|could not be written"):
+    with files_no_larger_than(9_000), pytest.raises(OSError, match=r"File too large"):
         write_image(image, tmp_path / f"half{suffix}")
     write_image(image, tmp_path / f"whole{suffix}")
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"whole{suffix}"))), noise)

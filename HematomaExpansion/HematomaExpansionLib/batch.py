@@ -14,11 +14,11 @@ from .batch_cases import RESULTS_FILE, BatchCase
 from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, predicted_row
 from .case_list import write_rows
 from .errors import HematomaError, InputError
-from .folders import alone_in, remove_unfinished
+from .folders import alone_in, check_output_folder, remove_unfinished
 from .head_ct import read_head_ct
 from .masks import read_given_mask
 from .prediction import PredictionOptions, predict
-from .prediction_folder import write_prediction
+from .prediction_folder import PREDICTION, write_prediction
 from .progress import Progress, Stages, silent
 from .workers import Workers, each_result
 
@@ -40,13 +40,14 @@ def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> C
     """Predict one case into its folder in ``output``; whatever goes wrong is in its row."""
     stages = Stages()
     try:
+        check_output_folder(output / case.name, PREDICTION)
         options = replace(options, onset_hours=case.onset_hours, clinical=case.clinical)
         with stages("read", 0.0):
             scan = read_head_ct(case.scan, subfolders=case.subfolders)
             mask = read_given_mask(case.mask, scan, case.label)
         prediction = predict(scan, options, mask, stages)
-        write_prediction(prediction, output / case.name)
-        return predicted_row(case, prediction.result)
+        result = write_prediction(prediction, output / case.name)
+        return predicted_row(case, result)
     except HematomaError as error:
         reason = str(error)
     except MemoryError:

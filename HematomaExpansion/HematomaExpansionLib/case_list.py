@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .csv_tables import Row, read_table
-from .errors import InputError
+from .errors import InputError, file_fault
+from .folders import whole_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -106,21 +107,38 @@ def _line(row: Row, folder: Path, required: Sequence[str]) -> CaseLine:
     return CaseLine(row.number, folder, row.values)
 
 
+def check_table(kind: type[DataclassInstance], path: Path) -> None:
+    """Raise ``InputError`` where there is a file that is no table of such rows: it is somebody else's."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            is_ours = next(csv.reader(file), None) == [field.name for field in fields(kind)]
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError, csv.Error):
+        is_ours = False
+    if not is_ours:
+        raise InputError(
+            f"The output folder holds another {path.name}, or one with other columns: rename it, or name a new "
+            "folder."
+        )
+
+
 def write_rows(kind: type[DataclassInstance], rows: Sequence[DataclassInstance], path: Path) -> None:
     """One line per row of that dataclass, as CSV; the file is replaced whole or not at all.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or there is a file that is no such table.
     """
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    check_table(kind, path)
     try:
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(kind)])
             writer.writeheader()
             writer.writerows(asdict(row) for row in rows)
-        unfinished.replace(path)
-    except OSError as error:
+    except PermissionError as error:
         raise InputError(
-            "The table could not be written (disk full, no permission, or open in another program): "
-            "close it, free space or choose another folder."
+            f"{path.name} could not be written: it is open in another program, or you have no permission there. "
+            "Close it, or choose another place."
         ) from error
+    except OSError as error:
+        raise file_fault(error, f"{path.name} could not be written") from error

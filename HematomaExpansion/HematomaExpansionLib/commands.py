@@ -162,12 +162,12 @@ def _predict(arguments: argparse.Namespace) -> int:
             mask = read_given_mask(arguments.mask, scan, arguments.label)
         prediction = predict(scan, options, mask, stages)
         progress("write", 0.8)
-        write_prediction(prediction, arguments.output)
+        result = write_prediction(prediction, arguments.output)
         progress("done", 1.0)
     if not arguments.json_progress:
-        for warning in prediction.result["input"]["warnings"]:
+        for warning in result["input"]["warnings"]:
             print(f"Note: {warning}")
-        print_table(summary_rows(prediction.result))
+        print_table(summary_rows(result))
         print(f"Pictures and report: overlay.png and report.pdf in {arguments.output}")
         print("Research use only.")
     return 0
@@ -265,8 +265,9 @@ def _segment(arguments: argparse.Namespace) -> int:
     from .head_ct import read_head_ct
     from .measures import volume_ml
     from .segmentation import segment
-    from .volume_files import write_volume
+    from .volume_files import check_volume_output, write_volume
 
+    check_volume_output(arguments.output)
     segmenter, device = find_segmenter(arguments.segmenter), choose_device(arguments.device)
     with reporting() as progress:
         stages = Stages(progress)
@@ -357,9 +358,11 @@ def _compare(arguments: argparse.Namespace) -> int:
             stages,
         )
         progress("write", 0.9)
-        write_comparison(comparison, arguments.output)
+        failed = write_comparison(comparison, arguments.output)
         progress("done", 1.0)
     if not arguments.json_progress:
+        for sentence in failed:
+            print(f"Note: {sentence}")
         print_table(comparison_rows(comparison))
         print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -11,6 +12,7 @@ from . import RESEARCH_USE
 from .comparison import Comparison
 from .folders import whole_or_nothing
 from .grid import Grid
+from .pictures import draw_each
 from .prediction_folder import as_int16
 from .provenance import Provenance
 from .report import (
@@ -33,12 +35,13 @@ COMPARISON = "comparison"
 _MOST_SLICES = 6
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> None:
+def write_comparison(comparison: Comparison, folder: Path) -> list[str]:
     """Write all files of a comparison; the folder appears whole or not at all, and replaces an earlier one.
+
+    Returns a sentence for each picture that could not be made.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
-        MissingLibraryError: matplotlib is not installed.
     """
     images = {
         "baseline-mask.nii.gz": comparison.baseline_mask,
@@ -50,7 +53,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
             write_image(image, scratch / name)
         sitk.WriteTransform(comparison.registration.transform, scratch / "baseline-to-followup.tfm")
         (scratch / COMPARISON_FILE).write_text(json.dumps(comparison.result, indent=2) + "\n", encoding="utf-8")
-        draw_comparison(comparison, scratch / "comparison.png")
+        return draw_each({"comparison.png": partial(draw_comparison, comparison)}, scratch)
 
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:

@@ -33,6 +33,7 @@ _FOREIGN = (
 )
 _OWNER_FILE = "owner"
 _TRIES = 10
+_PATIENCE_S = 10.0  # of a process of the same run, say, that puts the same result there
 
 # Some systems would grant a process the lock that it holds already.
 _own: set[Path] = set()
@@ -100,12 +101,27 @@ def whole_or_nothing(folder: Path, provenance: Provenance, keep: Collection[str]
                 except OSError:
                     if not folder.exists():
                         raise  # else another run has made it in the meantime
-            with alone_in(folder):
+            with alone_in(folder, _PATIENCE_S):
                 if holds_foreign_files(folder, provenance.kind, keep):
                     raise InputError(_FOREIGN)
                 _replace(folder, made, scratch / "old", keep)
     except OSError as error:
         raise file_fault(error, _NOT_WRITTEN) from error
+
+
+def check_output_file(path: Path) -> None:
+    """Raise ``InputError`` where a single file cannot be written, before anything is computed.
+
+    A file that is there is never replaced, since nothing says whose it is.
+    """
+    try:
+        if path.exists():
+            raise InputError("The output exists already: name a new file.")
+        make_folder(path.parent)
+        with own_scratch(path.parent) as scratch:
+            (scratch / path.name).touch()
+    except OSError as error:
+        raise file_fault(error, "The output cannot be written") from error
 
 
 @contextmanager
@@ -122,13 +138,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     """Keep other runs from writing into a folder for the length of a block; a killed one holds it no longer.
 
     Raises:
-        InputError: another run is writing there.
+        InputError: another run is writing there, also after so many seconds.
     """
-    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    lock = FileLock(folder / LOCK_FILE, timeout=patience_s)
     try:
         lock.acquire()
     except Timeout as error:

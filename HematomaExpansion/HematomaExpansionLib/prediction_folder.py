@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
 
 from .folders import whole_or_nothing
+from .pictures import draw_each
 from .prediction import Prediction
 from .provenance import Provenance
 from .report import write_overlay, write_report
@@ -21,24 +24,34 @@ PREDICTION = "prediction"
 """The kind of result, as its provenance says."""
 
 
-def write_prediction(prediction: Prediction, folder: Path, made_from: Mapping[str, Any] | None = None) -> None:
+def write_prediction(
+    prediction: Prediction, folder: Path, made_from: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write all files of a prediction; the folder appears whole or not at all.
 
     A folder left by an earlier prediction is replaced. ``made_from``: what its provenance tells, where that is
-    known.
+    known. Returns what ``prediction.json`` holds: the prediction's result, with a warning for each picture that
+    could not be made.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
-        MissingLibraryError: matplotlib is not installed.
     """
     provenance = Provenance(PREDICTION, made_from or {})
     # Compressing the images takes as long as drawing the pictures, and goes on beside it.
     with whole_or_nothing(folder, provenance) as scratch, ThreadPoolExecutor(1) as beside:
         images_written = beside.submit(_write_images, _images(prediction), scratch)
+        for name, write in (("overlay.png", write_overlay), ("report.pdf", write_report)):
+            failed = draw_each({name: partial(write, prediction)}, scratch)
+            prediction = _warned(prediction, failed)  # the report tells of the picture
         (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
-        write_overlay(prediction, scratch / "overlay.png")
-        write_report(prediction, scratch / "report.pdf")
         images_written.result()
+    return prediction.result
+
+
+def _warned(prediction: Prediction, warnings: Sequence[str]) -> Prediction:
+    told = prediction.result["input"]
+    told = {**told, "warnings": [*told["warnings"], *warnings]}
+    return replace(prediction, result={**prediction.result, "input": told})
 
 
 def _write_images(images: dict[str, sitk.Image], folder: Path) -> None:

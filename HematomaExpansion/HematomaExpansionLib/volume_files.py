@@ -7,17 +7,19 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from .errors import InputError
+from .errors import InputError, file_fault
 from .file_kinds import META_IMAGE, NIFTI, NRRD, kind_of_file
+from .folders import check_output_file, whole_file
 from .nifti_files import read_nifti
 from .volume import Volume, check_size
 
 _NIFTI_OFFSET = 352  # of the voxels that ITK writes
+_TRIED_BYTES = 1 << 20
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _KINDS_OF_SUFFIXES = {
     **dict.fromkeys(_NIFTI_SUFFIXES, NIFTI),
@@ -86,19 +88,27 @@ def _read_by_itk(path: Path) -> Volume:
     return Volume(reader.Execute())
 
 
-def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write an image in the format that the file's name asks for.
+def check_volume_output(path: Path) -> None:
+    """Raise ``InputError`` where an image cannot be written, before anything is computed.
 
-    Raises:
-        InputError: the format is unknown, or the place cannot be written.
+    The format is unknown, there is a file already, or the place cannot be written.
     """
     if _suffix(path) is None:
         raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha. Name the file so.")
+    check_output_file(path)
+
+
+def write_volume(image: sitk.Image, path: Path) -> None:
+    """Write an image, whole or not at all, in the format that the file's name asks for.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
     try:
-        with quiet_libraries():
-            write_image(image, path)
-    except OSError:
-        raise InputError("The output cannot be written there. Choose another place.") from None
+        with quiet_libraries(), whole_file(path) as unfinished:
+            write_image(image, unfinished)
+    except OSError as error:
+        raise file_fault(error, "The output could not be written") from None
 
 
 def write_image(image: sitk.Image, path: Path) -> None:
@@ -112,7 +122,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
     try:
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
-        raise OSError(errno.EIO, "The image could not be written.") from error
+        raise _fault_of_writing(path) from error
     voxel_bytes = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
     nifti_bytes = _NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
     name = path.name.lower()
@@ -124,4 +134,19 @@ def write_image(image: sitk.Image, path: Path) -> None:
     elif name.endswith(".nii"):
         is_whole = path.stat().st_size == nifti_bytes
     if not is_whole:
-        raise OSError(errno.ENOSPC, "The disk is full.")
+        raise _fault_of_writing(path)
+
+
+def _fault_of_writing(path: Path) -> OSError:
+    """Why a file cannot be written, of which ITK says nothing: it is tried."""
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(_TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    finally:
+        with suppress(OSError):
+            path.unlink()
+    return OSError(errno.EIO, "The image could not be written.")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from HematomaExpansionLib.command_options import Commands, add_json_progress, add_label, finite, reporting
 from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.folders import check_output_folder
+from HematomaExpansionLib.provenance import content_sha256
 
 
 def add_commands(commands: Commands) -> None:
@@ -69,14 +72,22 @@ def _simulate(arguments: argparse.Namespace) -> int:
         growth_ml=arguments.growth,
         noise_hu=arguments.noise,
     )
-    scan = None
+    scan, scan_sha256 = None, ""
     if arguments.anatomy != "icbm":
         from HematomaExpansionLib.head_ct import read_head_ct
 
         scan = read_head_ct(Path(arguments.anatomy))
+        scan_sha256 = content_sha256(Path(arguments.anatomy))
     with reporting(arguments.json_progress) as progress:
         cases = simulate_cohort(
-            arguments.output, arguments.number, arguments.seed, options, scan, arguments.jobs, progress
+            arguments.output,
+            arguments.number,
+            arguments.seed,
+            options,
+            scan,
+            scan_sha256,
+            arguments.jobs,
+            progress,
         )
         for _ in cases:
             pass
@@ -89,7 +100,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _distributions(arguments: argparse.Namespace) -> int:
     from .simulation.distributions import describe_cohort
 
-    print(json.dumps(describe_cohort(arguments.cohort, arguments.output), indent=2))
+    figures, failed = describe_cohort(arguments.cohort, arguments.output)
+    print(json.dumps(figures, indent=2))
+    for sentence in failed:
+        print(f"Note: {sentence}", file=sys.stderr)
     return 0
 
 
@@ -117,7 +131,7 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .target_shapes import Family, TargetOptions
-    from .variant_folders import make_case, synthesize_case, synthesize_cohort
+    from .variant_folders import OWN_CASE, make_case, synthesize_case, synthesize_cohort
 
     if not 1 <= arguments.variants <= 20 or arguments.seed < 0 or arguments.jobs < 0:
         raise InputError("The number of variants must lie between 1 and 20, seed and jobs must not be negative.")
@@ -138,8 +152,7 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     }
     if arguments.input is None or arguments.mask is None or arguments.output is None:
         raise InputError("Give a scan with -i, its hematoma with --mask and a folder with -o, or a --cohort.")
-    if arguments.output.exists():
-        raise InputError("The output exists already: name a new folder.")
+    check_output_folder(arguments.output, OWN_CASE)
     labels = {"baseline-mask": arguments.label, "followup-mask": arguments.followup_label}
     given = [(name, path) for name, path in files.items() if path is not None]
     make_case(given, arguments.output, labels=labels)

@@ -10,22 +10,23 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+import SimpleITK as sitk
 from HematomaExpansionLib.errors import HematomaError
-from HematomaExpansionLib.folders import whole_or_nothing
+from HematomaExpansionLib.folders import check_output_folder, whole_or_nothing
 from HematomaExpansionLib.head_ct import read_head_ct
 from HematomaExpansionLib.masks import read_given_mask, read_mask
 from HematomaExpansionLib.prediction_folder import as_int16
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.provenance import Provenance
-from HematomaExpansionLib.training.cohort import CASE, case_folders
+from HematomaExpansionLib.training.cohort import case_folders
 from HematomaExpansionLib.volume_files import write_image
 from HematomaExpansionLib.workers import case_workers
 
 from .target_shapes import TargetOptions
 from .variants import Variant, make_variants
 
-VARIANTS = "variants"
-"""The kind of folder, as its provenance says."""
+VARIANTS, OWN_CASE = "variants", "case of own files"
+"""The kinds of folder, as their provenance says."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def synthesize_case(
     folder = case / "variants"
     if len(list(folder.glob("*/variant.json"))) == count:
         return SynthesizedCase(case.name, count)
+    check_output_folder(folder, VARIANTS)
     progress("reading", 0.0)
     scan = read_head_ct(case / "baseline.nii.gz")
     mask = read_mask(case / "baseline-mask.nii.gz", scan)
@@ -113,15 +115,17 @@ def make_case(
     Raises:
         HematomaError: a sentence for the user.
     """
-    given = dict(files)
-    with whole_or_nothing(folder, Provenance(CASE)) as scratch:
-        for name in ("baseline", "followup"):
-            if name in given:
-                scan = read_head_ct(given[name])
-                write_image(as_int16(scan.image), scratch / f"{name}.nii.gz")
-                mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
-                if mask is not None:
-                    write_image(mask, scratch / f"{name}-mask.nii.gz")
+    given, images = dict(files), dict[str, sitk.Image]()
+    for name in ("baseline", "followup"):
+        if name in given:
+            scan = read_head_ct(given[name])
+            images[name] = as_int16(scan.image)
+            mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
+            if mask is not None:
+                images[f"{name}-mask"] = mask
+    with whole_or_nothing(folder, Provenance(OWN_CASE)) as scratch:
+        for name, image in images.items():
+            write_image(image, scratch / f"{name}.nii.gz")
         for number, variant in enumerate(variants, start=1):
             write_variant(variant, scratch / "variants" / str(number))
         description = {"research_use_only": True, "registered": registered, "source": source}

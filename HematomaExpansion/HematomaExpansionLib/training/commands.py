@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_risk, find_segmenter
 from ..errors import InputError
-from ..model_package import VOLUME_CORRECTION, ModelPackage, Task, find_package
+from ..folders import check_output_folder, whole_or_nothing
+from ..model_package import PACKAGE, TRAINING_FOLDER, VOLUME_CORRECTION, ModelPackage, Task, find_package
+from ..pictures import draw_each
+from ..provenance import Provenance
 from .options import (
     PRESETS,
     SLICES,
@@ -31,8 +36,23 @@ if TYPE_CHECKING:
     from .risk_training import Learner
 
 Summary = dict[str, dict[str, float]]
-Notes = list[str]
-"""What there is to know of the figures of an evaluation: it stands in its tables and on the terminal."""
+
+FOLDS = "folds"
+"""In an evaluation's folder: the packages that were trained for it, which later ones may use again."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation has found, and how it is put into a folder.
+
+    ``notes``: what there is to know of the figures, which stands in the tables and on the terminal. ``pictures``:
+    by file name, what draws each.
+    """
+
+    summary: Summary
+    write_tables: Callable[[Path], None]
+    notes: list[str] = field(default_factory=list)
+    pictures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
 
 def add_training_commands(commands: Commands) -> None:
@@ -80,17 +100,18 @@ def _add_source_and_output(parser: argparse.ArgumentParser) -> None:
 def _prepare(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .preparation import PreparedCase, prepare_cohort, read_pairs
+    from .preparation import REPORT_FILE, PreparedCase, check_cohort_folder, prepare_cohort, read_pairs
 
     pairs, segmenter = read_pairs(arguments.pairs), find_segmenter(arguments.segmenter)
+    check_cohort_folder(pairs, arguments.output)
     cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, arguments.device)
     lines = list(tqdm(cases, total=len(pairs), desc="Preparing pairs", disable=None))
-    write_rows(PreparedCase, lines, arguments.output / "prepared.csv")
+    write_rows(PreparedCase, lines, arguments.output / REPORT_FILE)
     for line in lines:
         if not line.prepared:
             print(f"{line.case}: left out. {line.reason}")
     prepared = sum(line.prepared for line in lines)
-    print(f"{prepared} of {len(lines)} pairs prepared; prepared.csv says how each fared. Research use only.")
+    print(f"{prepared} of {len(lines)} pairs prepared; {REPORT_FILE} says how each fared. Research use only.")
     return 0
 
 
@@ -99,6 +120,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     _check("train", arguments)
     cases = case_folders(arguments.cohort)
+    check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
@@ -112,6 +134,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
     check("adapt", arguments)
     source, cases = find_package(arguments.source, "segmentation"), case_folders(arguments.cohort)
     options = _fit_options(arguments, FIT)
+    check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     if arguments.statistics_only:
         package = adapt_statistics(cases, arguments.output, source, options.seed)
     else:
@@ -125,6 +148,7 @@ def _correct(arguments: argparse.Namespace) -> int:
     from .volume_correction import correct_volumes
 
     source = find_package(arguments.source, "segmentation")
+    check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     package = correct_volumes(arguments.cohort, arguments.output, source, arguments.device)
     correction = package.description.settings[VOLUME_CORRECTION]
     print(json.dumps(correction, indent=2))
@@ -260,54 +284,59 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "risk": _evaluate_risk,
     }
     _check("evaluate", arguments)
-    summary, notes = evaluate[arguments.task](arguments, arguments.output)
-    text = json.dumps(summary | ({"notes": notes} if notes else {}), indent=2)
-    (arguments.output / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
+    provenance = Provenance(f"evaluation of {arguments.task}")
+    check_output_folder(arguments.output, provenance.kind, keep=[FOLDS])
+    evaluated = evaluate[arguments.task](arguments)
+    with whole_or_nothing(arguments.output, provenance, keep=[FOLDS]) as folder:
+        evaluated.write_tables(folder)
+        notes = [*evaluated.notes, *draw_each(evaluated.pictures, folder)]
+        text = json.dumps(evaluated.summary | ({"notes": notes} if notes else {}), indent=2)
+        (folder / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
     for note in notes:
         print(f"Note: {note}", file=sys.stderr)
     return 0
 
 
-def _evaluate_growth(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
+def _evaluate_growth(arguments: argparse.Namespace) -> Evaluated:
     from .evaluation import GrowthRow, evaluate_growth, summarize_growth
     from .figures import draw_growth_examples, draw_growth_figures, expansion_table, growth_table
 
     evaluation = None if arguments.folds is not None else _growth_evaluation(arguments)
     rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
     summary, notes = summarize_growth(rows), evaluation.notes if evaluation else []
-    folder.mkdir(parents=True, exist_ok=True)
-    write_rows(GrowthRow, rows, folder / "growth.csv")
     tables = {"Cases that expanded": "_expanders", "All cases": ""}
     parts = [f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items()]
     text = "\n".join([*parts, expansion_table(summary), *(f"{note}\n" for note in notes)])
-    (folder / "growth.md").write_text(text, encoding="utf-8")
-    draw_growth_figures(rows, folder / "growth.png")
+
+    def write_tables(folder: Path) -> None:
+        write_rows(GrowthRow, rows, folder / "growth.csv")
+        (folder / "growth.md").write_text(text, encoding="utf-8")
+
+    pictures: dict[str, Callable[[Path], None]] = {"growth.png": partial(draw_growth_figures, rows)}
     if evaluation is not None:
-        draw_growth_examples(evaluation, arguments.cohort, rows, folder / "examples.png")
-    return summary, notes
+        pictures["examples.png"] = partial(draw_growth_examples, evaluation, arguments.cohort, rows)
+    return Evaluated(summary, write_tables, notes, pictures)
 
 
-def _evaluate_segmentation(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
+def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
     from .evaluation import SegmentationRow, evaluate_segmentation, summarize_segmentation
 
     rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_rows(SegmentationRow, rows, folder / "segmentation.csv")
-    return summarize_segmentation(rows), []
+    return Evaluated(
+        summarize_segmentation(rows), lambda folder: write_rows(SegmentationRow, rows, folder / "segmentation.csv")
+    )
 
 
-def _evaluate_markers(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
+def _evaluate_markers(arguments: argparse.Namespace) -> Evaluated:
     from .marker_evaluation import MarkerRow, evaluate_markers, summarize_markers
 
     segmenter = find_segmenter(arguments.segmenter)
     rows = evaluate_markers(arguments.cohort, arguments.masks, segmenter, arguments.device)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_rows(MarkerRow, rows, folder / "markers.csv")
-    return summarize_markers(rows), []
+    return Evaluated(summarize_markers(rows), lambda folder: write_rows(MarkerRow, rows, folder / "markers.csv"))
 
 
-def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> tuple[Summary, Notes]:
+def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
     from .risk_evaluation import RiskRow, cross_validate_risk, draw_risk_figures, evaluate_risk, summarize_risk
 
     masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
@@ -321,10 +350,11 @@ def _evaluate_risk(arguments: argparse.Namespace, folder: Path) -> tuple[Summary
         package = find_package(arguments.model, "risk")
         rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device)
         threshold = float(package.description.results["training_share_expanded"])
-    folder.mkdir(parents=True, exist_ok=True)
-    write_rows(RiskRow, rows, folder / "risk.csv")
-    draw_risk_figures(rows, folder / "risk.png")
-    return summarize_risk(rows, threshold), []
+    return Evaluated(
+        summarize_risk(rows, threshold),
+        lambda folder: write_rows(RiskRow, rows, folder / "risk.csv"),
+        pictures={"risk.png": partial(draw_risk_figures, rows)},
+    )
 
 
 def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | None) -> Learner:
@@ -333,7 +363,7 @@ def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | No
 
     preset, masks, device = _risk_preset(arguments), arguments.masks, arguments.device
     images = prepare_images(preset, masks, segmenter, device, case_folders(arguments.cohort))
-    return network_learner(images, arguments.output / "folds", preset, masks, device)
+    return network_learner(images, arguments.output / FOLDS, preset, masks, device)
 
 
 def _folds(arguments: argparse.Namespace) -> int:

@@ -8,14 +8,14 @@ out for it, since training needs patients of both kinds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..case_list import read_case_list
+from ..case_list import check_table, read_case_list
 from ..comparison import Comparison, ScanWithMask, compare
 from ..errors import HematomaError, InputError
-from ..folders import whole_or_nothing
+from ..folders import check_output_folder, make_folder, whole_or_nothing
 from ..head_ct import read_head_ct
 from ..masks import read_given_mask
 from ..measures import volume_ml
@@ -24,6 +24,8 @@ from ..prediction_folder import as_int16
 from ..provenance import Provenance
 from ..volume_files import write_image
 from .cohort import CASE
+
+REPORT_FILE = "prepared.csv"
 
 _LATEST_HOURS, _SMALLEST_ML = 12.0, 5.0
 
@@ -89,6 +91,14 @@ def read_pairs(table: Path) -> list[Pair]:
     ]
 
 
+def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:
+    """Raise ``InputError`` where the cohort cannot be written, before anything is computed."""
+    make_folder(output)
+    check_table(PreparedCase, output / REPORT_FILE)
+    for pair in pairs:
+        check_output_folder(output / pair.case, CASE)
+
+
 def prepare_cohort(
     pairs: list[Pair], output: Path, source: str, segmenter: ModelPackage | None, device: str
 ) -> Iterator[PreparedCase]:
@@ -96,7 +106,7 @@ def prepare_cohort(
 
     A pair that cannot be used is a line with its reason.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     for pair in pairs:
         try:
             yield _prepared(pair, output, source, segmenter, device)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import as_completed
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from HematomaExpansionLib.folders import check_output_folder, make_folder, whole_or_nothing
 from HematomaExpansionLib.progress import Progress, silent
+from HematomaExpansionLib.provenance import Provenance, is_made_from
 from HematomaExpansionLib.volume_files import write_image
 from HematomaExpansionLib.workers import case_workers, use_one_torch_thread
 
@@ -21,25 +23,31 @@ from .patient import SimulatedPatient, simulate_patient
 if TYPE_CHECKING:
     from HematomaExpansionLib.head_ct import HeadCT
 
+SIMULATED_CASE = "simulated case"
+"""The kind of folder, as its provenance says."""
+
 # Set once in each worker process: a real scan's anatomy is too large to send with every patient.
 _anatomy: Anatomy | None = None
 
 
-def write_case(patient: SimulatedPatient, folder: Path) -> None:
-    """Write one case; the folder appears whole or not at all."""
-    unfinished = folder.with_name(f".unfinished-{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+def write_case(patient: SimulatedPatient, folder: Path, made_from: Mapping[str, Any] | None = None) -> None:
+    """Write one case; the folder appears whole or not at all, and replaces an earlier one. ``made_from``: what its
+    provenance tells, where that is known.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
     images = {
         "baseline": patient.baseline,
         "baseline-mask": patient.baseline_mask,
         "followup": patient.followup,
         "followup-mask": patient.followup_mask,
     }
-    for name, image in images.items():
-        write_image(image, unfinished / f"{name}.nii.gz")
-    (unfinished / "case.json").write_text(json.dumps(patient.description, indent=2) + "\n", encoding="utf-8")
-    unfinished.rename(folder)
+    text = json.dumps(patient.description, indent=2) + "\n"
+    with whole_or_nothing(folder, Provenance(SIMULATED_CASE, made_from or {})) as scratch:
+        for name, image in images.items():
+            write_image(image, scratch / f"{name}.nii.gz")
+        (scratch / "case.json").write_text(text, encoding="utf-8")
 
 
 def simulate_cohort(
@@ -48,26 +56,41 @@ def simulate_cohort(
     seed: int,
     options: SimulationOptions,
     scan: HeadCT | None = None,
+    scan_sha256: str = "",
     jobs: int = 0,
     progress: Progress = silent,
 ) -> Iterator[Path]:
     """Simulate patients 1 to ``count`` on all cores (or ``jobs``) and yield each case's folder when it is there.
 
-    Cases already in ``output`` are kept as they are. With ``scan`` the bleeds lie in that real head. ``progress``
-    is told of the stages where just one patient is to be made, and of the patients otherwise.
+    Cases already in ``output`` that were made from the same are kept; others of ours are replaced. With ``scan``,
+    whose content has that sha256, the bleeds lie in that real head. ``progress`` is told of the stages where just
+    one patient is to be made, and of the patients otherwise.
+
+    Raises:
+        InputError: the folder cannot be written, or one of a case's name holds something else.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     folders = {number: output / f"simulated-{seed}-{number:04d}" for number in range(1, count + 1)}
-    missing = [number for number, folder in folders.items() if not folder.exists()]
-    yield from (folder for folder in folders.values() if folder.exists())
+    common = {"seed": seed, "options": asdict(options), "anatomy": scan_sha256 or "icbm"}
+    sources = {number: {**common, "number": number} for number in folders}
+    missing = [
+        number
+        for number, folder in folders.items()
+        if not is_made_from(folder, Provenance(SIMULATED_CASE, sources[number]))
+    ]
+    for number in missing:
+        if folders[number].exists():
+            check_output_folder(folders[number], SIMULATED_CASE)
+    yield from (folder for number, folder in folders.items() if number not in missing)
     if len(missing) == 1:
+        (number,) = missing
         anatomy = None if scan is None else anatomy_from_scan(scan)
-        write_case(simulate_patient(seed, missing[0], options, anatomy, progress), folders[missing[0]])
-        yield folders[missing[0]]
+        write_case(simulate_patient(seed, number, options, anatomy, progress), folders[number], sources[number])
+        yield folders[number]
         return
     with case_workers(len(missing), jobs, _start_worker, (scan,)) as pool:
         simulate = partial(_simulate_case, seed, options)
-        patients = [pool.submit(simulate, number, folders[number]) for number in missing]
+        patients = [pool.submit(simulate, number, folders[number], sources[number]) for number in missing]
         for made, done in enumerate(as_completed(patients), start=1):
             yield done.result()
             progress("patients", made / len(missing))
@@ -79,6 +102,8 @@ def _start_worker(scan: HeadCT | None) -> None:
     _anatomy = None if scan is None else anatomy_from_scan(scan)
 
 
-def _simulate_case(seed: int, options: SimulationOptions, number: int, folder: Path) -> Path:
-    write_case(simulate_patient(seed, number, options, _anatomy), folder)
+def _simulate_case(
+    seed: int, options: SimulationOptions, number: int, folder: Path, made_from: Mapping[str, Any]
+) -> Path:
+    write_case(simulate_patient(seed, number, options, _anatomy), folder, made_from)
     return folder

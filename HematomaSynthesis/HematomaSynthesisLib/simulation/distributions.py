@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,11 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib import RESEARCH_USE
 from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.folders import check_output_folder, whole_or_nothing
 from HematomaExpansionLib.grid import Array
 from HematomaExpansionLib.measures import ExpansionDefinition, measure_growth
+from HematomaExpansionLib.pictures import draw_each
+from HematomaExpansionLib.provenance import Provenance
 from HematomaExpansionLib.report import new_figure
 from HematomaExpansionLib.training.cohort import case_folders, read_case, read_description
 
@@ -26,19 +30,30 @@ if TYPE_CHECKING:
 _TISSUE_HU = {"CSF": (0, 12), "edema": (24, 31), "white": (27, 32), "gray": (37, 41), "blood": (50, 70)}
 _MOST_SCANS = 30
 
+DISTRIBUTIONS = "distributions"
+"""The kind of folder, as its provenance says."""
 
-def describe_cohort(cohort: Path, output: Path) -> dict[str, float]:
-    """Draw ``distributions.png`` and write ``distributions.json`` into ``output``; returns what the latter holds.
+
+def describe_cohort(cohort: Path, output: Path) -> tuple[dict[str, float], list[str]]:
+    """Draw ``distributions.png`` and write ``distributions.json`` into ``output``; returns what the latter holds,
+    and a sentence for a picture that could not be made.
 
     Raises:
-        InputError: the cohort was not made by ``hematoma simulate``.
+        InputError: the cohort was not made by ``hematoma simulate``, or the folder cannot be written.
     """
+    check_output_folder(output, DISTRIBUTIONS)
     folders = case_folders(cohort)
     cases = [read_description(folder) for folder in folders]
     if not all("parameters" in case and "signs" in case["parameters"] for case in cases):
         raise InputError("This cohort was not made by this version of `hematoma simulate`.")
     figures = _figures(cases)
-    output.mkdir(parents=True, exist_ok=True)
+    with whole_or_nothing(output, Provenance(DISTRIBUTIONS)) as scratch:
+        failed = draw_each({"distributions.png": partial(_draw, folders, cases, figures)}, scratch)
+        (scratch / "distributions.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures, failed
+
+
+def _draw(folders: Sequence[Path], cases: Sequence[dict[str, Any]], figures: dict[str, float], path: Path) -> None:
     figure = new_figure(14, 8, "white")
     axes = figure.subplots(2, 3).ravel()
     _draw_volumes(axes[0], cases)
@@ -48,9 +63,7 @@ def describe_cohort(cohort: Path, output: Path) -> dict[str, float]:
     _draw_densities(axes[5], folders)
     figure.suptitle(f"{len(cases)} simulated patients. {RESEARCH_USE}", fontsize=11)
     figure.tight_layout()
-    figure.savefig(output / "distributions.png", dpi=110)
-    (output / "distributions.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
+    figure.savefig(path, dpi=110)
 
 
 def _figures(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
