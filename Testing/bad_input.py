@@ -430,6 +430,7 @@ def _masks(folder: Path, random: np.random.Generator) -> Iterator[Input]:
     one_voxel = sitk.Image(own) * 0
     one_voxel[5, 5, 5] = 1
     finer = head_grid((1.0, 1.0, 1.5), STRAIGHT, (60.0, 60.0, 60.0))
+    edema = ball(grid, radius=27.0)
     masks: dict[str, tuple[sitk.Image, Expected]] = {
         "own": (own, "right"),
         "stored-otherwise": (sitk.DICOMOrient(own, "PIR"), "right"),
@@ -437,6 +438,8 @@ def _masks(folder: Path, random: np.random.Generator) -> Iterator[Input]:
         "turned": (ball(head_grid((1.5, 1.5, 2.0), _TURNED, (80.0, 80.0, 80.0))), "right"),
         "other-label": (sitk.Cast(own, sitk.sitkInt16) * 300, "right"),
         "probability": (sitk.Cast(own, sitk.sitkFloat32) * 0.9, "right"),
+        "two-labels": (edema * 2 - own, "refused"),
+        "scan": (head, "refused"),
         "empty": (own * 0, "refused"),
         "elsewhere": (elsewhere, "refused"),
         "two-volumes": (sitk.JoinSeries([own, own]), "refused"),

@@ -234,13 +234,23 @@ def test_names_are_safe_unique_and_stay_the_same(tmp_path: Path) -> None:
 
 
 def test_masks_are_no_cases(tmp_path: Path) -> None:
-    for name in ("x.nii.gz", "x-mask.nii.gz", "y.nrrd", "y_Mask.mha", "z-mask.nii", "-mask.nii"):
+    for name in (
+        "x.nii.gz",
+        "x-mask.nii.gz",
+        "y.nrrd",
+        "y_Mask.mha",
+        "z-mask.nii",
+        "-mask.nii",
+        "v.nii",
+        "v.seg.nrrd",
+    ):
         touch(tmp_path / name)
     write_series(tmp_path / "series")
     touch(tmp_path / "series-mask.nii.gz")
     cases = {case.name: case.mask and case.mask.name for case in find_cases(tmp_path, tmp_path / "out")}
     assert cases == {
-        "x": "x-mask.nii.gz", "y": "y_Mask.mha", "z-mask": None, "mask": None, "series": "series-mask.nii.gz"
+        "x": "x-mask.nii.gz", "y": "y_Mask.mha", "z-mask": None, "mask": None,
+        "series": "series-mask.nii.gz", "v": "v.seg.nrrd",
     }  # fmt: skip
 
 

@@ -261,13 +261,14 @@ def without_air(hu: np.ndarray) -> np.ndarray:
         (with_nan, "NaN"),
         (windowed, "windowed"),
         (lambda hu: windowed(hu).astype(np.uint8), "windowed"),
+        (lambda hu: (hu > 50).astype(np.uint8), "as a mask does"),
         (lambda hu: np.abs(hu) * 3 + 20, "not Hounsfield units"),
         (lambda hu: np.full_like(hu, -1000), "blank"),
         (lambda hu: np.where(hu > 300, 40, hu), "no skull"),
         (without_air, "not Hounsfield units"),
         (lambda hu: np.where(np.indices(hu.shape)[2] > 8, -1000, hu), "Hounsfield|no head"),
     ],
-    ids=["NaN", "windowed", "8 bits", "MR", "air", "no bone", "no air", "no head"],
+    ids=["NaN", "windowed", "8 bits", "mask", "MR", "air", "no bone", "no air", "no head"],
 )
 def test_values_that_are_no_head_in_hu_are_refused(
     function: Callable[[np.ndarray], np.ndarray], sentence: str

@@ -172,6 +172,24 @@ def test_the_only_segment_of_slicer_is_the_hematoma(
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(path, scan, "Bleed")) > 0, inside)
 
 
+def test_the_panel_passes_on_the_chosen_segment_alone(
+    scan: HeadCT, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments that do not overlap share one labelmap in Slicer's memory."""
+    import slicer
+    from HematomaSlicerLib.node_files import Segment, write_segment
+
+    labels = labels_on(scan.grid)
+    slicer_file(
+        tmp_path / "s.seg.nrrd", scan.grid, [("edema", labels == 2), ("hematoma", labels == 1)], monkeypatch
+    )
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+    assert node.GetSegmentation().GetNumberOfLayers() == 1
+    segment = Segment(node, node.GetSegmentation().GetSegmentIdBySegmentName("hematoma"))
+    read = read_mask(write_segment(segment, tmp_path / "mask.nrrd"), scan)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, labels == 1)
+
+
 def test_layers_of_an_old_slicer_are_segments(scan: HeadCT, tmp_path: Path) -> None:
     """Before 4.11 there was neither Layer nor LabelValue."""
     inside = [ball(scan.grid, 18.0), ball(scan.grid, 27.0)]
@@ -260,3 +278,19 @@ def test_a_mask_of_several_labels_in_a_cohort_is_refused(files: dict[str, str], 
     for read in (read_case, has_expanded, lambda folder: read_baseline(folder, "true", None, "cpu")):
         with pytest.raises(InputError, match="2 labels: 1, 2"):
             read(case)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--cohort FOLDER --mask MASK", "--mask applies in `hematoma synthesize` only without --cohort"),
+        ("-i SCAN --label 1", "--label applies in `hematoma synthesize` only without --cohort and with --mask"),
+        ("-i SCAN --mask MASK --label 1 --followup-mask MASK", "only without --cohort and with --followup"),
+    ],
+)
+def test_synthesize_ignores_no_option(
+    arguments: str, sentence: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [files.get(word.lower(), word) for word in arguments.split()]
+    assert main(["synthesize", *words, "-o", files["out"]]) == 2
+    assert sentence in capsys.readouterr().err

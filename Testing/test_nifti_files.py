@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid
 from HematomaExpansionLib.head_ct import HeadCT, read_head_ct
@@ -244,7 +246,9 @@ def test_a_scan_without_a_place_is_read_with_a_word(head: nibabel.Nifti1Image, t
     assert "does not say which way the head lies" in scan.warnings[0]
 
 
-def test_a_mask_without_a_place_fits_its_own_scan_alone(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+def test_a_mask_without_a_place_fits_its_own_scan_alone(
+    head: nibabel.Nifti1Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hu = np.asanyarray(head.dataobj)
     mask = nibabel.Nifti1Image(((hu > 60) & (hu < 70)).astype(np.uint8), head.affine)
     path = saved(mask, tmp_path / "mask.nii", sform_code=0, qform_code=0)
@@ -252,6 +256,14 @@ def test_a_mask_without_a_place_fits_its_own_scan_alone(head: nibabel.Nifti1Imag
     assert volume_ml(read_mask(path, scan)) == pytest.approx(SPHERE_ML, rel=0.05)
     with pytest.raises(InputError, match="does not say clearly where it lies"):
         read_mask(path, read_head_ct(saved(head, tmp_path / "scan.nii")))
+    assert main(["measure", "-i", str(path)]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "which way the head lies" in warning
+
+
+def test_an_empty_sform_is_none(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+    rows = dict.fromkeys(("srow_x", "srow_y", "srow_z"), [0.0] * 4)
+    check_ball(read_head_ct(saved(head, tmp_path / "scan.nii", **rows)))
 
 
 @pytest.mark.parametrize("shear", [3e-4, 2e-3, 1e-2, 0.2])

@@ -17,7 +17,7 @@ from .scores import NOT_TOLD, ClinicalData
 from .volume_files import volume_stem
 
 RESULTS_FILE = "results.csv"
-_MASK_ENDING = re.compile(r"(?<=.)[-_]mask$", re.IGNORECASE)
+_MASK_ENDING = re.compile(r"(?<=.)([-_]mask|([-_]mask)?\.seg)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _scans_below(root: Path, output: Path) -> Iterator[Path]:
 
 
 def _masks_among(found: list[Path]) -> dict[Path, Path]:
-    """Scan (without its suffix) to mask: the file beside it whose name has -mask or _mask added."""
+    """Scan (without its suffix) to mask: the file beside it whose name has -mask, _mask or .seg added."""
     places = {_without_suffix(path) for path in found}
     masks: dict[Path, Path] = {}
     for path in found:

@@ -292,10 +292,11 @@ def _add_measure(commands: Commands) -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from .masks import read_mask_file
+    from .masks import read_mask_volume
     from .measures import abc2, volume_ml
 
-    mask = read_mask_file(arguments.input, arguments.label)
+    volume = read_mask_volume(arguments.input, arguments.label)
+    mask = volume.image
     estimate = abc2(mask)
     measures = {
         "research_use_only": True,
@@ -305,6 +306,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         "a_mm": estimate.a_mm,
         "b_mm": estimate.b_mm,
         "c_mm": estimate.c_mm,
+        "warnings": list(volume.notes),
     }
     print(json.dumps(measures, indent=2))
     return 0

@@ -60,10 +60,19 @@ def read_mask_file(path: Path, label: str | None = None) -> sitk.Image:
     Raises:
         InputError, MissingLibraryError: as in ``read_mask``.
     """
-    mask = _read(path, label).image
-    if not np.any(sitk.GetArrayViewFromImage(mask)):
+    return read_mask_volume(path, label).image
+
+
+def read_mask_volume(path: Path, label: str | None = None) -> Volume:
+    """The same with what is to be said of its place.
+
+    Raises:
+        InputError, MissingLibraryError: as in ``read_mask``.
+    """
+    volume = _read(path, label)
+    if not np.any(sitk.GetArrayViewFromImage(volume.image)):
         raise InputError("The mask is empty. Draw the hematoma in it.")
-    return sitk.DICOMOrient(mask, "LPS")
+    return replace(volume, image=sitk.DICOMOrient(volume.image, "LPS"))
 
 
 def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> sitk.Image:

@@ -141,8 +141,10 @@ def _place(header: _Header, shape: tuple[int, ...], what: str) -> tuple[Array, t
     return _agreed(scale @ sform, scale @ qform, shape, what)
 
 
-def _sform(header: _Header, spacing: Array, what: str) -> Array:
+def _sform(header: _Header, spacing: Array, what: str) -> Array | None:
     affine = np.array(header.get_sform(), dtype=float)
+    if not affine[:3].any():  # a code, but no sform
+        return None
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6 * lengths.prod():
         raise _unreadable(what)

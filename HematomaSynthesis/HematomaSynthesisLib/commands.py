@@ -10,7 +10,24 @@ from pathlib import Path
 from HematomaExpansionLib.command_options import Commands, add_json_progress, add_label, finite, reporting
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.folders import check_output_folder
+from HematomaExpansionLib.option_rules import Takes, When, check_options
 from HematomaExpansionLib.provenance import content_sha256
+
+_ONE_CASE = When("without --cohort", lambda given: given.cohort is None)
+_SYNTHESIZE = (
+    Takes("synthesize", "input mask followup output", (_ONE_CASE,)),
+    Takes("synthesize", "label", (_ONE_CASE, When("with --mask", lambda given: given.mask is not None))),
+    Takes(
+        "synthesize",
+        "followup_mask",
+        (_ONE_CASE, When("with --followup", lambda given: given.followup is not None)),
+    ),
+    Takes(
+        "synthesize",
+        "followup_label",
+        (When("with --followup-mask", lambda given: given.followup_mask is not None),),
+    ),
+)
 
 
 def add_commands(commands: Commands) -> None:
@@ -133,6 +150,7 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     from .target_shapes import Family, TargetOptions
     from .variant_folders import OWN_CASE, make_case, synthesize_case, synthesize_cohort
 
+    check_options(_SYNTHESIZE, "synthesize", arguments, {})
     if not 1 <= arguments.variants <= 20 or arguments.seed < 0 or arguments.jobs < 0:
         raise InputError("The number of variants must lie between 1 and 20, seed and jobs must not be negative.")
     options = TargetOptions(Family(arguments.family), arguments.iterations or 0, arguments.in_plane)
