@@ -16,13 +16,8 @@ from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.grid import image_on
 from HematomaExpansionLib.measures import dice
-from HematomaExpansionLib.model_package import (
-    VOLUME_CORRECTION,
-    ModelPackage,
-    find_package,
-    open_package,
-    write_package,
-)
+from HematomaExpansionLib.model_description import VOLUME_CORRECTION, TrainingStep
+from HematomaExpansionLib.model_package import ModelPackage, find_package, open_package, write_package
 from HematomaExpansionLib.networks import MarkerLogistic, build_network
 from HematomaExpansionLib.training import adaptation, cohort
 from HematomaExpansionLib.training.adaptation import (
@@ -53,7 +48,11 @@ def network_of(arguments: dict[str, list[int]] = ARGUMENTS, seed: int = 3) -> nn
 def package_of(folder: Path, network: nn.Module, settings: dict[str, object] | None = None) -> ModelPackage:
     description = find_package(None, "segmentation").description
     described = replace(
-        description, name="tiny", arguments=ARGUMENTS, trained_on="site A", settings=settings or {}
+        description,
+        name="tiny",
+        arguments=ARGUMENTS,
+        trained_on=(TrainingStep("learned from", 9, "patients (site A)"),),
+        settings=settings or {},
     )
     return write_package(folder, described, network)
 
@@ -192,8 +191,10 @@ def test_statistics_of_the_new_site_bring_the_network_back(
     assert regained > at_home - 0.05
     assert package.description.results["trained_share"] == 0
     assert package.description.settings == {"kept": 1}, "the correction was of other masks"
-    assert "6 patients" in package.description.trained_on
-    assert "weights of tiny (site A)" in package.description.trained_on
+    first, own = package.description.trained_on
+    assert first.source == "patients (site A)"
+    assert own.text.startswith("batch-norm statistics of 6 patients")
+    assert own.details.endswith("weights of tiny")
     for (name, kernel), own in zip(package.load().named_parameters(), source.load().parameters(), strict=True):
         assert torch.equal(kernel, own), name
 
@@ -214,8 +215,11 @@ def test_adapters_learn_what_statistics_cannot(
     assert max(mean_dice(trained, unseen), mean_dice(by_statistics, unseen)) < 0.5
     assert mean_dice(package.load(), unseen) > 0.75
     about = package.description
-    assert about.trained_on.startswith("adapted (ConvLoRA of rank 2, AdaBN) on 5 patients")
-    assert about.trained_on.endswith("began from tiny (site A)")
+    first, own = about.trained_on
+    assert first.source == "patients (site A)"
+    assert own.text.startswith("adapted to 5 patients")
+    assert own.details.startswith("ConvLoRA of rank 2, AdaBN")
+    assert own.details.endswith("began from tiny")
     assert (about.architecture, about.arguments) == (source.description.architecture, ARGUMENTS)
     assert 0 < about.results["trained_share"] < 1
     assert about.results["validation_loss"] < 1
@@ -291,7 +295,7 @@ def test_the_command_adapts_and_the_package_segments(
     command = ["adapt", str(source.folder), "--cohort", str(cohort), "-o", str(output)]
     assert main([*command, "--rank", "1", "--epochs", "1"]) == 0
     assert '"trained_share": 0.1' in capsys.readouterr().out, "of a network as tiny as this"
-    assert "1 simulated patients, no real ones" in open_package(output).description.trained_on
+    assert "1 simulated patients, no real ones" in open_package(output).description.trained_on[-1].text
     scan_file, mask = cohort / "case-0" / "baseline.nii.gz", tmp_path / "mask.nii.gz"
     assert main(["segment", "-i", str(scan_file), "-o", str(mask), "--segmenter", str(output)]) == 0
     assert mask.is_file()
@@ -325,10 +329,7 @@ def test_what_cannot_be_adapted_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "rank of the adapters must be at least 1" in refused("segmentation-compact", "--rank", "0")
 
     description = find_package(None, "segmentation").description
-    arguments = {"features": ["volume_ml"]}
-    logistic = replace(description, name="logistic", architecture="marker-logistic", arguments=arguments)
-    without = write_package(tmp_path / "logistic", logistic, MarkerLogistic(["volume_ml"])).folder
-    assert "do not fit together" in refused(str(without))
+    assert "for risk, not for segmentation" in refused("risk-compact")
     finer = replace(description, name="finer", arguments=ARGUMENTS, spacing_mm=(1.0, 1.0, 1.0))
     assert "another grid" in refused(str(write_package(tmp_path / "finer", finer, network_of()).folder))
     assert not output.exists()

@@ -9,7 +9,6 @@ import SimpleITK as sitk
 import torch
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import (
-    INTEGRATION_STEPS,
     confined_displacement,
     followup_range,
     growth_channels,
@@ -22,14 +21,16 @@ from HematomaExpansionLib.growth import (
     warp_mask,
 )
 from HematomaExpansionLib.measures import volume_ml
-from HematomaExpansionLib.model_package import (
+from HematomaExpansionLib.model_description import (
+    ARCHITECTURES_OF,
     GROWTH_BY_PROBABILITY,
+    INTEGRATION_STEPS,
     VOLUME_RANGE,
     ModelDescription,
-    ModelPackage,
-    write_package,
+    TrainingStep,
 )
-from HematomaExpansionLib.networks import build_network, displacement_unet, segmentation_unet
+from HematomaExpansionLib.model_package import ModelPackage, write_package
+from HematomaExpansionLib.networks import ARCHITECTURES, build_network, displacement_unet, segmentation_unet
 from torch import nn
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix()
@@ -160,9 +161,8 @@ class OutwardFlow(nn.Module):
 
 @pytest.fixture
 def outward_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelPackage:
-    monkeypatch.setitem(
-        __import__("HematomaExpansionLib.networks").networks.ARCHITECTURES, "outward-flow", OutwardFlow
-    )
+    monkeypatch.setitem(ARCHITECTURES, "outward-flow", OutwardFlow)
+    monkeypatch.setitem(ARCHITECTURES_OF, "growth", ("outward-flow",))
     description = ModelDescription(
         name="outward",
         version="1",
@@ -172,7 +172,7 @@ def outward_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelPac
         spacing_mm=(2.0, 2.0, 2.0),
         patch_size=(48, 48, 48),
         window_hu=(0.0, 100.0),
-        trained_on="nothing: a test",
+        trained_on=(TrainingStep("nothing: a test"),),
         results={},
         license="Apache-2.0",
         intended_use="test",

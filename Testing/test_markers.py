@@ -12,7 +12,9 @@ import SimpleITK as sitk
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.markers import Marker, find_markers
+from HematomaExpansionLib.markers import Marker, describe_markers, find_markers
+from HematomaExpansionLib.measurement_names import MEASUREMENTS
+from HematomaExpansionLib.risk import measurements
 from HematomaExpansionLib.scores import ClinicalData, bat_score, brain_score, overrule, present_markers
 from HematomaExpansionLib.training.marker_evaluation import MarkerRow, painted_markers, summarize_markers
 from phantoms import STRAIGHT, positions
@@ -161,6 +163,18 @@ def test_separate_small_bleeds_are_counted(on: Grid, number: int, expected: set[
 def test_a_second_large_or_a_distant_bleed_is_no_satellite() -> None:
     for other in (ball(8.0, (28.0, 0.0, 0.0)), ball(4.0, (42.0, 0.0, 0.0))):
         assert "satellite" not in found(find_markers(*scan(grid(), [ball(RADIUS_MM), other], [])))
+
+
+def test_the_names_that_a_risk_model_may_ask_for_are_those_that_are_measured() -> None:
+    """On three bleeds, which between them show every kind of sign."""
+    named: set[str] = set()
+    for shape, parts in (
+        ([ball(RADIUS_MM), ball(4.0, (25.0, 0.0, 0.0))], [(ball(6.0, (4.0, -3.0, 1.0)), 30.0)]),
+        ([ball(RADIUS_MM)], [(half((1.0, 0.0, 0.0)), CLOT_HU - 22.0)]),
+        ([ball(RADIUS_MM)], [(half((0.0, -1.0, 0.0)), CLOT_HU - 22.0)]),
+    ):
+        named |= measurements(describe_markers(*scan(grid(), shape, parts)), 17.0, 2.0).keys()
+    assert named == set(MEASUREMENTS)
 
 
 @pytest.mark.parametrize("radius", [3.0, 0.5])

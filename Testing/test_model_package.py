@@ -1,17 +1,27 @@
 """Model packages: what is damaged, foreign or dangerous is refused with a sentence."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import ModelPackageError
-from HematomaExpansionLib.model_package import (
+from HematomaExpansionLib.measurement_names import MEASUREMENTS
+from HematomaExpansionLib.model_description import (
+    ARCHITECTURES_OF,
+    ENSEMBLE,
     ModelDescription,
+    TrainingStep,
+    package_name,
+)
+from HematomaExpansionLib.model_package import (
     ModelPackage,
     available_packages,
     find_package,
@@ -20,7 +30,8 @@ from HematomaExpansionLib.model_package import (
     shipped_models_folder,
     write_package,
 )
-from HematomaExpansionLib.networks import build_network
+from HematomaExpansionLib.networks import ARCHITECTURES, MarkerLogistic, build_network
+from HematomaExpansionLib.training.risk_training import FEATURES
 
 
 @pytest.fixture
@@ -34,7 +45,7 @@ def package(tmp_path: Path) -> ModelPackage:
         spacing_mm=(2.0, 2.0, 2.5),
         patch_size=(32, 32, 16),
         window_hu=(0.0, 100.0),
-        trained_on="nothing: a test",
+        trained_on=(TrainingStep("learned from", 3, "a test"),),
         results={"validation_loss": 0.5},
         license="Apache-2.0",
         intended_use="test",
@@ -124,6 +135,15 @@ def described(package: ModelPackage, change: Callable[[dict[str, Any]], object])
         lambda v: v.update(settings={"volume_range": {"true": {"low": [0, 1]}}}),
         lambda v: v.update(settings={"volume_range": {"true": {"low": [0, 1, "x"], "high": [0, 0, 0]}}}),
         lambda v: v.update(settings={"growth_by_probability": {"constant": 0, "slope": 0.5}}),
+        lambda v: v.update(settings={"integration_steps": "six"}),
+        lambda v: v.update(settings={"integration_steps": 40}),
+        lambda v: v.update(settings={"integration_steps": None}),
+        lambda v: v.update(results={"training_mean_relative_growth": "much"}),
+        lambda v: v.update(version="1" * 41),
+        lambda v: v.update(trained_on=[{"what": 3}]),
+        lambda v: v.update(trained_on=[{"what": "learned from", "cases": "many"}]),
+        lambda v: v.update(trained_on=[{"who": "everybody"}]),
+        lambda v: v.update(trained_on={"what": "learned from"}),
         lambda v: v.update(
             settings={"growth_by_probability": {"constant": 0, "slope": 0.5, "smallest": 2, "largest": 1}}
         ),
@@ -221,11 +241,139 @@ def test_a_damaged_package_does_not_hide_the_others(package: ModelPackage, own_m
     assert sum(isinstance(entry, ModelPackageError) for entry in available_packages()) == 1
 
 
-@pytest.mark.parametrize("task", ["segmentation", "growth"])
+@pytest.mark.parametrize("task", ["segmentation", "growth", "risk"])
 def test_the_shipped_packages_are_whole_small_and_say_what_they_are(task: str) -> None:
     package = find_package(None, task)  # type: ignore[arg-type]
     package.load()
     assert package.folder.parent == shipped_models_folder()
     assert (package.folder / "weights.safetensors").stat().st_size <= 12e6
-    assert "simulated" in package.description.trained_on
+    assert package.description.trained_on_whom == "simulated patients, no real ones"
     assert "Not for diagnosis" in package.description.intended_use
+
+
+def risk_package(folder: Path, features: Any = FEATURES, results: dict[str, Any] | None = None) -> Path:
+    """The shipped risk model's description with other features or results, around weights that fit."""
+    shipped = find_package(None, "risk").description
+    arguments = {"features": list(features) if isinstance(features, tuple) else features}
+    given = shipped.results if results is None else results
+    with suppress(ModelPackageError):  # it is read anew once it is written, and stays for the test
+        write_package(folder, replace(shipped, arguments=arguments, results=given), MarkerLogistic(FEATURES))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("features", "sentence"),
+    [
+        ((*FEATURES[:-1], "shoe_size"), "does not make (shoe_size)"),
+        (("log_volume", "onset", "swirl", "blend", "island"), "(log_volume, onset, swirl and 2 more)"),
+        ((*FEATURES, FEATURES[0]), "of which one comes twice"),
+        ((), "does not say which"),
+        ("log_volume_ml", "does not say which"),
+        ([1, 2], "does not say which"),
+        (None, "does not say which"),
+    ],
+)
+def test_a_risk_package_that_looks_at_what_nobody_measures_is_refused(
+    tmp_path: Path, features: Any, sentence: str
+) -> None:
+    """Each such feature would count as the mean of the patients learned from, and the probability look sound."""
+    with pytest.raises(ModelPackageError, match=re.escape(sentence)):
+        open_package(risk_package(tmp_path / "odd", features))
+
+
+def test_all_that_our_own_training_looks_at_can_be_measured() -> None:
+    assert set(FEATURES) <= set(MEASUREMENTS)
+    assert len(set(MEASUREMENTS)) == len(MEASUREMENTS)
+
+
+def test_a_package_may_ask_for_each_network_of_this_version_and_no_other() -> None:
+    known = [name for names in ARCHITECTURES_OF.values() for name in names]
+    assert sorted([*known, ENSEMBLE]) == sorted(ARCHITECTURES)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"architecture": {"name": "slice-classifier", "arguments": {}}}, "do not fit together"),
+        (
+            {"architecture": {"name": "displacement-unet", "arguments": {}}, "patch_size": [32, 32, 1]},
+            "do not fit",
+        ),
+        ({"architecture": {"name": "ensemble", "arguments": {"member": "segmentation-unet"}}}, "do not fit"),
+        ({"architecture": {"name": "ensemble", "arguments": {}}}, "does not know"),
+        ({"architecture": {"name": "marker-logistic", "arguments": {"features": ["onset_hours"]}}}, "do not fit"),
+    ],
+)
+def test_a_network_for_another_task_is_refused_when_the_package_is_opened(
+    package: ModelPackage, change: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ModelPackageError, match=sentence):
+        open_package(described(package, lambda v: v.update(change)))
+
+
+def test_what_an_evaluation_needs_of_a_package_is_missed_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaExpansionLib.training import evaluation, risk_evaluation
+
+    for module in (evaluation, risk_evaluation):
+        monkeypatch.setattr(module, "case_folders", lambda _: pytest.fail("the cases were begun with"))
+    growth = find_package(None, "growth")
+    write_package(tmp_path / "growth", replace(growth.description, results={}), growth.load())
+    models = {"growth": tmp_path / "growth", "risk": risk_package(tmp_path / "risk", results={})}
+    for task, model in models.items():
+        arguments = ["--model", str(model), "--cohort", str(tmp_path), "-o", str(tmp_path / "out")]
+        assert main(["evaluate", task, *arguments]) == 2
+        assert "does not tell 'training" in capsys.readouterr().err
+
+
+def test_a_name_that_will_not_do_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaExpansionLib.training import cohort, volume_correction
+
+    for module in (cohort, volume_correction):
+        monkeypatch.setattr(module, "case_folders", lambda _: pytest.fail("the cases were begun with"))
+    for command in (
+        ["train", "segmentation"],
+        ["train", "growth"],
+        ["train", "risk"],
+        ["adapt", "segmentation-compact"],
+        ["correct", "segmentation-compact"],
+    ):
+        for name in ("Our Model", "-model", "x" * 65, "modèle"):
+            assert main([*command, "--cohort", str(tmp_path), "-o", str(tmp_path / name)]) == 2
+            assert f"cannot be called {name!r}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_named_after_the_folder_that_a_path_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "our-model" / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "our-model" / "deeper")
+    assert package_name(Path("..")) == "our-model"
+    assert package_name(Path()) == "deeper"
+    assert package_name(Path("../../other/")) == "other"
+
+
+def test_the_one_sentence_of_an_earlier_package_still_opens(package: ModelPackage) -> None:
+    """A fine-tuned one nested the sentences of those it began from, without end."""
+    sentence = "12 simulated patients, no real ones"
+    while len(sentence) < 2500:
+        sentence = f"12 simulated patients, no real ones; 3 more chose the weights; began from small ({sentence})"
+    opened = open_package(described(package, lambda v: v.update(trained_on=sentence)))
+    assert opened.description.trained_on == (TrainingStep(sentence),)
+    assert opened.identity["trained_on"] == "12 simulated patients, no real ones"
+    assert open_package(
+        described(package, lambda v: v.update(trained_on=[sentence, {"what": "calibrated on", "cases": 9}]))
+    ).description.trained_on == (TrainingStep(sentence), TrainingStep("calibrated on", 9))
+
+
+def test_a_result_says_in_few_words_whom_a_model_was_trained_on(package: ModelPackage) -> None:
+    steps = [TrainingStep("learned from", 9, "simulated patients, no real ones", "seed 1")] * 30
+    real = TrainingStep("learned from", 9, "patients (site A)")
+    short = replace(package.description, trained_on=(*steps, real)).trained_on_whom
+    assert short == "simulated patients, no real ones; patients (site A)"
+    many = tuple(TrainingStep("learned from", 9, f"patients (site {k})") for k in range(40))
+    assert len(replace(package.description, trained_on=many).trained_on_whom) <= 120

@@ -19,21 +19,16 @@ from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.growth import followup_range, growth_strength
 from HematomaExpansionLib.measures import dice, growth_dice, volume_ml
-from HematomaExpansionLib.model_package import (
-    ModelDescription,
-    ModelPackage,
-    find_package,
-    open_package,
-    write_package,
-)
+from HematomaExpansionLib.model_description import ModelDescription, TrainingStep
+from HematomaExpansionLib.model_package import ModelPackage, find_package, open_package, write_package
 from HematomaExpansionLib.networks import build_network
 from HematomaExpansionLib.segmentation import segment
 from HematomaExpansionLib.training import growth_calibration, growth_training
 from HematomaExpansionLib.training.cohort import (
     case_folders,
-    describe_cases,
     read_case,
     split_by_case,
+    training_steps,
     with_variants,
 )
 from HematomaExpansionLib.training.evaluation import (
@@ -315,7 +310,8 @@ def test_the_volume_range_is_renewed_on_patients_of_ones_own(
     first = calibrate_growth(model, cohort, tmp_path / "renewed", preset)
     again = calibrate_growth(first, cohort, tmp_path / "again", preset)
     assert first.sha256 == model.sha256, "the weights are the same"
-    assert first.description.trained_on == "nothing; calibrated on 20 simulated patients, no real ones"
+    calibration = TrainingStep("calibrated on", 20, "simulated patients, no real ones")
+    assert first.description.trained_on == (TrainingStep("nothing"), calibration)
     assert again.description.trained_on == first.description.trained_on, "what was before counts no more"
     ml = 27 / 1000
     baseline, true = (
@@ -372,7 +368,7 @@ def test_growth_follows_the_probability_as_far_as_it_is_right(
     assert strengths[0] == pytest.approx(np.log(1.1) / 0.14, rel=0.2)
     assert strengths[2] == pytest.approx(np.log(1.2) / 0.14, rel=0.2)
     assert strengths[0] < strengths[1] < strengths[2]
-    assert following.trained_on.endswith(", with the probability of risk-compact 1")
+    assert following.trained_on[-1].details == "with the probability of risk-compact 1"
     assert following.settings["probability_from"] == {
         "name": risk.description.name,
         "version": risk.description.version,
@@ -548,7 +544,7 @@ def test_members_are_trained_apart_and_make_one_model(tmp_path: Path, monkeypatc
     first, second = (list(member.parameters()) for member in two.load().members)
     assert all(torch.equal(a, b) for a, b in zip(first, one.load().parameters(), strict=True)), "the same seed"
     assert not torch.equal(first[0], second[0])
-    assert two.description.trained_on.endswith("calibrated on 10 simulated patients, no real ones")
+    assert two.description.trained_on[-1].text == "calibrated on 10 simulated patients, no real ones"
     assert list(two.description.settings["volume_range"]) == ["true"]
 
 
@@ -575,7 +571,10 @@ def test_a_model_may_learn_from_those_who_expanded_alone(tmp_path: Path, monkeyp
     assert main(["train", "growth", "--cohort", str(cohort), *options]) == 0
     assert set(learned) == set(folders[1::2])
     trained_on = open_package(tmp_path / "model").description.trained_on
-    assert trained_on.startswith("2 simulated patients, no real ones, all of whom expanded; 1 more chose")
+    (step,) = trained_on
+    assert step.text.startswith(
+        "learned from 2 simulated patients, no real ones (all of whom expanded, 1 more chose"
+    )
 
 
 def test_the_range_of_the_volume_needs_other_patients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -679,7 +678,7 @@ def small_model(folder: Path, architecture: str, arguments: dict[str, Any]) -> M
         spacing_mm=(3.0, 3.0, 3.0),
         patch_size=(32, 32, 32),
         window_hu=(0.0, 100.0),
-        trained_on="nothing",
+        trained_on=(TrainingStep("nothing"),),
         results={},
         license="Apache-2.0",
         intended_use="test",
@@ -742,15 +741,18 @@ def test_variants_stay_with_their_case(tmp_path: Path) -> None:
 
 def test_a_package_says_whom_it_was_trained_on(tmp_path: Path) -> None:
     cases = case_folders(make_cases(tmp_path, 3))
-    assert "simulated patients, no real ones" in describe_cases(cases, 2, 1, 5)
+    (step,) = training_steps(cases, 2, 1, 5)
+    assert step.text == "learned from 2 simulated patients, no real ones (1 more chose the weights, seed 5)"
     start = small_segmenter(tmp_path / "start")
-    assert start.description.trained_on in describe_cases(cases, 2, 1, 5, [start])
-    calibrated = find_package(None, "growth")
-    learned, on = calibrated.description.trained_on.split("; calibrated on ")
-    assert f"growth-compact ({learned})" in describe_cases(cases, 2, 1, 5, [calibrated])
-    assert on not in describe_cases(cases, 2, 1, 5, [calibrated])
+    *before, own = training_steps(cases, 2, 1, 5, [start])
+    assert tuple(before) == start.description.trained_on
+    assert own.details.endswith("began from small")
+    calibrated = find_package(None, "growth").description.trained_on
+    *before, _ = training_steps(cases, 2, 1, 5, [find_package(None, "growth")])
+    assert before == [step for step in calibrated if step.what == "learned from"]
+    assert len(before) == len(calibrated) - 1, "what it was calibrated on no longer counts"
     (tmp_path / "case-0" / "case.json").write_text('{"source": "Hospital A"}')
-    assert "no real ones" not in describe_cases(cases, 2, 1, 5)
+    assert "no real ones" not in training_steps(cases, 2, 1, 5)[0].text
     with pytest.raises(InputError, match="no case"):
         case_folders(tmp_path / "case-0")
 

@@ -387,7 +387,8 @@ def _list_models(arguments: argparse.Namespace) -> int:
     for package in available_packages():
         if isinstance(package, ModelPackage):
             description = package.description
-            print(f"{description.name} {description.version} ({description.task}): {description.trained_on}")
+            kind = f"{description.name} {description.version} ({description.task})"
+            print(f"{kind}, trained on {description.trained_on_whom}")
         else:
             print(f"damaged: {package}")
     return 0

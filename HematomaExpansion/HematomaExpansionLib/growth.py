@@ -23,22 +23,20 @@ import SimpleITK as sitk
 
 from .errors import DeviceError
 from .grid import Array, Grid, average_onto, bounding_box, crop_to, image_on, resample, signed_distance
-from .model_package import (
+from .model_description import (
     GROWTH_BY_PROBABILITY,
+    INTEGRATION_STEPS,
     PROBABILITY_FROM,
     VOLUME_RANGE,
     ModelDescription,
-    ModelPackage,
 )
+from .model_package import ModelPackage
 
 if TYPE_CHECKING:
     import torch
 
 GROWTH_MARGIN_MM = 25.0
 """How far from the baseline hematoma growth is looked for."""
-
-INTEGRATION_STEPS = "integration_steps"
-"""Setting of a growth package: squarings in the integration of a velocity; 0 uses the field as it is."""
 
 # Over what distance the field fades out toward bone, and over how many voxels toward the region's edge.
 _FADE_MM, _FADE_VOXELS = 4.5, 3
@@ -243,7 +241,7 @@ def _network_displacement(channels: Array, package: ModelPackage, strength: floa
         inputs = torch.from_numpy(channels)[None].to(device)
         with torch.inference_mode():
             field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
-            steps = int(package.description.settings.get(INTEGRATION_STEPS, 0))
+            steps = package.description.settings.get(INTEGRATION_STEPS, 0)
             displacement = confined_displacement(strength * field, inputs[:, 2:], steps)
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceError(

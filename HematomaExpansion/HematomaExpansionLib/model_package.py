@@ -8,36 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from .errors import ModelPackageError
 from .folders import make_folder, whole_or_nothing
+from .model_description import MARKER_LOGISTIC, ModelDescription, Task, is_package_name, read_description
 from .provenance import Provenance, read_provenance
 
 if TYPE_CHECKING:
     from torch import nn
-
-VOLUME_RANGE = "volume_range"
-"""Setting of a growth package: coefficients for ``growth.followup_range`` by ``growth.Masks``."""
-
-GROWTH_BY_PROBABILITY = "growth_by_probability"
-"""Setting of a growth package: coefficients for ``growth.growth_strength``."""
-
-PROBABILITY_FROM = "probability_from"
-"""Setting of a growth package: name, version and sha256 of the risk package to whose probability those
-coefficients and the range of the volume were fitted."""
-
-VOLUME_CORRECTION = "volume_correction"
-"""Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
-before and after it on patients left out of the fit, and how many patients there were."""
-
-MARKER_LOGISTIC = "marker-logistic"
-"""The one architecture that looks at measurements, not at voxels."""
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -47,37 +30,9 @@ PACKAGE = "package"
 TRAINING_FOLDER = "training"
 """Beside them: the checkpoints and the log of the training; a new package written there leaves it."""
 
-Task = Literal["segmentation", "growth", "risk"]
 
 # Far above any network here; a larger file is not one of our packages.
 _LARGEST_WEIGHTS_BYTES = 1 << 30
-_LARGEST_DESCRIPTION_BYTES = 1 << 14
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """What ``model.json`` says.
-
-    ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
-    scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. A patch one voxel
-    high belongs to a network that looks at slices. ``settings`` holds what a task needs beyond its network (see
-    ``growth.py``, ``VOLUME_CORRECTION``).
-    """
-
-    name: str
-    version: str
-    task: Task
-    architecture: str
-    arguments: dict[str, Any]
-    spacing_mm: tuple[float, float, float]
-    patch_size: tuple[int, int, int]
-    window_hu: tuple[float, float]
-    trained_on: str
-    results: dict[str, Any]
-    license: str
-    intended_use: str
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,12 +45,12 @@ class ModelPackage:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Name, version, checksum and training data, as written into every result."""
+        """Name, version, checksum and whose cases it was trained on, as written into every result."""
         return {
             "name": self.description.name,
             "version": self.description.version,
             "sha256": self.sha256,
-            "trained_on": self.description.trained_on,
+            "trained_on": self.description.trained_on_whom,
         }
 
     def load(self) -> nn.Module:
@@ -142,7 +97,7 @@ def _run_once(network: nn.Module, description: ModelDescription) -> None:
     """
     import torch
 
-    if _looks_at_measurements(description):
+    if description.architecture == MARKER_LOGISTIC:
         return
     x, y, z = description.patch_size
     channels = {"growth": 2}.get(description.task, 1)
@@ -174,7 +129,7 @@ def open_package(folder: Path) -> ModelPackage:
             )
     if weights.stat().st_size > _LARGEST_WEIGHTS_BYTES:
         raise ModelPackageError(f"The weights of model {folder.name!r} are larger than 1 GiB: not accepted.")
-    description, expected = _parse(description_file)
+    description, expected = read_description(description_file)
     actual = checksum(weights)
     if actual != expected:
         raise ModelPackageError(
@@ -182,114 +137,6 @@ def open_package(folder: Path) -> ModelPackage:
             "differs): install the package again from a source you trust."
         )
     return ModelPackage(folder, description, actual)
-
-
-def _parse(path: Path) -> tuple[ModelDescription, str]:
-    try:
-        if path.stat().st_size > _LARGEST_DESCRIPTION_BYTES:
-            raise ValueError("no description")
-        values = json.loads(path.read_text(encoding="utf-8"))
-        architecture = values["architecture"]
-        description = ModelDescription(
-            name=str(values["name"]),
-            version=str(values["version"]),
-            task=values["task"],
-            architecture=str(architecture["name"]),
-            arguments=dict(architecture["arguments"]),
-            spacing_mm=_triple(values["spacing_mm"], float),
-            patch_size=_triple(values["patch_size"], int),
-            window_hu=(float(values["window_hu"][0]), float(values["window_hu"][1])),
-            trained_on=str(values["trained_on"]),
-            results=dict(values["results"]),
-            license=str(values["license"]),
-            intended_use=str(values["intended_use"]),
-            settings=dict(values.get("settings", {})),
-        )
-        sha256 = str(values["sha256"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ModelPackageError(
-            f"The description of model {path.parent.name!r} cannot be understood: install the package again."
-        ) from error
-    plausible = (
-        _NAME.fullmatch(description.name)
-        and description.task in get_args(Task)
-        and (_looks_at_voxels(description) or _looks_at_measurements(description))
-        and _are_ranges(description.settings.get(VOLUME_RANGE, {}))
-        and _is_strength(description.settings.get(GROWTH_BY_PROBABILITY))
-        and _is_source(description.settings.get(PROBABILITY_FROM))
-        and _is_correction(description.settings.get(VOLUME_CORRECTION))
-    )
-    if not plausible:
-        raise ModelPackageError(
-            f"The description of model {path.parent.name!r} holds values out of range: install the package again."
-        )
-    return description, sha256
-
-
-def _looks_at_voxels(description: ModelDescription) -> bool:
-    return (
-        all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
-        and all(8 <= size <= 512 for size in description.patch_size[:2])
-        and (description.patch_size[2] == 1 or 8 <= description.patch_size[2] <= 512)
-        and description.window_hu[0] < description.window_hu[1]
-    )
-
-
-def _looks_at_measurements(description: ModelDescription) -> bool:
-    return description.task == "risk" and description.architecture == MARKER_LOGISTIC
-
-
-def _are_ranges(by_masks: Any) -> bool:
-    return (
-        isinstance(by_masks, dict)
-        and set(by_masks) <= {"true", "automatic"}
-        and all(_is_range(coefficients) for coefficients in by_masks.values())
-    )
-
-
-def _is_range(coefficients: Any) -> bool:
-    """Whether this is what ``growth.followup_range`` takes."""
-    if not isinstance(coefficients, dict) or set(coefficients) != {"low", "high"}:
-        return False
-    return all(
-        isinstance(values, list)
-        and len(values) == 3
-        and all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values)
-        for values in coefficients.values()
-    )
-
-
-def _is_strength(values: Any) -> bool:
-    """Whether this is what ``growth.growth_strength`` takes, or nothing."""
-    if values is None:
-        return True
-    if not isinstance(values, dict) or set(values) != {"constant", "slope", "smallest", "largest"}:
-        return False
-    numbers = all(isinstance(value, (int, float)) and abs(value) <= 10 for value in values.values())
-    return numbers and 0 <= values["smallest"] <= values["largest"]
-
-
-def _is_source(values: Any) -> bool:
-    """Whether this names a package, or nothing."""
-    if values is None:
-        return True
-    named = isinstance(values, dict) and set(values) == {"name", "version", "sha256"}
-    return named and all(isinstance(value, str) for value in values.values())
-
-
-def _is_correction(values: Any) -> bool:
-    """Whether this is what ``measures.corrected_volume`` takes, or nothing."""
-    if values is None:
-        return True
-    if not isinstance(values, dict) or not set(values) >= {"constant_ml", "slope", "smallest_ml", "largest_ml"}:
-        return False
-    numbers = all(isinstance(value, (int, float)) and abs(value) < 1e6 for value in values.values())
-    return numbers and values["slope"] > 0 and 0 < values["smallest_ml"] <= values["largest_ml"]
-
-
-def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:
-    x, y, z = (kind(value) for value in values)
-    return x, y, z
 
 
 def write_package(
@@ -311,12 +158,9 @@ def write_package(
         name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous().cpu()
         for name, tensor in network.state_dict().items()
     }
-    values = asdict(description)
-    values["architecture"] = {"name": values.pop("architecture"), "arguments": values.pop("arguments")}
-    values["research_use_only"] = True
     with whole_or_nothing(folder, Provenance(PACKAGE, made_from or {}), keep=[TRAINING_FOLDER]) as scratch:
         save_file(weights, scratch / WEIGHTS_FILE)
-        values["sha256"] = checksum(scratch / WEIGHTS_FILE)
+        values = description.to_json(checksum(scratch / WEIGHTS_FILE))
         (scratch / DESCRIPTION_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return open_package(folder)
 
@@ -371,7 +215,7 @@ def locate_package(name_or_path: str) -> ModelPackage:
     Raises:
         ModelPackageError: there is none, it is damaged, or the text means both a known model and a folder here.
     """
-    if _NAME.fullmatch(name_or_path):
+    if is_package_name(name_or_path):
         for folder in (installed_models_folder(), shipped_models_folder()):
             if (folder / name_or_path / DESCRIPTION_FILE).exists():
                 if (Path(name_or_path) / DESCRIPTION_FILE).exists():

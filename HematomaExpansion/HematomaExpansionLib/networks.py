@@ -16,6 +16,7 @@ from monai.networks.blocks import ChannelSELayer, Convolution, UpSample
 from torch import Tensor, nn
 
 from .errors import ModelPackageError
+from .model_description import ENSEMBLE, MARKER_LOGISTIC
 from .risk_networks import TwoOutputUNet, slice_classifier
 from .slice_networks import slice_segmentation
 
@@ -162,7 +163,6 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 
 
-ENSEMBLE = "ensemble"
 _MOST_MEMBERS = 8
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -170,7 +170,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "affine-regressor": affine_regressor,
     "segmentation-unet": segmentation_unet,
     "slice-segmentation": slice_segmentation,
-    "marker-logistic": MarkerLogistic,
+    MARKER_LOGISTIC: MarkerLogistic,
     "two-output-unet": TwoOutputUNet,
     "slice-classifier": slice_classifier,
     ENSEMBLE: Ensemble,

@@ -20,7 +20,8 @@ from .growth import Growth, Masks, may_follow, predict_growth, told_range, unfol
 from .head_ct import HeadCT
 from .markers import describe_markers
 from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
-from .model_package import VOLUME_CORRECTION, ModelPackage
+from .model_description import VOLUME_CORRECTION
+from .model_package import ModelPackage
 from .progress import Stages
 from .risk import Risk, measurements, predict_risk_of_scan
 from .scores import NOT_TOLD, ClinicalData, scores_of

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import DeviceError
-from .model_package import MARKER_LOGISTIC, ModelPackage
+from .measurement_names import LOG_VOLUME, ONSET_HOURS, PRESENT
+from .model_description import MARKER_LOGISTIC
+from .model_package import ModelPackage
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -38,16 +40,16 @@ class Risk:
 def measurements(
     markers: Mapping[str, Mapping[str, Any]], volume_ml: float, onset_hours: float | None
 ) -> dict[str, float]:
-    """What a risk model may look at, by name; NaN where the onset is not known.
+    """What a risk model may look at, by name (of ``MEASUREMENTS``); NaN where the onset is not known.
 
     ``markers`` are those of ``prediction.json``, as measured: a reader's word on them does not count here.
     """
     values = {
-        "log_volume_ml": math.log(volume_ml),
-        "onset_hours": math.nan if onset_hours is None else onset_hours,
+        LOG_VOLUME: math.log(volume_ml),
+        ONSET_HOURS: math.nan if onset_hours is None else onset_hours,
     }
     for name, marker in markers.items():
-        values[f"{name}.present"] = float(marker["present"])
+        values[f"{name}.{PRESENT}"] = float(marker["present"])
         values |= {f"{name}.{what}": float(value) for what, value in marker["evidence"].items()}
     return values
 
@@ -80,7 +82,7 @@ def predict_risk_of_scan(
     ``ct`` in HU, ``hematoma`` and ``inside_skull`` 0 or 1, ``measured`` as by ``measurements``.
 
     Raises:
-        ModelPackageError: the package's weights do not fit, or its network tells no probability.
+        ModelPackageError: the package's weights do not fit.
         DeviceError: the GPU's memory does not suffice.
     """
     if package.description.architecture == MARKER_LOGISTIC:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import ModelPackageError
 from .grid import Array, Grid, average_onto, bounding_box
 from .growth import scale_window
-from .model_package import ModelDescription
+from .model_description import ModelDescription
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,7 @@ class RiskView:
 
 
 def risk_inputs(ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, view: RiskView) -> Array:
-    """What the network of that view sees; CT in HU, masks 0/1 and not empty, on one orthogonal grid.
-
-    Raises:
-        ModelPackageError: the network is none that tells a probability from images.
-    """
-    if view.architecture not in _INPUTS:
-        raise ModelPackageError(
-            f"The model package asks for a network that tells no probability of expansion ({view.architecture}): "
-            "choose another model."
-        )
+    """What the network of that view sees; CT in HU, masks 0/1 and not empty, on one orthogonal grid."""
     return _INPUTS[view.architecture](ct, hematoma, inside_skull, view)
 
 

@@ -33,9 +33,10 @@ from ..device import choose_device
 from ..errors import InputError, ModelPackageError
 from ..grid import Array
 from ..head_ct import read_head_ct
-from ..model_package import TRAINING_FOLDER, VOLUME_CORRECTION, ModelDescription, ModelPackage, write_package
+from ..model_description import VOLUME_CORRECTION, ModelDescription, TrainingStep, package_name
+from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import describe_cases, kind_of_cases, prepare_all, prepare_parts, split_by_case
+from .cohort import kind_of_cases, prepare_all, prepare_parts, split_by_case, steps_before, training_steps
 from .fitting import FitOptions, Patches, fit
 from .segmentation_training import (
     PATCH,
@@ -152,18 +153,18 @@ def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage,
     """AdaBN alone: the package of a network whose weights are those of ``source``; masks are not looked at.
 
     Raises:
+        InputError: no model can be called like the folder.
         ModelPackageError: the network has no batch normalization, or looks at other grids than ours.
     """
+    name = package_name(package)
     _check_grid(source.description)
     network = source.load()
     scans = [scan for case in prepare_all(prepare_scans, cases, "Preparing scans") for scan in case]
     reestimate_statistics(network, scans, seed)
-    trained_on = (
-        f"batch-norm statistics of {len(cases)} {kind_of_cases(cases)} (seed {seed}); weights of "
-        f"{source.description.name} ({source.description.trained_on})"
-    )
+    details = f"seed {seed}, weights of {source.description.name}"
+    step = TrainingStep("batch-norm statistics of", len(cases), kind_of_cases(cases), details)
     results = {"trained_share": 0.0, "scans": len(scans)}
-    return write_package(package, _described(source, package.name, trained_on, results), network)
+    return write_package(package, _described(source, name, (*steps_before([source]), step), results), network)
 
 
 def adapt(
@@ -173,12 +174,13 @@ def adapt(
     ``package/training``.
 
     Raises:
-        InputError: the rank is below 1, or there are fewer than two cases.
+        InputError: the rank is below 1, there are fewer than two cases, or no model can be called like the folder.
         ModelPackageError: the network has no convolutions or no batch normalization, or looks at other grids than
             ours.
     """
     if rank < 1:
         raise InputError("The rank of the adapters must be at least 1.")
+    name = package_name(package)
     _check_grid(source.description)
     network = source.load()
     torch.manual_seed(options.seed)
@@ -198,9 +200,9 @@ def adapt(
         )
     results["trained_share"] = round(trained_share(network), 4)
     merge_adapters(network)
-    about = describe_cases(cases, len(training), len(validation), options.seed, [source])
-    trained_on = f"adapted (ConvLoRA of rank {rank}, AdaBN) on {about}"
-    return write_package(package, _described(source, package.name, trained_on, results), network)
+    counts, details = (len(training), len(validation)), [f"ConvLoRA of rank {rank}, AdaBN"]
+    trained_on = training_steps(cases, *counts, options.seed, [source], what="adapted to", details=details)
+    return write_package(package, _described(source, name, trained_on, results), network)
 
 
 def _check_grid(description: ModelDescription) -> None:
@@ -212,7 +214,9 @@ def _check_grid(description: ModelDescription) -> None:
         )
 
 
-def _described(source: ModelPackage, name: str, trained_on: str, results: dict[str, float]) -> ModelDescription:
+def _described(
+    source: ModelPackage, name: str, trained_on: tuple[TrainingStep, ...], results: dict[str, float]
+) -> ModelDescription:
     """The source's description for another network, whose masks a correction of its volumes does not fit."""
     settings = {key: value for key, value in source.description.settings.items() if key != VOLUME_CORRECTION}
     return replace(

@@ -20,6 +20,7 @@ from ..head_ct import HeadCT, read_head_ct
 from ..markers import describe_markers
 from ..masks import read_mask, read_mask_file
 from ..measures import ExpansionDefinition, measure_growth, volume_ml
+from ..model_description import TrainingStep
 from ..model_package import ModelPackage
 from ..registration import register
 from ..risk import measurements, predict_risk_of_scan
@@ -28,8 +29,11 @@ from ..workers import case_workers, use_one_torch_thread
 
 Sample = TypeVar("Sample")
 
-CALIBRATED_ON = "; calibrated on "
-"""What a growth package says between what its networks learned from and what it was calibrated on."""
+LEARNED_FROM, CALIBRATED_ON, CORRECTED_ON = "learned from", "calibrated on", "volumes corrected on"
+"""Steps on the way to a model (``TrainingStep.what``)."""
+
+_MOST_SOURCES, _LONGEST_SOURCE = 5, 60
+"""What a package says of whose cases they were is to stay readable."""
 
 CASE = "case"
 """The kind of folder that a case is, as its provenance says."""
@@ -142,35 +146,44 @@ def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -
     return [folders[i] for i in sorted(order[count:])], [folders[i] for i in sorted(order[:count])]
 
 
-def describe_cases(
+def training_steps(
     cases: Sequence[Path],
     training: int,
     validation: int,
     seed: int,
     start: Sequence[ModelPackage] = (),
-    selection: str = "",
-) -> str:
-    """One sentence on what a model was trained on, for its package, and on what the models it began from;
-    ``selection``: what is said of the cases besides.
+    *,
+    what: str = LEARNED_FROM,
+    details: Sequence[str] = (),
+) -> tuple[TrainingStep, ...]:
+    """What a model was trained on, for its package: the steps of those it began from, and this one.
+
+    ``details``: what is said of this one besides.
     """
-    text = (
-        f"{training} {kind_of_cases(cases)}{selection}; {validation} more chose the weights (training seed {seed})"
-    )
-    if not start:
-        return text
-    models = [
-        f"{package.description.name} ({package.description.trained_on.split(CALIBRATED_ON)[0]})"
-        for package in start
-    ]
-    return f"{text}; began from {' and '.join(models)}"
+    said = [*details, f"{validation} more chose the weights", f"seed {seed}"]
+    if start:
+        names = " and ".join(package.description.name for package in start)
+        said.append(f"began from {names if len(start) == 1 else f'the ensemble of {names}'}")
+    return (*steps_before(start), TrainingStep(what, training, kind_of_cases(cases), ", ".join(said)))
+
+
+def steps_before(models: Sequence[ModelPackage]) -> tuple[TrainingStep, ...]:
+    """How models came about that are gone on from, each step once. What was fitted to their outputs no longer
+    counts.
+    """
+    steps = [step for package in models for step in package.description.trained_on]
+    return tuple(dict.fromkeys(step for step in steps if step.what not in {CALIBRATED_ON, CORRECTED_ON}))
 
 
 def kind_of_cases(cases: Sequence[Path]) -> str:
     """Whether they are simulated patients or real ones, and where from."""
-    sources = {str(read_description(folder).get("source", "unknown source")) for folder in cases}
-    if sources == {"simulated"}:
+    found = {str(read_description(folder).get("source", "unknown source")) for folder in cases}
+    if found == {"simulated"}:
         return "simulated patients, no real ones"
-    return f"patients ({', '.join(sorted(sources))})"
+    sources = [source[:_LONGEST_SOURCE] for source in sorted(found)]
+    more = len(sources) - _MOST_SOURCES
+    named = ", ".join(sources[:_MOST_SOURCES]) + (f" and {more} more" if more > 0 else "")
+    return f"patients ({named})"
 
 
 def read_description(folder: Path) -> dict[str, Any]:

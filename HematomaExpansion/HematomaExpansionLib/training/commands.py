@@ -15,7 +15,8 @@ from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_risk, find_segmenter
 from ..errors import InputError
 from ..folders import check_output_folder, whole_or_nothing
-from ..model_package import PACKAGE, TRAINING_FOLDER, VOLUME_CORRECTION, ModelPackage, Task, find_package
+from ..model_description import SHARE_EXPANDED, VOLUME_CORRECTION, Task, package_name
+from ..model_package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
 from ..pictures import draw_each
 from ..provenance import Provenance
 from .options import (
@@ -119,6 +120,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from .cohort import case_folders
 
     _check("train", arguments)
+    package_name(arguments.output)  # a name that will not do is told before the work
     cases = case_folders(arguments.cohort)
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
@@ -132,6 +134,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
     from .cohort import case_folders
 
     check("adapt", arguments)
+    package_name(arguments.output)
     source, cases = find_package(arguments.source, "segmentation"), case_folders(arguments.cohort)
     options = _fit_options(arguments, FIT)
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
@@ -147,6 +150,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
 def _correct(arguments: argparse.Namespace) -> int:
     from .volume_correction import correct_volumes
 
+    package_name(arguments.output)
     source = find_package(arguments.source, "segmentation")
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     package = correct_volumes(arguments.cohort, arguments.output, source, arguments.device)
@@ -348,8 +352,8 @@ def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
         threshold = sum(row.expanded for row in rows) / len(rows)
     else:
         package = find_package(arguments.model, "risk")
+        threshold = package.description.result(SHARE_EXPANDED)  # what is missing is told before the work
         rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device)
-        threshold = float(package.description.results["training_share_expanded"])
     return Evaluated(
         summarize_risk(rows, threshold),
         lambda folder: write_rows(RiskRow, rows, folder / "risk.csv"),

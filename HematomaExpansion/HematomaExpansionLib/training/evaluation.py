@@ -16,11 +16,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..device import choose_device
-from ..errors import InputError, ModelPackageError
+from ..errors import InputError
 from ..grid import Array, Grid, signed_distance
 from ..growth import Masks, may_follow, predict_growth, smallest_jacobian, told_range, unfollowed
 from ..measures import ExpansionDefinition, cohen_kappa, dice, growth_dice, mean_iou, measure_growth, volume_ml
-from ..model_package import GROWTH_BY_PROBABILITY, ModelPackage
+from ..model_description import GROWTH_BY_PROBABILITY, MEAN_GROWTH
+from ..model_package import ModelPackage
 from ..segmentation import segment
 from .cohort import Case, case_folders, expansion_probability, read_case, rows_of_all
 
@@ -136,7 +137,7 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
         _model_row(case, given, evaluation.told(package, probability), package, evaluation)
         for package in evaluation.packages
     ]
-    mean = 1 + float(evaluation.packages[0].description.results["training_mean_relative_growth"])
+    mean = 1 + evaluation.packages[0].description.result(MEAN_GROWTH)
     wanted = {
         NO_GROWTH: volume_ml(given),
         MEAN_DILATION: mean * volume_ml(given),
@@ -293,12 +294,7 @@ def evaluate_growth(cohort: Path, evaluation: GrowthEvaluation) -> list[GrowthRo
         ModelPackageError: the package does not say the mean growth of its training cohort.
         InputError: two of the packages have one name.
     """
-    first = evaluation.packages[0].description
-    if "training_mean_relative_growth" not in first.results:
-        raise ModelPackageError(
-            f"Model {first.name!r} does not say the mean growth it was trained on, which the "
-            "comparison needs: train it with `hematoma train growth`."
-        )
+    evaluation.packages[0].description.result(MEAN_GROWTH)  # or it would be missed at the first case
     names = [package.description.name for package in evaluation.packages]
     if len(set(names)) < len(names):
         raise InputError("Two of the models have the same name, and the table could not tell them apart.")

@@ -22,8 +22,9 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from ..errors import InputError, MissingLibraryError, ModelPackageError
 from ..grid import Array
+from ..model_description import ENSEMBLE
 from ..model_package import ModelPackage
-from ..networks import ENSEMBLE, Ensemble, build_network
+from ..networks import Ensemble, build_network
 from ..stopping import Stopped
 
 try:

@@ -17,20 +17,21 @@ from torch import nn
 from ..errors import InputError
 from ..grid import Array
 from ..growth import Masks, confined_displacement, growth_strength, log_odds, warp
-from ..model_package import (
+from ..model_description import (
     GROWTH_BY_PROBABILITY,
     PROBABILITY_FROM,
     VOLUME_RANGE,
     ModelDescription,
-    ModelPackage,
-    write_package,
+    TrainingStep,
+    package_name,
 )
-from .cohort import CALIBRATED_ON, kind_of_cases
+from ..model_package import ModelPackage, write_package
+from .cohort import CALIBRATED_ON, kind_of_cases, steps_before
 from .fitting import initial_network
 from .growth_samples import GrowthPreset, GrowthSample, patches_of, prepare_growth_samples
 from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
-BOTH_MASKS = ", from their own masks and automatic ones"
+BOTH_MASKS = "from their own masks and automatic ones"
 """What a package says of it."""
 
 LADDER = np.linspace(-2.5, 1.5, 21)
@@ -67,9 +68,10 @@ def calibrate_growth(
     automatic mask too.
 
     Raises:
-        InputError: the cases are too few.
+        InputError: the cases are too few, or no model can be called like the folder.
         ModelPackageError: ``model`` is another network than the preset.
     """
+    name = package_name(package)
     check_calibration(cases)
     network = initial_network(preset.architecture, preset.arguments, [model], preset.fit.seed).network
     patients = list(prepare_growth_samples(preset, segmenter, cases, risk).values())
@@ -78,14 +80,14 @@ def calibrate_growth(
     if risk is not None:
         samples = [sample for own in patients for sample in own]
         settings[GROWTH_BY_PROBABILITY] = _growth_by_probability(network, samples, preset)
-        settings[PROBABILITY_FROM] = {name: risk.identity[name] for name in ("name", "version", "sha256")}
-    description = replace(model.description, name=package.name, settings=settings)
+        settings[PROBABILITY_FROM] = {key: risk.identity[key] for key in ("name", "version", "sha256")}
+    description = replace(model.description, name=name, settings=settings)
     settings[VOLUME_RANGE] = volume_range(network, patients, preset, description)
-    trained_on = f"{model.description.trained_on.split(CALIBRATED_ON)[0]}{CALIBRATED_ON}{len(cases)}"
-    trained_on += f" {kind_of_cases(cases)}{BOTH_MASKS if segmenter is not None else ''}"
+    details = [] if segmenter is None else [BOTH_MASKS]
     if risk is not None:
-        trained_on += f", with the probability of {risk.description.name} {risk.description.version}"
-    return write_package(package, replace(description, trained_on=trained_on), network)
+        details.append(f"with the probability of {risk.description.name} {risk.description.version}")
+    step = TrainingStep(CALIBRATED_ON, len(cases), kind_of_cases(cases), ", ".join(details))
+    return write_package(package, replace(description, trained_on=(*steps_before([model]), step)), network)
 
 
 def check_calibration(cases: Sequence[Path], learned_from: Sequence[Path] = ()) -> None:

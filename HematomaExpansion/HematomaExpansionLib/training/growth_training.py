@@ -13,15 +13,31 @@ import torch
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
-from ..growth import INTEGRATION_STEPS, confined_displacement, warp
-from ..model_package import TRAINING_FOLDER, VOLUME_RANGE, ModelDescription, ModelPackage, write_package
-from .cohort import CALIBRATED_ON, describe_cases, has_expanded, kind_of_cases, split_by_case, with_variants
+from ..growth import confined_displacement, warp
+from ..model_description import (
+    INTEGRATION_STEPS,
+    MEAN_GROWTH,
+    VOLUME_RANGE,
+    ModelDescription,
+    TrainingStep,
+    package_name,
+)
+from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
+from .cohort import (
+    CALIBRATED_ON,
+    has_expanded,
+    kind_of_cases,
+    split_by_case,
+    steps_before,
+    training_steps,
+    with_variants,
+)
 from .fitting import Batch, DescribedNetwork, FitOptions, ensemble_of, fit, initial_network
 from .growth_calibration import BOTH_MASKS, volume_range
 from .growth_samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
 from .volume_range import FEWEST_PATIENTS
 
-_ALL_EXPANDED = ", all of whom expanded"
+_ALL_EXPANDED = "all of whom expanded"
 
 
 def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -77,9 +93,10 @@ def train_growth(
     from their ensemble; with no epochs they stay. ``prepared``: samples of all of them that are at hand already.
 
     Raises:
+        InputError: no model can be called like the folder.
         ModelPackageError: ``start`` holds another network than the preset.
     """
-    seed = preset.fit.seed
+    name, seed = package_name(package), preset.fit.seed
     members = [
         initial_network(preset.architecture, preset.arguments, start, seed + number)
         for number in range(preset.members)
@@ -99,16 +116,14 @@ def train_growth(
         settings[VOLUME_RANGE] = volume_range(model.network, [prepared[folder] for folder in validation], preset)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
+    details = [*([_ALL_EXPANDED] if only_expanded else []), *([BOTH_MASKS] if segmenter is not None else [])]
     if start and preset.fit.epochs == 0:
-        models = "; and ".join(package.description.trained_on for package in start)
-        trained_on = f"{models}{CALIBRATED_ON}{len(validation)} {kind_of_cases(cases)}"
+        step = TrainingStep(CALIBRATED_ON, len(validation), kind_of_cases(cases), ", ".join(details))
+        trained_on = (*steps_before(start), step)
     else:
-        selection = _ALL_EXPANDED if only_expanded else ""
-        trained_on = describe_cases(cases, len(training), len(validation), seed, start, selection)
-    if segmenter is not None:
-        trained_on += BOTH_MASKS
+        trained_on = training_steps(cases, len(training), len(validation), seed, start, details=details)
     description = ModelDescription(
-        name=package.name,
+        name=name,
         version="1",
         task="growth",
         architecture=model.architecture,
@@ -117,7 +132,7 @@ def train_growth(
         patch_size=preset.patch,
         window_hu=preset.window_hu,
         trained_on=trained_on,
-        results={**results, "training_mean_relative_growth": round(float(np.mean(relative)), 4)},
+        results={**results, MEAN_GROWTH: round(float(np.mean(relative)), 4)},
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
         settings=settings,

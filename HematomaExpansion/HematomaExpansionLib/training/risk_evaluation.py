@@ -18,7 +18,8 @@ from ..errors import InputError
 from ..grid import Array
 from ..growth import Masks
 from ..measures import volume_ml
-from ..model_package import MARKER_LOGISTIC, ModelPackage
+from ..model_description import MARKER_LOGISTIC
+from ..model_package import ModelPackage
 from ..report import new_figure
 from ..risk import predict_risk, predict_risk_of_scan
 from ..scores import HIGH_BAT

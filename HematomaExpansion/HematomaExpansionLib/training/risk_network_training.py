@@ -26,18 +26,12 @@ from ..errors import InputError
 from ..grid import Array, average_onto
 from ..growth import Masks
 from ..measures import volume_ml
-from ..model_package import (
-    DESCRIPTION_FILE,
-    TRAINING_FOLDER,
-    ModelDescription,
-    ModelPackage,
-    open_package,
-    write_package,
-)
+from ..model_description import SHARE_EXPANDED, ModelDescription, package_name
+from ..model_package import DESCRIPTION_FILE, TRAINING_FOLDER, ModelPackage, open_package, write_package
 from ..risk import network_probability
 from ..risk_inputs import RiskView, risk_inputs, view_grid
 from ..risk_networks import expansion_logits
-from .cohort import describe_cases, has_expanded, prepare_all, read_baseline, split_by_case
+from .cohort import has_expanded, prepare_all, read_baseline, split_by_case, training_steps
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
 from .risk_training import Learner, RiskSample
 from .slice_training import vary_slices
@@ -228,9 +222,9 @@ def train_risk_network(
     A fifth of the patients chooses the weights. ``masks``: those through which slices were chosen.
 
     Raises:
-        InputError: all patients to learn from are of one kind.
+        InputError: all patients to learn from are of one kind, or no model can be called like the folder.
     """
-    cases, seed = list(images), preset.fit.seed
+    name, cases, seed = package_name(package), list(images), preset.fit.seed
     training, validation = split_by_case(cases, 0.2, seed)
     share = float(np.mean([images[case].expanded for case in training]))
     if share in {0.0, 1.0}:
@@ -247,7 +241,7 @@ def train_risk_network(
         package / TRAINING_FOLDER,
     )
     description = ModelDescription(
-        name=package.name,
+        name=name,
         version="1",
         task="risk",
         architecture=initial.architecture,
@@ -255,8 +249,8 @@ def train_risk_network(
         spacing_mm=preset.view.spacing_mm,
         patch_size=preset.view.size,
         window_hu=preset.view.window_hu,
-        trained_on=f"{describe_cases(cases, len(training), len(validation), seed)}, from {masks} masks",
-        results={**results, "training_share_expanded": round(share, 4)},
+        trained_on=training_steps(cases, len(training), len(validation), seed, details=[f"from {masks} masks"]),
+        results={**results, SHARE_EXPANDED: round(share, 4)},
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
     )

@@ -18,11 +18,12 @@ from ..grid import Array
 from ..growth import Masks
 from ..markers import describe_markers
 from ..measures import volume_ml
-from ..model_package import ModelDescription, ModelPackage, write_package
+from ..model_description import MARKER_LOGISTIC, SHARE_EXPANDED, ModelDescription, TrainingStep, package_name
+from ..model_package import ModelPackage, write_package
 from ..networks import MarkerLogistic
 from ..risk import measurements
 from ..scores import bat_score, present_markers
-from .cohort import has_expanded, kind_of_cases, prepare_all, read_baseline, read_description
+from .cohort import LEARNED_FROM, has_expanded, kind_of_cases, prepare_all, read_baseline, read_description
 
 FEATURES = (
     "log_volume_ml",
@@ -146,21 +147,26 @@ def train_risk(
     device: str,
     seed: int,
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package."""
+    """Train on the cases of a cohort and write the package.
+
+    Raises:
+        InputError: no model can be called like the folder.
+    """
+    name, details = package_name(package), f"from {masks} masks, seed {seed}"
     samples = measure_cases(cases, masks, segmenter, device)
     network = fit_risk(samples, seed)
     expanded = [sample.expanded for sample in samples]
-    results: dict[str, Any] = {"training_share_expanded": round(float(np.mean(expanded)), 4)}
+    results: dict[str, Any] = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}
     description = ModelDescription(
-        name=package.name,
+        name=name,
         version="1",
         task="risk",
-        architecture="marker-logistic",
+        architecture=MARKER_LOGISTIC,
         arguments={"features": list(FEATURES)},
         spacing_mm=(0.0, 0.0, 0.0),
         patch_size=(0, 0, 0),
         window_hu=(0.0, 0.0),
-        trained_on=f"{len(samples)} {kind_of_cases(cases)}, from {masks} masks (training seed {seed})",
+        trained_on=(TrainingStep(LEARNED_FROM, len(samples), kind_of_cases(cases), details),),
         results=results,
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",

@@ -29,9 +29,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ..grid import Array, average_onto
-from ..model_package import TRAINING_FOLDER, ModelDescription, ModelPackage, write_package
+from ..model_description import ModelDescription, package_name
+from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import describe_cases, prepare_parts, read_case, split_by_case
+from .cohort import prepare_parts, read_case, split_by_case, training_steps
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
 
 SPACING_MM = (1.5, 1.5, 2.5)
@@ -129,9 +130,10 @@ def train_segmentation(
     ``start``: go on from the weights of this model instead of random ones.
 
     Raises:
+        InputError: no model can be called like the folder.
         ModelPackageError: ``start`` has other channels.
     """
-    arguments = {"channels": list(channels)}
+    name, arguments = package_name(package), {"channels": list(channels)}
     initial = initial_network("segmentation-unet", arguments, start, options.seed)
     network = initial.network
     training, validation = split_by_case(cases, 0.2, options.seed)
@@ -145,7 +147,7 @@ def train_segmentation(
         package / TRAINING_FOLDER,
     )
     description = ModelDescription(
-        name=package.name,
+        name=name,
         version="1",
         task="segmentation",
         architecture=initial.architecture,
@@ -153,7 +155,7 @@ def train_segmentation(
         spacing_mm=SPACING_MM,
         patch_size=PATCH,
         window_hu=WINDOW_HU,
-        trained_on=describe_cases(cases, len(training), len(validation), options.seed, start),
+        trained_on=training_steps(cases, len(training), len(validation), options.seed, start),
         results=results,
         license="Apache-2.0",
         intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..grid import Array, average_onto
-from ..model_package import TRAINING_FOLDER, ModelDescription, ModelPackage, write_package
+from ..model_description import ModelDescription, package_name
+from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import describe_cases, prepare_parts, read_case, split_by_case
+from .cohort import prepare_parts, read_case, split_by_case, training_steps
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
 from .segmentation_training import segmentation_loss
 
@@ -141,8 +142,12 @@ def mask_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: SlicePreset) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``."""
-    options = preset.fit
+    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+
+    Raises:
+        InputError: no model can be called like the folder.
+    """
+    name, options = package_name(package), preset.fit
     arguments = {"network": preset.network, "channels": list(preset.channels)}
     initial = initial_network("slice-segmentation", arguments, (), options.seed)
     training, validation = split_by_case(cases, 0.2, options.seed)
@@ -156,7 +161,7 @@ def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: Slice
         package / TRAINING_FOLDER,
     )
     description = ModelDescription(
-        name=package.name,
+        name=name,
         version="1",
         task="segmentation",
         architecture=initial.architecture,
@@ -164,7 +169,7 @@ def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: Slice
         spacing_mm=preset.spacing_mm,
         patch_size=preset.patch_size,
         window_hu=preset.window_hu,
-        trained_on=describe_cases(cases, len(training), len(validation), options.seed),
+        trained_on=training_steps(cases, len(training), len(validation), options.seed),
         results=results,
         license="Apache-2.0",
         intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",

@@ -14,8 +14,9 @@ import numpy as np
 from ..errors import InputError
 from ..grid import Array
 from ..measures import corrected_volume
-from ..model_package import VOLUME_CORRECTION, ModelPackage, write_package
-from .cohort import case_folders, kind_of_cases
+from ..model_description import VOLUME_CORRECTION, TrainingStep, package_name
+from ..model_package import ModelPackage, write_package
+from .cohort import CORRECTED_ON, case_folders, kind_of_cases, steps_before
 from .evaluation import evaluate_segmentation
 
 FEWEST_PATIENTS = 10
@@ -76,9 +77,9 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: s
     A scan in which no hematoma is found says nothing of the bias.
 
     Raises:
-        InputError: the cohort is too small, or the masks are too bad.
+        InputError: the cohort is too small, the masks are too bad, or no model can be called like the folder.
     """
-    cases = case_folders(cohort)
+    name, cases = package_name(package), case_folders(cohort)
     rows = [row for row in evaluate_segmentation(cohort, source, device) if row.found_ml > 0]
     patients = np.unique([row.case for row in rows], return_inverse=True)[1]
     correction = fit_volume_correction(
@@ -87,8 +88,8 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: s
     description = source.description
     described = replace(
         description,
-        name=package.name,
-        trained_on=f"{description.trained_on}; volumes corrected on {len(cases)} {kind_of_cases(cases)}",
+        name=name,
+        trained_on=(*steps_before([source]), TrainingStep(CORRECTED_ON, len(cases), kind_of_cases(cases))),
         settings={**description.settings, VOLUME_CORRECTION: correction},
     )
     return write_package(package, described, source.load())
