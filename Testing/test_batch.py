@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -81,6 +81,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 # --- a folder of mixed scans --------------------------------------------------------------------------
 
+# By their places, in alphabetical order.
+WITHOUT_BLEED, CUT, GARBAGE, ONE, THREE, TWO = (f"case-000{number}" for number in range(1, 7))
+
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -119,30 +122,30 @@ def test_each_scan_has_its_row_and_its_folder(mixed_run: MixedRun) -> None:
     done, output = mixed_run
     assert done.returncode == 0, done.stderr
     table = read_table(output)
-    private = next(name for name in table if name.startswith("scan-"))
     expected = {
-        private: "done",
-        "cut": "failed",
-        "garbage": "failed",
-        "one-baseline_CT": "done",
-        "three-head": "done",
-        "two": "done",
+        WITHOUT_BLEED: "done",
+        CUT: "failed",
+        GARBAGE: "failed",
+        ONE: "done",
+        THREE: "done",
+        TWO: "done",
     }
     assert {name: row["status"] for name, row in table.items()} == expected
     assert {path.name for path in output.iterdir()} == {
-        "results.csv", *(name for name, status in expected.items() if status == "done")
+        "results.csv", "cases-private.csv", *(name for name, status in expected.items() if status == "done")
     }  # fmt: skip
-    for name in ("one-baseline_CT", "three-head", "two"):
+    for name in (ONE, TWO, THREE):
         assert {path.name for path in (output / name).iterdir()} == FILES
-    assert "damaged or cut off" in table["cut"]["reason"]
-    for name in ("cut", "garbage"):
+    assert "damaged or cut off" in table[CUT]["reason"]
+    for name in (CUT, GARBAGE):
         assert f"{name}: {table[name]['reason']}" in done.stdout
+    assert "cases-private.csv, which is private" in done.stdout
     assert "4 of 6 cases predicted, 0 of them with expansion; 2 failed." in done.stdout
     assert done.stdout.endswith("Research use only.\n")
 
 
 def test_the_volumes_are_those_of_predict(mixed_run: MixedRun, mixed: Path) -> None:
-    row = read_table(mixed_run[1])["one-baseline_CT"]
+    row = read_table(mixed_run[1])[ONE]
     result = json.loads((mixed / "one" / "predicted" / "prediction.json").read_text())
     for column, value in {
         "baseline_ml": result["baseline"]["volume_ml"],
@@ -162,19 +165,19 @@ def test_the_volumes_are_those_of_predict(mixed_run: MixedRun, mixed: Path) -> N
     assert (row["bat_low"], row["bat_high"]) == (str(bat["total_if_late"]), str(bat["total_if_early"]))
     assert (row["mask"], row["onset_hours"], row["warnings"]) == ("automatic", "", "")
     assert float(row["seconds"]) > 0
-    two = read_table(mixed_run[1])["two"]
+    two = read_table(mixed_run[1])[TWO]
     assert float(two["baseline_ml"]) == pytest.approx(float(row["baseline_ml"]), rel=0.01)
 
 
 def test_a_mask_beside_its_scan_is_used(mixed_run: MixedRun, mixed: Path) -> None:
-    row = read_table(mixed_run[1])["three-head"]
+    row = read_table(mixed_run[1])[THREE]
     voxels = np.count_nonzero(sitk.GetArrayFromImage(sitk.ReadImage(str(mixed / "three" / "head-mask.nrrd"))))
     assert row["mask"] == "given"
     assert float(row["baseline_ml"]) == pytest.approx(voxels * 0.128)
 
 
 def test_a_head_without_a_bleed_is_done_and_says_so(mixed_run: MixedRun) -> None:
-    row = next(row for name, row in read_table(mixed_run[1]).items() if name.startswith("scan-"))
+    row = read_table(mixed_run[1])[WITHOUT_BLEED]
     assert row["status"] == DONE
     assert float(row["baseline_ml"]) == 0
     assert {
@@ -187,12 +190,17 @@ def test_nothing_written_or_printed_names_the_patient_or_a_path(mixed_run: Mixed
     done, output = mixed_run
     everything = [done.stdout.replace(str(output), "").encode(), done.stderr.encode()]
     for path in output.rglob("*"):
+        if path.name == "cases-private.csv":
+            assert path.stat().st_mode & 0o077 == 0
+            assert "MÜLLER-archive/Erika_1950-02-01" in path.read_text(encoding="utf-8")
+            continue
         everything.append(str(path.relative_to(output)).encode())
         if path.is_file():
             content = path.read_bytes()
             everything.append(gzip.decompress(content) if path.suffix == ".gz" else content)
     secrets = ("mueller", "m\u00fcller", "erika", "471108", "19500201", "1950-02-01", str(mixed.parent).lower())
-    for secret in secrets:
+    hashed = [hashlib.sha256(name.encode()).hexdigest()[:8] for name in ("MÜLLER-archive/Erika_1950-02-01", "two")]
+    for secret in (*secrets, "baseline ct", "baseline_ct", "three-head", *hashed):
         assert not any(secret.encode() in content.lower() for content in everything), secret
 
 
@@ -213,24 +221,48 @@ def touch(path: Path) -> None:
     path.touch()
 
 
-def test_names_are_safe_unique_and_stay_the_same(tmp_path: Path) -> None:
-    for place in (
-        "a/b.nii",
-        "a-b.nrrd",
-        "A-B.mha",
-        "-x;y.nii.gz",
-        "results.csv.nii",
-        "山田.nii",
-        f"{'l' * 120}.nii",
-    ):
-        touch(tmp_path / place)
-    found = names(find_cases(tmp_path, tmp_path / "out"))
-    assert len({name.casefold() for name in found}) == 7
-    assert all(name[0].isalnum() and name.isascii() and len(name) <= 100 for name in found)
-    assert {"x_y", "scan"} < set(found)
-    assert "results.csv" not in found
-    (tmp_path / "a-b.nrrd").unlink()
-    assert set(names(find_cases(tmp_path, tmp_path / "out"))) < set(found)
+def test_cases_of_a_folder_are_numbered_and_keep_their_numbers(tmp_path: Path) -> None:
+    scans, output = tmp_path / "scans", tmp_path / "out"
+    for place in ("Doe_Jane/b.nii", "a-b.nrrd", "山田.nii", f"{'l' * 120}.nii", 'comma, "quote"\nline.nii'):
+        touch(scans / place)
+    output.mkdir()
+    found = find_cases(scans, output)
+    assert names(found) == [f"case-000{number}" for number in range(1, 6)]
+    assert found == find_cases(scans, output)  # nothing was written yet
+    run_batch(found, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
+    (scans / "a-b.nrrd").unlink()
+    touch(scans / "Aaron.nii")  # the first in the order of places
+    again = find_cases(scans, output)
+    places = {case.place: case.name for case in found}
+    assert {case.place: case.name for case in again} == {
+        **{place: name for place, name in places.items() if place != "a-b.nrrd"},
+        "Aaron.nii": "case-0006",
+    }
+    run_batch(again, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
+    touch(scans / "a-b.nrrd")
+    assert {case.place: case.name for case in find_cases(scans, output)} == {**places, "Aaron.nii": "case-0006"}
+
+
+def test_numbers_that_are_lost_or_changed_are_not_given_to_others(tmp_path: Path) -> None:
+    scans, output = tmp_path / "scans", tmp_path / "out"
+    for name in ("a.nii", "b.nii"):
+        touch(scans / name)
+    output.mkdir()
+    cases = find_cases(scans, output)
+    run_batch(cases, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
+    private = output / "cases-private.csv"
+    kept = private.read_text()
+    for changed in ("", kept.replace("case-0002", "case-two"), kept.replace("b.nii", "a.nii")):
+        private.write_text(changed)
+        with pytest.raises(InputError, match="was changed"):
+            find_cases(scans, output)
+    private.unlink()
+    touch(output / "case-0002" / "prediction.json")
+    with pytest.raises(InputError, match="is missing there"):
+        find_cases(scans, output)
+    private.write_text(kept.replace("a.nii", "c.nii"))
+    with pytest.raises(InputError, match="numbered the cases of that folder meanwhile"):
+        run_batch(cases, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
 
 
 def test_masks_are_no_cases(tmp_path: Path) -> None:
@@ -247,11 +279,15 @@ def test_masks_are_no_cases(tmp_path: Path) -> None:
         touch(tmp_path / name)
     write_series(tmp_path / "series")
     touch(tmp_path / "series-mask.nii.gz")
-    cases = {case.name: case.mask and case.mask.name for case in find_cases(tmp_path, tmp_path / "out")}
+    cases = {case.scan.name: case.mask and case.mask.name for case in find_cases(tmp_path, tmp_path / "out")}
     assert cases == {
-        "x": "x-mask.nii.gz", "y": "y_Mask.mha", "z-mask": None, "mask": None,
-        "series": "series-mask.nii.gz", "v": "v.seg.nrrd",
-    }  # fmt: skip
+        "x.nii.gz": "x-mask.nii.gz",
+        "y.nrrd": "y_Mask.mha",
+        "z-mask.nii": None,
+        "-mask.nii": None,
+        "series": "series-mask.nii.gz",
+        "v.nii": "v.seg.nrrd",
+    }
 
 
 def test_every_folder_with_dicom_files_is_a_case(tmp_path: Path) -> None:
@@ -261,35 +297,9 @@ def test_every_folder_with_dicom_files_is_a_case(tmp_path: Path) -> None:
     touch(tmp_path / "a" / "predicted" / "followup-ct.nii.gz")
     (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
     cases = find_cases(tmp_path, tmp_path / "out")
-    assert names(cases) == ["a", "a-scout"]
+    assert [case.place for case in cases] == ["a", "a/scout"]
     assert not any(case.subfolders for case in cases)
-    assert names(find_cases(tmp_path / "a", tmp_path / "out")) == ["scan", "scout"]
-
-
-@pytest.mark.parametrize(
-    ("place", "tags", "told"),
-    [
-        ("mueller", {"PatientName": "Mueller^Erika"}, True),
-        ("Müller-1", {"PatientName": "Muller^E"}, True),
-        ("archive/xERIKAx/ct", {"PatientName": "Mueller^Erika"}, True),
-        ("Li/ct", {"PatientName": "Li^Wu"}, True),
-        ("clinic/ct", {"PatientName": "Li^Wu"}, False),
-        ("id 47-11", {"PatientID": "ID-4711"}, True),
-        ("7/ct", {"PatientID": "7"}, True),
-        ("17/ct", {"PatientID": "7"}, False),
-        ("b_01.02.1950", {"PatientBirthDate": "19500201"}, True),
-        ("b_1950-02-01", {"PatientBirthDate": "19500201"}, True),
-        ("scan_2021-03-04", {"PatientBirthDate": "19500201", "PatientName": "Doe^J", "PatientID": "X4711"}, False),
-    ],
-)
-def test_names_that_tell_the_patient_are_replaced(
-    place: str, tags: dict[str, str], told: bool, tmp_path: Path
-) -> None:
-    write_series(tmp_path / place, **tags)
-    (tmp_path / place / "damaged.dcm").write_bytes(b"\x08\x00")
-    found = names(find_cases(tmp_path, tmp_path / "out"))
-    assert found == names(find_cases(tmp_path, tmp_path / "out"))
-    assert bool(re.fullmatch("scan-[0-9a-f]{8}", found[0])) == told
+    assert [case.place for case in find_cases(tmp_path / "a", tmp_path / "out")] == [".", "scout"]
 
 
 def test_a_list_names_its_cases(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_run_that_fails_while_writing_leaves_nothing(
     def fail(*arguments: object) -> None:
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(prediction_folder, "write_report", fail)
+    monkeypatch.setattr(prediction_folder, "write_image", fail)
     mask = str(case_folder / "baseline-mask.nii.gz")
     with pytest.raises(RuntimeError, match="killed"):
         main(
@@ -259,6 +259,27 @@ def test_a_run_that_fails_while_writing_leaves_nothing(
             ]
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_warning_and_not_the_numbers(
+    case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from HematomaExpansionLib import prediction_folder
+
+    def fail(prediction: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise ValueError("a text of 2,500 characters does not fit the page")
+
+    monkeypatch.setattr(prediction_folder, "write_overlay", fail)
+    monkeypatch.setattr(prediction_folder, "write_report", fail)
+    mask = str(case_folder / "baseline-mask.nii.gz")
+    result = predict(case_folder / "baseline.nii.gz", tmp_path / "result", "--mask", mask)
+    told = [f"{name} could not be made; the numbers are not affected." for name in ("overlay.png", "report.pdf")]
+    assert result["input"]["warnings"][-2:] == told
+    assert result["followup"]["volume_ml"] > 0
+    assert {path.name for path in (tmp_path / "result").iterdir()} == FILES - {"overlay.png", "report.pdf"}
+    output = capsys.readouterr().out
+    assert all(f"Note: {sentence}" in output for sentence in told)
 
 
 def test_an_earlier_result_is_replaced_and_other_folders_are_not(

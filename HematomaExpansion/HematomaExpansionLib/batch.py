@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from .batch_cases import RESULTS_FILE, BatchCase
 from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, predicted_row
 from .case_list import write_rows
+from .case_numbers import keep_case_names
 from .errors import HematomaError, InputError
 from .folders import alone_in, check_output_folder, remove_unfinished
 from .head_ct import read_head_ct
@@ -83,6 +84,7 @@ def run_batch(
             table cannot be written.
     """
     with alone_in(output), _swept(output):
+        keep_case_names({case.place: case.name for case in cases if case.place is not None}, output)
         rows = finished_rows(cases, output, options)
         left = [case for case in cases if case.name not in rows]
 

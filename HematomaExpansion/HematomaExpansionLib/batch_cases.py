@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from .case_list import read_case_list
-from .case_names import case_names
+from .case_numbers import PRIVATE_FILE, case_names
 from .dicom_files import may_be_dicom
 from .errors import InputError
 from .prediction_folder import RESULT_FILE
@@ -22,8 +22,10 @@ _MASK_ENDING = re.compile(r"(?<=.)([-_]mask|([-_]mask)?\.seg)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class BatchCase:
-    """A scan (file or DICOM folder, read with its subfolders or alone) and what is known of it; ``label``: of the
-    hematoma in a mask of several.
+    """A scan (file or DICOM folder, read with its subfolders or alone) and what is known of it.
+
+    ``label``: of the hematoma in a mask of several. ``place``: the path below the folder in which it was found,
+    which is private; None for one of a list.
     """
 
     name: str
@@ -33,10 +35,13 @@ class BatchCase:
     clinical: ClinicalData = NOT_TOLD
     subfolders: bool = True
     label: str | None = None
+    place: str | None = None
 
 
 def find_cases(given: Path, output: Path) -> list[BatchCase]:
-    """The cases in a folder or in a list (CSV), in the order of their paths or lines; ``output`` is no input.
+    """The cases in a folder or in a list (CSV), in the order of their paths or lines.
+
+    ``output`` is no input; what an earlier run into it has numbered keeps its number.
 
     Raises:
         InputError: there are none, or the list is faulty.
@@ -67,8 +72,9 @@ def _listed_cases(table: Path) -> list[BatchCase]:
         )
         for line in lines
     ]
-    if any(case.name.casefold() == RESULTS_FILE for case in cases):
-        raise InputError(f"A case of the list is named {RESULTS_FILE}, as is the table of results: rename it.")
+    for taken in (RESULTS_FILE, PRIVATE_FILE):
+        if any(case.name.casefold() == taken for case in cases):
+            raise InputError(f"A case of the list is named {taken}, as is a file beside the results: rename it.")
     return cases
 
 
@@ -81,9 +87,10 @@ def _cases_below(root: Path, output: Path) -> list[BatchCase]:
             "The folder holds no scans. Give one with DICOM folders, or NIfTI, NRRD, MHA or MHD files, "
             "anywhere below it."
         )
+    places = [scan.relative_to(root).as_posix() for scan in scans]
     return [
-        BatchCase(name, scan, masks.get(_without_suffix(scan)), subfolders=False)
-        for name, scan in zip(case_names(root, scans, RESULTS_FILE), scans, strict=True)
+        BatchCase(name, scan, masks.get(_without_suffix(scan)), subfolders=False, place=place)
+        for name, scan, place in zip(case_names(places, output), scans, places, strict=True)
     ]
 
 

@@ -205,6 +205,7 @@ def _batch(arguments: argparse.Namespace) -> int:
     from .batch import run_batch
     from .batch_cases import RESULTS_FILE, find_cases
     from .batch_rows import FAILED, check_batch_folder
+    from .case_numbers import PRIVATE_FILE
     from .report import new_figure
 
     if arguments.jobs < 0:
@@ -230,6 +231,8 @@ def _batch(arguments: argparse.Namespace) -> int:
             f"{len(failed)} failed."
         )
         print(f"A folder for each, and one table: {RESULTS_FILE} in {arguments.output}")
+        if any(case.place is not None for case in cases):
+            print(f"Which case is which scan: {PRIVATE_FILE}, which is private. It may name patients.")
         print("Research use only.")
     if any(row.unforeseen for row in failed):
         return 1
