@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from HematomaExpansionLib import comparison
 from HematomaExpansionLib.brain import extract_brain
 from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.comparison import Found, doubt_of_growth
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid
-from HematomaExpansionLib.head_ct import head_ct_from_image
+from HematomaExpansionLib.grid import Grid, image_on
+from HematomaExpansionLib.head_ct import HeadCT, head_ct_from_image, read_head_ct
 from HematomaExpansionLib.measures import dice, volume_ml
-from HematomaExpansionLib.registration import register
+from HematomaExpansionLib.registration import Registration, register
 from HematomaExpansionLib.training.cohort import case_folders, read_case, read_description
 from HematomaExpansionLib.training.preparation import read_pairs
+from phantoms import head_grid, head_image, positions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
 
 
@@ -145,6 +152,99 @@ def test_prepare_makes_a_cohort_and_says_what_became_of_each_pair(
     ]
     assert dice(*masks) > 0.88
     assert read_description(cohort / "P1")["registered"] is True
+
+
+BLEED_MM = 18.0
+"""Radius of the hematoma of the phantom."""
+
+
+def ball_mask(grid: Grid, radius_mm: float, center: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> sitk.Image:
+    inside = np.linalg.norm(positions(grid) - np.array(center), axis=-1) <= radius_mm
+    return image_on(grid, inside.astype(np.uint8))
+
+
+def compare_found(
+    found: Sequence[sitk.Image], folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str
+) -> dict[str, Any]:
+    """What `compare` says of two scans of the phantom, aligned already, in which these masks are found."""
+    grid = head_grid()
+    for name in ("baseline", "followup"):
+        sitk.WriteImage(head_image(grid, BLEED_MM), folder / f"{name}.nii.gz")
+    masks = iter(found)
+    identity = Registration(sitk.AffineTransform(3), 1.0)
+    monkeypatch.setattr(comparison, "segment", lambda *_: next(masks))
+    monkeypatch.setattr(comparison, "register", lambda *_: identity)
+    scans = [f"--{name}={folder / name}.nii.gz" for name in ("baseline", "followup")]
+    assert main(["compare", *scans, *options, "-o", str(folder / "out")]) == 0
+    return json.loads((folder / "out" / "comparison.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("radius", "center", "sentence"),
+    [
+        (0.0, (0.0, 0.0, 0.0), "No hematoma was found in the follow-up"),
+        (12.0, (0.0, 0.0, 0.0), "less than half of the one in the baseline"),
+        (18.0, (0.0, 45.0, 0.0), "lie apart once the scans are aligned"),
+    ],
+)
+def test_what_was_not_found_again_is_not_known_to_be_gone(
+    radius: float,
+    center: tuple[float, float, float],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It used to be a growth of −24 mL, and "no expansion"."""
+    grid = head_grid()
+    (tmp_path / "prediction").mkdir()
+    sitk.WriteImage(ball_mask(grid, 21.0), tmp_path / "prediction" / "followup-mask.nii.gz")
+    found = ball_mask(grid, BLEED_MM), ball_mask(grid, radius, center) if radius else ball_mask(grid, 0.0) * 0
+    result = compare_found(found, tmp_path, monkeypatch, "--prediction", str(tmp_path / "prediction"))
+    assert result["growth"] is None
+    assert sentence in result["warnings"][-1]
+    assert "growth is not known" in result["warnings"][-1]
+    assert (result["followup"]["volume_ml"] is None) == (radius == 0.0)
+    prediction = result["prediction"]
+    assert prediction.pop("volume_ml") > 30
+    assert set(prediction.values()) == {None}
+    said = capsys.readouterr().out
+    assert sentence in said
+    assert re.search(r"Growth +not known", said)
+    assert "expansion" not in said
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
+
+
+def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = head_grid()
+    found = ball_mask(grid, 18.0), ball_mask(grid, 20.0)
+
+    def read(path: Path, **_: object) -> HeadCT:
+        scan = read_head_ct(path)
+        return replace(scan, warnings=(*scan.warnings, f"This is odd in the {path.name[0]}-scan."))
+
+    monkeypatch.setattr("HematomaExpansionLib.head_ct.read_head_ct", read)
+    result = compare_found(found, tmp_path, monkeypatch)
+    assert result["growth"]["absolute_ml"] == pytest.approx(volume_ml(found[1]) - volume_ml(found[0]))
+    told = ["Baseline: This is odd in the b-scan.", "Follow-up: This is odd in the f-scan."]
+    assert [told for told in result["warnings"] if "odd" in told] == told
+    said = capsys.readouterr().out
+    assert all(sentence in said for sentence in told)
+
+
+def test_masks_that_a_person_gave_are_taken_as_they_are() -> None:
+    given, automatic = Found(baseline=False, followup=False), Found(baseline=True, followup=True)
+    assert doubt_of_growth(20.0, 5.0, True, given) is None, "it may have been evacuated"
+    apart = doubt_of_growth(20.0, 25.0, False, given)
+    assert apart is not None
+    assert not apart.forbids
+    for volumes in ((0.0, 20.0), (20.0, 0.0), (0.0, 0.0)):
+        doubt = doubt_of_growth(*volumes, False, automatic)
+        assert doubt is not None
+        assert doubt.forbids
+    assert doubt_of_growth(20.0, 11.0, True, automatic) is None
 
 
 def head_ct_mask(mask: sitk.Image, like: sitk.Image) -> sitk.Image:

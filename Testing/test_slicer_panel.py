@@ -254,6 +254,21 @@ def test_the_comparison_says_what_was_true() -> None:
     assert "Nothing grew" in text
 
 
+def test_the_comparison_says_that_the_truth_is_not_known() -> None:
+    sentence = "No hematoma was found in the follow-up: the growth is not known."
+    prediction = dict.fromkeys(("error_ml", "growth_dice", "lesion_dice", "lesion_dice_without_growth"))
+    comparison = {
+        "warnings": [sentence],
+        "followup": {"volume_ml": None},
+        "growth": None,
+        "prediction": {"volume_ml": 31.0, **prediction},
+    }
+    text = re.sub(r"<[^>]*>", " ", comparison_text(comparison))
+    assert "True follow-up  none found" in text
+    assert sentence in text
+    assert "Dice" not in text
+
+
 def test_the_panels_code_needs_nothing_that_slicer_does_not_bring() -> None:
     """Before anything was installed the panels open, and say what to do."""
     pytest.importorskip("slicer")

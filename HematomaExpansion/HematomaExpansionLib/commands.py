@@ -366,7 +366,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         failed = write_comparison(comparison, arguments.output)
         progress("done", 1.0)
     if not arguments.json_progress:
-        for sentence in failed:
+        for sentence in [*comparison.result["warnings"], *failed]:
             print(f"Note: {sentence}")
         print_table(comparison_rows(comparison))
         print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")

@@ -19,6 +19,12 @@ from .progress import Stages
 from .registration import Registration, register
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
+_LEAST_LEFT = 0.5
+"""Share of a hematoma that is still seen days later, unless it was evacuated."""
+
+_AGREEMENT = ("error_ml", "growth_dice", "lesion_dice", "lesion_dice_without_growth")
+"""What a prediction is measured by against the truth."""
+
 
 @dataclass(frozen=True)
 class ScanWithMask:
@@ -32,7 +38,9 @@ class ScanWithMask:
 class Comparison:
     """Everything on the baseline scan's own grid: CTs in HU, masks 0 or 1.
 
-    ``predicted_mask`` is None where no prediction was given. ``result`` is what ``comparison.json`` holds.
+    ``predicted_mask`` is None where no prediction was given. ``result`` is what ``comparison.json`` holds: its
+    ``growth`` is None, and so is the prediction's agreement with the truth, where the truth is not known;
+    ``warnings`` say why.
     """
 
     baseline_ct: sitk.Image
@@ -42,6 +50,53 @@ class Comparison:
     predicted_mask: sitk.Image | None
     registration: Registration
     result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Whose hematoma was found automatically; the other's mask was given."""
+
+    baseline: bool
+    followup: bool
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a growth is doubtful, for the user; ``forbids``: so much so that none can be told."""
+
+    sentence: str
+    forbids: bool
+
+
+def doubt_of_growth(baseline_ml: float, followup_ml: float, they_touch: bool, found: Found) -> Doubt | None:
+    """What speaks against the growth between two hematomas; ``they_touch``: once the scans are aligned.
+
+    What was not found is not known to be gone, and what was found automatically may be another thing than the
+    hematoma. A mask that a person gave is taken as it is.
+    """
+    for name, volume in (("baseline", baseline_ml), ("follow-up", followup_ml)):
+        if volume == 0:
+            return Doubt(
+                f"No hematoma was found in the {name}, which does not mean that there is none: the growth is not "
+                "known. Draw it, and give its mask.",
+                forbids=True,
+            )
+    if not they_touch:
+        if not (found.baseline or found.followup):
+            return Doubt("The two masks lie apart once the scans are aligned: check both.", forbids=False)
+        return Doubt(
+            "The hematomas found in the two scans lie apart once the scans are aligned, so one of them is "
+            "something else: the growth is not known. Check both, and give their masks.",
+            forbids=True,
+        )
+    if found.followup and followup_ml < _LEAST_LEFT * baseline_ml:
+        return Doubt(
+            f"The hematoma found in the follow-up ({followup_ml:.1f} mL) is less than half of the one in the "
+            f"baseline ({baseline_ml:.1f} mL), and parts of it may have been missed: the growth is not known. "
+            "Check it, and give its mask.",
+            forbids=True,
+        )
+    return None
 
 
 def compare(
@@ -63,6 +118,7 @@ def compare(
     """
     stages = stages or Stages()
     chosen = choose_device(device)
+    named = {"Baseline": baseline, "Follow-up": followup}
     with stages("brain", 0.1):
         insides = [extract_brain(scan.scan.image).mask for scan in (baseline, followup)]
     with stages("segmentation", 0.3):
@@ -78,13 +134,17 @@ def compare(
     predicted = None if predicted is None else resample(predicted, grid, interpolator=sitk.sitkNearestNeighbor)
     arrays = [sitk.GetArrayFromImage(mask) > 0 for mask in (masks[0], moved_mask)]
     before, after = volume_ml(masks[0]), volume_ml(masks[1])
+    found = Found(*(scan.mask is None for scan in (baseline, followup)))
+    doubt = doubt_of_growth(before, after, bool((arrays[0] & arrays[1]).any()), found)
+    warnings = [f"{name}: {told}" for name, scan in named.items() for told in scan.scan.warnings]
     result: dict[str, Any] = {
         "research_use_only": True,
         "software": {"name": "HematomaExpansion", "version": __version__},
         "registration": {"overlap": registration.overlap},
-        "baseline": {"volume_ml": before},
-        "followup": {"volume_ml": after},
-        "growth": None if before == 0 else asdict(measure_growth(before, after, definition)),
+        "warnings": [*warnings, *([doubt.sentence] if doubt else [])],
+        "baseline": {"volume_ml": before or None},
+        "followup": {"volume_ml": after or None},
+        "growth": None if doubt and doubt.forbids else asdict(measure_growth(before, after, definition)),
         "prediction": None,
         "models": {
             name: USER_MASK if scan.mask is not None else identity_of_segmenter(segmenter)
@@ -93,14 +153,16 @@ def compare(
     }
     if predicted is not None:
         guess = sitk.GetArrayFromImage(predicted) > 0
-        overlap = growth_dice(arrays[0], guess, *arrays)
-        result["prediction"] = {
-            "volume_ml": volume_ml(predicted),
-            "error_ml": volume_ml(predicted) - after,
-            "growth_dice": None if np.isnan(overlap) else overlap,
-            "lesion_dice": dice(guess, arrays[1]),
-            "lesion_dice_without_growth": dice(*arrays),
-        }
+        result["prediction"] = {"volume_ml": volume_ml(predicted), **dict.fromkeys(_AGREEMENT)}
+        if result["growth"] is not None:
+            overlap = growth_dice(arrays[0], guess, *arrays)
+            measured = (
+                volume_ml(predicted) - after,
+                None if np.isnan(overlap) else overlap,
+                dice(guess, arrays[1]),
+                dice(*arrays),
+            )
+            result["prediction"] |= dict(zip(_AGREEMENT, measured, strict=True))
     restore = baseline.scan.restore
     return Comparison(
         baseline_ct=restore(baseline.scan.image),

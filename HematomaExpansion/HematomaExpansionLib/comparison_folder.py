@@ -61,15 +61,22 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
     result = comparison.result
     growth, prediction = result["growth"], result["prediction"]
     rows = [
-        ("Baseline", f"{result['baseline']['volume_ml']:.1f} mL"),
-        ("Follow-up", f"{result['followup']['volume_ml']:.1f} mL"),
+        (title, "none found" if volume is None else f"{volume:.1f} mL")
+        for title, volume in (
+            ("Baseline", result["baseline"]["volume_ml"]),
+            ("Follow-up", result["followup"]["volume_ml"]),
+        )
     ]
-    if growth is not None:
+    if growth is None:
+        rows.append(("Growth", "not known"))
+    else:
         expansion = f"expansion: {'YES' if growth['expansion'] else 'no'} ({growth['definition']})"
         rows.append(
             ("Growth", f"{growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %), {expansion}")
         )
-    if prediction is not None:
+    if prediction is not None and growth is None:
+        rows.append(("Predicted", f"{prediction['volume_ml']:.1f} mL (the truth is not known)"))
+    elif prediction is not None:
         overlap = prediction["growth_dice"]
         rows += [
             ("Predicted", f"{prediction['volume_ml']:.1f} mL (error {prediction['error_ml']:+.1f} mL)"),
@@ -85,10 +92,12 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
     """Per slice the baseline, and beside it the registered follow-up with true positive (red), false positive
-    (green) and false negative (blue) of the predicted hematoma; without a prediction, with both outlines."""
+    (green) and false negative (blue) of the predicted hematoma; without a prediction, or where the truth is not
+    known, with both outlines."""
     before, after = axial_array(comparison.baseline_ct), axial_array(comparison.followup_ct)
     first, second = axial_array(comparison.baseline_mask) > 0, axial_array(comparison.followup_mask) > 0
-    guess = None if comparison.predicted_mask is None else axial_array(comparison.predicted_mask) > 0
+    is_known, predicted = comparison.result["growth"] is not None, comparison.predicted_mask
+    guess = axial_array(predicted) > 0 if predicted is not None and is_known else None
     either = first | second if guess is None else first | second | guess
     shown = slices_through(either, _MOST_SLICES)
     view = head_box(before[shown])
@@ -106,7 +115,8 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
             continue
         draw_agreement(lower, guess[k][view], second[k][view], spacing[1] / spacing[0])
     figure.suptitle(
-        "   ".join(f"{label} {value}" for label, value in comparison_rows(comparison)[:2]), color="white"
+        "   ".join(f"{label} {value}" for label, value in comparison_rows(comparison)[: 2 if is_known else 3]),
+        color="white",
     )
     legend = "top: baseline and its hematoma; bottom: real follow-up"
     if guess is not None:

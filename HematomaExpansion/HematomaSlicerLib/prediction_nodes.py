@@ -209,13 +209,21 @@ def prediction_of(run: PredictionRun) -> Any:
 
 
 def add_comparison(run: PredictionRun, folder: Path) -> None:
-    """Add the nodes of the comparison in ``folder`` to the run, in place of those of an earlier one."""
+    """Add the nodes of the comparison in ``folder`` to the run, in place of those of an earlier one.
+
+    Where the truth is not known, there are no areas that were predicted rightly or wrongly.
+    """
     remove_nodes([node for node in (run.followup, run.agreement) if node is not None])
     name = run.table.GetName() if run.scan is None else run.scan.GetName()
     result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     ct, true = (sitk.ReadImage(str(folder / f"followup-{kind}.nii.gz")) for kind in ("ct", "mask"))
     followup = volume_from_image(ct, f"{name} real follow-up CT, registered")
     run.table.SetNodeReferenceID(_role("FollowUp"), followup.GetID())
+    run.table.SetAttribute(_COMPARISON, json.dumps(result))
+    _fill_table(run.table, run.result, result)
+    move_to_folder([followup], folder_of(run.table))
+    if result["growth"] is None:
+        return
     predicted = sitk.Cast(_mask_on(ct, run, PREDICTED), sitk.sitkUInt8)
     true = sitk.Cast(true, sitk.sitkUInt8)
     areas = {
@@ -228,9 +236,7 @@ def add_comparison(run: PredictionRun, folder: Path) -> None:
     add_segments(agreement, areas, followup)
     agreement.GetDisplayNode().SetVisibility2DFill(True)
     agreement.GetDisplayNode().SetOpacity2DFill(0.5)
-    run.table.SetAttribute(_COMPARISON, json.dumps(result))
-    _fill_table(run.table, run.result, result)
-    move_to_folder([followup, agreement], folder_of(run.table))
+    move_to_folder([agreement], folder_of(run.table))
 
 
 def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -> list[tuple[str, float, str]]:

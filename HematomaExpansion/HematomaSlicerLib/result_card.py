@@ -121,9 +121,12 @@ def _trained_models(result: dict[str, Any] | None) -> dict[str, Any]:
 
 def comparison_text(comparison: dict[str, Any]) -> str:
     """The measures of a prediction against the real follow-up."""
-    lines = [f"True follow-up <b>{comparison['followup']['volume_ml']:.1f} mL</b>"]
-    prediction = comparison["prediction"]
-    if prediction is not None:
+    true, prediction = comparison["followup"]["volume_ml"], comparison["prediction"]
+    lines = [f"True follow-up <b>{'none found' if true is None else f'{true:.1f} mL'}</b>"]
+    notes = "".join(_small(text) for text in comparison.get("warnings", []))  # an earlier version's has none
+    if comparison.get("growth", {}) is None:
+        lines.append("Growth <b>not known</b>")
+    elif prediction is not None:
         overlap = prediction["growth_dice"]
         lines += [
             f"Predicted {prediction['volume_ml']:.1f} mL (error {prediction['error_ml']:+.1f} mL)",
@@ -131,7 +134,7 @@ def comparison_text(comparison: dict[str, Any]) -> str:
             f"Lesion Dice {prediction['lesion_dice']:.2f} "
             f"({prediction['lesion_dice_without_growth']:.2f} by a copy of the baseline)",
         ]
-    return "".join(_line(line) for line in lines)
+    return "".join(_line(line) for line in lines) + notes
 
 
 def _large(text: str) -> str:

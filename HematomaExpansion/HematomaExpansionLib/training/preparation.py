@@ -18,7 +18,6 @@ from ..errors import HematomaError, InputError
 from ..folders import check_output_folder, make_folder, whole_or_nothing
 from ..head_ct import read_head_ct
 from ..masks import read_given_mask
-from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..prediction_folder import as_int16
 from ..provenance import Provenance
@@ -119,8 +118,8 @@ def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | N
     followup = _read(pair.followup, pair.followup_mask, pair.followup_label)
     comparison = compare(baseline, followup, None, segmenter, device)
     result, growth = comparison.result, comparison.result["growth"]
-    if growth is None or volume_ml(comparison.followup_mask) == 0:
-        raise InputError("No hematoma was found in one of the scans: give its mask.")
+    if growth is None:
+        raise InputError(result["warnings"][-1])
     given = [mask is not None for mask in (pair.baseline_mask, pair.followup_mask)]
     line = PreparedCase(
         case=pair.case,
