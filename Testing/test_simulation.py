@@ -404,9 +404,34 @@ def test_a_cohort_is_the_same_for_its_seed_and_resumes(tmp_path: Path) -> None:
     again = checksums(tmp_path / "again")
     assert again.pop("simulated-9-0001/mine.txt"), "a case that was there was made anew"
     assert checksums(tmp_path / "once") == again
-    assert len(again) == 2 * 5
+    assert len(again) == 2 * 6, "two scans, two masks, what is known of the patient and what he was made from"
     cases = [json.loads(path.read_text()) for path in sorted((tmp_path / "once").glob("*/case.json"))]
     assert cases[0]["baseline_ml"] != cases[1]["baseline_ml"]
+
+
+def test_simulated_patients_made_otherwise_are_not_taken_for_new_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = tmp_path / "cohort"
+    simulate = ["simulate", "-n", "1", "--seed", "9", "--matrix", "96", "-o", str(cohort)]
+
+    def simulated(*options: str) -> tuple[dict[str, str], str]:
+        assert main([*simulate, *options]) == 0
+        return checksums(cohort), capsys.readouterr().out
+
+    first, said = simulated()
+    assert "there already" not in said
+    again, said = simulated()
+    assert again == first
+    assert "1 of them there already" in said
+    other, said = simulated("--growth", "20")
+    assert other["simulated-9-0001/followup.nii.gz"] != first["simulated-9-0001/followup.nii.gz"]
+    assert "there already" not in said
+    (mask,) = cohort.glob("*/followup-mask.nii.gz")
+    corrected = sitk.ReadImage(str(mask)) * 0
+    sitk.WriteImage(corrected, str(mask))
+    assert main(simulate) == 2, "somebody's mask would be lost"
+    assert not sitk.GetArrayFromImage(sitk.ReadImage(str(mask))).any()
 
 
 def test_arguments_that_cannot_be_right_are_refused(tmp_path: Path) -> None:

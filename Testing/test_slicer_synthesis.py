@@ -257,10 +257,30 @@ def test_a_simulated_patient_is_known_as_one(scene: Any, case_folder: Path, tmp_
     for segment, name in ((pair.baseline_hematoma, "baseline"), (pair.followup_hematoma, "followup")):
         found = node_images.image_from_segment(segment.node, segment.segment_id)
         assert overlap(found, image(case_folder, f"{name}-mask")) == 1.0
-    assert patient_nodes.source_of(pair.baseline) == "simulated"
+    known = json.loads((case_folder / "case.json").read_text())
+    assert patient_nodes.known_of(pair.baseline) == known
+    assert known["source"] == "simulated"
     assert patient_nodes.lie_on_each_other(pair.baseline, pair.followup)
     other = patient_nodes.add_patient(case_folder)
     assert not patient_nodes.lie_on_each_other(pair.baseline, other.followup)
+
+
+def test_an_exported_case_of_a_simulated_patient_says_all_that_is_known_of_it(
+    scene: Any, case_folder: Path, variants_case: Path, tmp_path: Path
+) -> None:
+    from HematomaSynthesisSlicerLib.pair_export import export_pairs
+
+    pair = patient_nodes.add_patient(case_folder)
+    made = variant_nodes.add_variants(variants_case, pair.baseline)
+    known = json.loads((case_folder / "case.json").read_text())
+    folder = export_pairs(made, pair.followup, pair.followup_hematoma, tmp_path, lambda *_: None)
+    assert json.loads((folder / "case.json").read_text()) == known
+    other = patient_nodes.add_patient(case_folder)
+    folder = export_pairs(made, other.followup, other.followup_hematoma, tmp_path, lambda *_: None)
+    told = json.loads((folder / "case.json").read_text())
+    assert (told["source"], told["onset_hours"]) == ("simulated", known["onset_hours"])
+    assert told["registered"] is False, "the follow-up is another patient's"
+    assert "followup_ml" not in told
 
 
 def test_variants_and_patients_are_made_in_the_background(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid, image_on, signed_distance
 from HematomaExpansionLib.measures import dice, volume_ml
 from HematomaExpansionLib.training.cohort import read_case
-from HematomaSynthesisLib import mask_registration
+from HematomaSynthesisLib import mask_registration, variant_folders
 from HematomaSynthesisLib.target_shapes import Family, TargetOptions, draw_targets, structuring_elements
 from HematomaSynthesisLib.variants import UNTOUCHED_MM, Variant, make_variants
 
@@ -194,8 +196,11 @@ def test_a_cohort_gets_its_variants_and_a_bad_case_does_not_stop_it(case_folder:
 
 
 def test_synthesize_makes_a_case_of_the_users_own_files(case_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for file in case_folder.glob("*.nii.gz"):
+        shutil.copyfile(file, tmp_path / "own" / file.name)
     files = [
-        f"--{option}={case_folder / name}.nii.gz"
+        f"--{option}={tmp_path / 'own' / name}.nii.gz"
         for option, name in (
             ("input", "baseline"),
             ("mask", "baseline-mask"),
@@ -211,3 +216,60 @@ def test_synthesize_makes_a_case_of_the_users_own_files(case_folder: Path, tmp_p
     assert (output / "variants" / "1" / "baseline.nii.gz").exists()
     assert main(["synthesize", *files, "-o", str(output)]) == 2, "the output exists"
     assert main(["synthesize", "--variants", "3"]) == 2
+
+
+def descriptions(cohort: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted(cohort.glob("*/variants/*/variant.json"))]
+
+
+def test_other_variants_are_made_anew_and_the_same_are_kept(
+    case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(variant_folders, "case_workers", lambda *_: ThreadPoolExecutor(1))
+    cohort = tmp_path / "cohort"
+    for name in ("good", "bad"):
+        shutil.copytree(case_folder, cohort / name)
+    empty = sitk.ReadImage(str(cohort / "bad" / "baseline-mask.nii.gz")) * 0
+    sitk.WriteImage(empty, str(cohort / "bad" / "baseline-mask.nii.gz"))
+    synthesize = ["synthesize", "--cohort", str(cohort), "--variants", "1", "--in-plane"]
+
+    def made(*options: str) -> tuple[str, str, int]:
+        assert main([*synthesize, *options]) == 0
+        (description,) = descriptions(cohort)
+        scan = (cohort / "good" / "variants" / "1" / "baseline.nii.gz").read_bytes()
+        return hashlib.sha256(scan).hexdigest(), str(description["family"]), int(str(description["seed"]))
+
+    first = made("--seed", "3")
+    assert "1 variant in 1 case" in capsys.readouterr().out, "the case that was left out is counted"
+    assert made("--seed", "3") == first
+    other_seed = made("--seed", "4")
+    assert other_seed[2] != first[2]
+    assert other_seed[0] != first[0]
+    assert made("--seed", "4", "--family", "dilation")[1] == "dilation"
+    mask = sitk.ReadImage(str(cohort / "good" / "baseline-mask.nii.gz"))
+    sitk.WriteImage(sitk.BinaryErode(mask, [2, 2, 0]), str(cohort / "good" / "baseline-mask.nii.gz"))
+    before = descriptions(cohort)[0]["original_ml"]
+    made("--seed", "4", "--family", "dilation")
+    assert descriptions(cohort)[0]["original_ml"] < before, "the mask was replaced"  # type: ignore[operator]
+
+
+def test_a_case_made_of_a_cohorts_files_keeps_what_was_known_of_it(case_folder: Path, tmp_path: Path) -> None:
+    files = [
+        f"--{option}={case_folder / name}.nii.gz"
+        for option, name in (
+            ("input", "baseline"),
+            ("mask", "baseline-mask"),
+            ("followup", "followup"),
+            ("followup-mask", "followup-mask"),
+        )
+    ]
+    assert main(["synthesize", *files, "-o", str(tmp_path / "case"), "--variants", "1", "--in-plane"]) == 0
+    known = json.loads((case_folder / "case.json").read_text())
+    told = json.loads((tmp_path / "case" / "case.json").read_text())
+    assert told["source"] == "simulated"
+    assert told["onset_hours"] == known["onset_hours"]
+    assert told == known
+    alone = [*files[:2], "--source", "Hospital A", "--onset-hours", "2.5"]
+    assert main(["synthesize", *alone, "-o", str(tmp_path / "other"), "--variants", "1", "--in-plane"]) == 0
+    told = json.loads((tmp_path / "other" / "case.json").read_text())
+    assert (told["source"], told["onset_hours"]) == ("Hospital A", 2.5)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .batch_cases import RESULTS_FILE, BatchCase
-from .batch_rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, predicted_row
+from .batch_rows import (
+    LITTLE_MEMORY,
+    UNFORESEEN,
+    CaseRow,
+    failed_row,
+    finished_rows,
+    options_of,
+    predicted_row,
+)
 from .case_list import write_rows
 from .case_numbers import keep_case_names
 from .errors import HematomaError, InputError
@@ -19,7 +26,7 @@ from .folders import alone_in, check_output_folder, remove_unfinished
 from .head_ct import read_head_ct
 from .masks import read_given_mask
 from .prediction import PredictionOptions, predict
-from .prediction_folder import PREDICTION, write_prediction
+from .prediction_folder import PREDICTION, prediction_sources, write_prediction
 from .progress import Progress, Stages, silent
 from .workers import Workers, each_result
 
@@ -42,13 +49,13 @@ def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> C
     stages = Stages()
     try:
         check_output_folder(output / case.name, PREDICTION)
-        options = replace(options, onset_hours=case.onset_hours, clinical=case.clinical)
+        options = options_of(case, options)
         with stages("read", 0.0):
             scan = read_head_ct(case.scan, subfolders=case.subfolders)
             mask = read_given_mask(case.mask, scan, case.label)
         prediction = predict(scan, options, mask, stages)
-        result = write_prediction(prediction, output / case.name)
-        return predicted_row(case, result)
+        sources = prediction_sources(scan.sha256, case.mask, case.label, options)
+        return predicted_row(case, write_prediction(prediction, output / case.name, sources))
     except HematomaError as error:
         reason = str(error)
     except MemoryError:
@@ -68,8 +75,9 @@ def run_batch(
 ) -> list[CaseRow]:
     """Predict each case into its folder in ``output`` and return its row of the table there, in their order.
 
-    Cases with a result in ``output`` are finished, so a run that was killed goes on where it ended. The table
-    holds at any time those that are done with.
+    Cases with a result in ``output`` are finished, so a run that was killed goes on where it ended; but those
+    whose scan or mask has been replaced since are predicted again. The table holds at any time those that are done
+    with.
 
     Args:
         cases: with names that differ.
@@ -80,8 +88,8 @@ def run_batch(
         predict_one: makes a case's folder and row, in a worker.
 
     Raises:
-        InputError: finished cases were made with other options, another run writes there at this moment, or the
-            table cannot be written.
+        InputError: finished cases were made with other options or have been changed, another run writes there at
+            this moment, or the table cannot be written.
     """
     with alone_in(output), _swept(output):
         keep_case_names({case.place: case.name for case in cases if case.place is not None}, output)

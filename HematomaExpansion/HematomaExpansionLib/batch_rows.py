@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .batch_cases import RESULTS_FILE, BatchCase
 from .errors import InputError
 from .folders import check_output_folder, make_folder
 from .prediction import PredictionOptions
-from .prediction_folder import RESULT_FILE
+from .prediction_folder import PREDICTION, RESULT_FILE, SCAN_AND_MASK, prediction_sources
+from .provenance import Provenance, is_made_from, read_provenance
 from .scores import markers_text
-from .segmentation import USER_MASK, identity_of_segmenter
+from .volume_files import stored_sha256
 
 DONE, FAILED = "done", "failed"
+_MOST_NAMED = 5
 
 LITTLE_MEMORY = (
     "The computation ended unexpectedly, most likely for lack of memory. "
@@ -110,20 +111,77 @@ def _mask_origin(case: BatchCase) -> str:
     return "automatic" if case.mask is None else "given"
 
 
+def options_of(case: BatchCase, options: PredictionOptions) -> PredictionOptions:
+    """The options for all cases with what is the case's own.
+
+    Raises:
+        InputError: its hours from onset cannot be.
+    """
+    return replace(options, onset_hours=case.onset_hours, clinical=case.clinical)
+
+
 def finished_rows(cases: Sequence[BatchCase], output: Path, options: PredictionOptions) -> dict[str, CaseRow]:
-    """The rows, by name, of the cases that have a result in ``output``."""
-    rows = {}
+    """The rows, by name, of the cases that have a result in ``output``, made from the scan and mask of today.
+
+    Raises:
+        InputError: a result there was made otherwise, or has been changed since.
+    """
+    rows, otherwise, changed = {}, [], []
     for case in cases:
-        result = _read_result(output / case.name)
+        folder = output / case.name
+        result = _read_result(folder)
         if result is None:
             continue
-        if not _is_made_so(result, case, options):
-            raise InputError(
-                "Cases in the output folder were made with another model, definition, mask, time from onset, "
-                "clinical data or version of this software. Resume with the same, or name a new folder."
-            )
-        rows[case.name] = predicted_row(case, result)
+        today, then = _provenance_of(case, options), read_provenance(folder)
+        if today is None:  # its failure is told when it is tried
+            continue
+        if then == today and is_made_from(folder, today):
+            rows[case.name] = predicted_row(case, result)
+        elif then == today:
+            changed.append(case.name)
+        elif then is None or not _differ_in_input_alone(then, today):
+            otherwise.append(case.name)
+    if otherwise:
+        raise InputError(
+            f"The results of {_listed(otherwise)} were made with another model, definition, time from onset, "
+            "clinical data or version of this software. Resume with the same, or name a new folder."
+        )
+    if changed:
+        raise InputError(
+            f"The results of {_listed(changed)} were changed since they were written, so they do not count as "
+            "finished. Move them elsewhere and resume, or name a new folder."
+        )
     return rows
+
+
+def _provenance_of(case: BatchCase, options: PredictionOptions) -> Provenance | None:
+    """What a prediction of the case would be made from now; None where it cannot be made."""
+    try:
+        scan = stored_sha256(case.scan, case.subfolders)
+        return Provenance(PREDICTION, prediction_sources(scan, case.mask, case.label, options_of(case, options)))
+    except (OSError, InputError):
+        return None
+
+
+def _differ_in_input_alone(then: Provenance, today: Provenance) -> bool:
+    """Whether nothing but scan or mask was replaced; with a mask the model that finds one does not matter."""
+
+    def rest(provenance: Provenance) -> dict[str, Any]:
+        models = {**provenance.made_from["models"], "segmentation": None}
+        return {**provenance.made_from, SCAN_AND_MASK: None, "models": models}
+
+    try:
+        masked = [provenance.made_from[SCAN_AND_MASK]["mask"] is not None for provenance in (then, today)]
+        models = [provenance.made_from["models"]["segmentation"] for provenance in (then, today)]
+        same_way = masked[0] != masked[1] or models[0] == models[1]
+        return same_way and then.version == today.version and rest(then) == rest(today)
+    except (LookupError, TypeError):
+        return False
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_result(folder: Path) -> Any:
@@ -132,22 +190,6 @@ def _read_result(folder: Path) -> Any:
         return json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _is_made_so(result: Any, case: BatchCase, options: PredictionOptions) -> bool:
-    segmenter = USER_MASK if case.mask is not None else identity_of_segmenter(options.segmenter)
-    try:
-        risk = None if options.risk is None or result["markers"] is None else options.risk.identity
-        return (
-            result["software"]["version"] == __version__
-            and result["models"] == {"segmentation": segmenter, "growth": options.growth.identity}
-            and (result["risk"] or {}).get("model") == risk
-            and result["input"]["onset_hours"] == case.onset_hours
-            and result["input"]["clinical"] == asdict(case.clinical)
-            and (result["growth"] is None or result["growth"]["definition"] == options.expansion_definition.text)
-        )
-    except (KeyError, TypeError):
-        return False
 
 
 def check_batch_folder(output: Path, resume: bool) -> None:

@@ -144,7 +144,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from .head_ct import read_head_ct
     from .masks import read_given_mask
     from .prediction import predict
-    from .prediction_folder import PREDICTION, write_prediction
+    from .prediction_folder import PREDICTION, prediction_sources, write_prediction
     from .report import new_figure, summary_rows
 
     check_output_folder(arguments.output, PREDICTION)
@@ -162,7 +162,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             mask = read_given_mask(arguments.mask, scan, arguments.label)
         prediction = predict(scan, options, mask, stages)
         progress("write", 0.8)
-        result = write_prediction(prediction, arguments.output)
+        sources = prediction_sources(scan.sha256, arguments.mask, arguments.label, options)
+        result = write_prediction(prediction, arguments.output, sources)
         progress("done", 1.0)
     if not arguments.json_progress:
         for warning in result["input"]["warnings"]:

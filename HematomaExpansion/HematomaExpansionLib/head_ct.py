@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from .errors import InputError
 from .grid import Array, Grid, average_onto
 from .straight_grid import straightened
 from .volume import check_size, scalar_volume
-from .volume_files import read_volume, volume_stem
+from .volume_files import read_volume, stored_sha256, volume_stem
 
 MIN_EXTENT_MM = 60.0
 _MOST_LABELS = 10
@@ -44,12 +44,14 @@ class HeadCT:
         stored_orientation: three-letter DICOM code of the axis order in which the scan is stored.
         resampled: whether the scan's own voxels were not on a regular orthogonal grid.
         warnings: plain sentences for the user.
+        sha256: of the file, or of the files in the folder, that the scan was read from; None where there is none.
     """
 
     image: sitk.Image
     stored_orientation: str = "LPS"
     resampled: bool = False
     warnings: tuple[str, ...] = ()
+    sha256: str | None = None
 
     @property
     def grid(self) -> Grid:
@@ -76,11 +78,13 @@ def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:
     if path.is_dir():
         files = files_below(path, subfolders)
         _check_no_image_files(files)
-        return _from_dicom(files)
-    if path.is_file() and is_dicom(path):
-        return _from_dicom([path])
-    volume = read_volume(path, "scan")
-    return head_ct_from_image(volume.image, volume.notes)
+        scan = _from_dicom(files)
+    elif path.is_file() and is_dicom(path):
+        scan = _from_dicom([path])
+    else:
+        volume = read_volume(path, "scan")
+        scan = head_ct_from_image(volume.image, volume.notes)
+    return replace(scan, sha256=stored_sha256(path, subfolders))
 
 
 def head_ct_from_image(image: sitk.Image, warnings: Sequence[str] = ()) -> HeadCT:

@@ -145,6 +145,7 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
     return {
         "size": list(stored.size),
         "spacing_mm": list(stored.spacing),
+        "sha256": scan.sha256,
         "onset_hours": options.onset_hours,
         "clinical": asdict(options.clinical),
         "warnings": warnings,

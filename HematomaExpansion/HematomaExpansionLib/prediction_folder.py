@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,44 @@ import SimpleITK as sitk
 
 from .folders import whole_or_nothing
 from .pictures import draw_each
-from .prediction import Prediction
+from .prediction import Prediction, PredictionOptions
 from .provenance import Provenance
 from .report import write_overlay, write_report
-from .volume_files import write_image
+from .segmentation import identity_of_segmenter
+from .volume_files import stored_sha256, write_image
 
 RESULT_FILE = "prediction.json"
 PREDICTION = "prediction"
 """The kind of result, as its provenance says."""
+
+SCAN_AND_MASK = "input"
+"""What its provenance calls the contents that it was made from."""
+
+
+def prediction_sources(
+    scan_sha256: str | None, mask: Path | None, label: str | None, options: PredictionOptions
+) -> dict[str, Any]:
+    """What a prediction is made from, for its provenance; ``mask``: the user's own; ``label``: that chosen in it.
+
+    Raises:
+        OSError: the mask cannot be read.
+    """
+    return {
+        SCAN_AND_MASK: {
+            "scan": scan_sha256,
+            "mask": None if mask is None else {"sha256": stored_sha256(mask), "label": label},
+        },
+        "options": {
+            "onset_hours": options.onset_hours,
+            "clinical": asdict(options.clinical),
+            "definition": options.expansion_definition.value,
+        },
+        "models": {
+            "segmentation": None if mask is not None else identity_of_segmenter(options.segmenter),
+            "growth": options.growth.identity,
+            "risk": None if options.risk is None else options.risk.identity,
+        },
+    }
 
 
 def write_prediction(

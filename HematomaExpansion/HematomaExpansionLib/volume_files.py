@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import warnings
 import zlib
@@ -16,6 +17,7 @@ from .errors import InputError, file_fault
 from .file_kinds import META_IMAGE, NIFTI, NRRD, kind_of_file
 from .folders import check_output_file, whole_file
 from .nifti_files import read_nifti
+from .provenance import content_sha256
 from .volume import Volume, check_size
 
 _NIFTI_OFFSET = 352  # of the voxels that ITK writes
@@ -86,6 +88,24 @@ def _read_by_itk(path: Path) -> Volume:
     reader.ReadImageInformation()
     check_size(reader.GetSize())
     return Volume(reader.Execute())
+
+
+def stored_sha256(path: Path, subfolders: bool = True) -> str:
+    """SHA-256 of what is stored of a scan or mask, whatever its name: of a file (with its voxels, where these lie
+    in another file), or of the files in a folder.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    sha256 = content_sha256(path, subfolders)
+    if not path.name.lower().endswith((".mhd", ".nhdr")) or path.is_dir():
+        return sha256
+    try:
+        with quiet_libraries():
+            voxels = sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise OSError(errno.EIO, "The image could not be read.") from error
+    return hashlib.sha256(sha256.encode() + voxels.tobytes()).hexdigest()
 
 
 def check_volume_output(path: Path) -> None:

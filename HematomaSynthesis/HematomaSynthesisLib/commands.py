@@ -11,11 +11,10 @@ from HematomaExpansionLib.command_options import Commands, add_json_progress, ad
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.folders import check_output_folder
 from HematomaExpansionLib.option_rules import Takes, When, check_options
-from HematomaExpansionLib.provenance import content_sha256
 
 _ONE_CASE = When("without --cohort", lambda given: given.cohort is None)
 _SYNTHESIZE = (
-    Takes("synthesize", "input mask followup output", (_ONE_CASE,)),
+    Takes("synthesize", "input mask followup output source onset_hours", (_ONE_CASE,)),
     Takes("synthesize", "label", (_ONE_CASE, When("with --mask", lambda given: given.mask is not None))),
     Takes(
         "synthesize",
@@ -89,28 +88,24 @@ def _simulate(arguments: argparse.Namespace) -> int:
         growth_ml=arguments.growth,
         noise_hu=arguments.noise,
     )
-    scan, scan_sha256 = None, ""
+    scan = None
     if arguments.anatomy != "icbm":
         from HematomaExpansionLib.head_ct import read_head_ct
 
         scan = read_head_ct(Path(arguments.anatomy))
-        scan_sha256 = content_sha256(Path(arguments.anatomy))
+    before = {case: case.stat().st_mtime_ns for case in arguments.output.glob("*/case.json")}
     with reporting(arguments.json_progress) as progress:
-        cases = simulate_cohort(
-            arguments.output,
-            arguments.number,
-            arguments.seed,
-            options,
-            scan,
-            scan_sha256,
-            arguments.jobs,
-            progress,
+        cases = list(
+            simulate_cohort(
+                arguments.output, arguments.number, arguments.seed, options, scan, arguments.jobs, progress
+            )
         )
-        for _ in cases:
-            pass
         progress("done", 1.0)
     if not arguments.json_progress:
-        print(f"{arguments.number} simulated patients, seed {arguments.seed}. Research use only.")
+        kept = sum(before.get(case / "case.json") == (case / "case.json").stat().st_mtime_ns for case in cases)
+        told = f"{_counted(arguments.number, 'simulated patient')}, seed {arguments.seed}"
+        told += f"; {kept} of them there already, made from the same" if kept else ""
+        print(f"{told}. Research use only.")
     return 0
 
 
@@ -133,6 +128,10 @@ def _add_synthesize(commands: Commands) -> None:
     parser.add_argument("--followup-mask", type=Path, metavar="MASK", help="its hematoma")
     add_label(parser, "--followup-mask")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="case folder to write")
+    parser.add_argument(
+        "--source", help="of these scans, said in the case (default: as their cohort says it, else patients)"
+    )
+    parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from onset to the baseline scan")
     parser.add_argument("--cohort", type=Path, metavar="DIR", help="instead: variants for all cases of a cohort")
     parser.add_argument("--variants", type=int, default=5, metavar="N", help="how many (default: 5)")
     parser.add_argument("--family", choices=["erosion", "dilation", "shape"], default="erosion", help="of changes")
@@ -148,7 +147,7 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .target_shapes import Family, TargetOptions
-    from .variant_folders import OWN_CASE, make_case, synthesize_case, synthesize_cohort
+    from .variant_folders import OWN_CASE, known_of, make_case, synthesize_case, synthesize_cohort
 
     check_options(_SYNTHESIZE, "synthesize", arguments, {})
     if not 1 <= arguments.variants <= 20 or arguments.seed < 0 or arguments.jobs < 0:
@@ -160,7 +159,12 @@ def _synthesize(arguments: argparse.Namespace) -> int:
         for case in done:
             if case.reason:
                 print(f"{case.case}: left as it was. {case.reason}")
-        print(f"{sum(case.variants for case in done)} variants in {len(done)} cases. Research use only.")
+        changed = [case for case in done if not case.reason]
+        told = f"{_counted(sum(case.variants for case in changed), 'variant')} in {_counted(len(changed), 'case')}"
+        had_them, left = sum(case.had_them for case in changed), len(done) - len(changed)
+        told += f", of which {had_them} had them before" if had_them else ""
+        told += f"; {_counted(left, 'case')} left as they were" if left else ""
+        print(f"{told}. Research use only.")
         return 0
     files = {
         "baseline": arguments.input,
@@ -172,10 +176,16 @@ def _synthesize(arguments: argparse.Namespace) -> int:
         raise InputError("Give a scan with -i, its hematoma with --mask and a folder with -o, or a --cohort.")
     check_output_folder(arguments.output, OWN_CASE)
     labels = {"baseline-mask": arguments.label, "followup-mask": arguments.followup_label}
-    given = [(name, path) for name, path in files.items() if path is not None]
-    make_case(given, arguments.output, labels=labels)
+    given = {name: path for name, path in files.items() if path is not None}
+    said = {"source": arguments.source, "onset_hours": arguments.onset_hours}
+    known = {**known_of(given), **{name: value for name, value in said.items() if value is not None}}
+    make_case(list(given.items()), arguments.output, labels=labels, known=known)
     with reporting(arguments.json_progress) as progress:
         case = synthesize_case(arguments.output, arguments.variants, options, arguments.seed, progress)
     if not arguments.json_progress:
-        print(f"{case.variants} variants. Research use only.")
+        print(f"{_counted(case.variants, 'variant')}. Research use only.")
     return 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -19,6 +19,11 @@ def greedy_is_installed() -> bool:
     return importlib.util.find_spec("picsl_greedy") is not None
 
 
+def registration_method() -> str:
+    """Which of the two is used here."""
+    return "greedy" if greedy_is_installed() else "diffeomorphic demons"
+
+
 def register_masks(source: Array, target: Array, grid: Grid) -> sitk.Image:
     """Displacement (vector image in mm, LPS, on ``grid``) with ``target(x) = source(x + u(x))``, nearly.
 

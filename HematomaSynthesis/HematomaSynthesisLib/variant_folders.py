@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import HematomaError
@@ -17,11 +18,12 @@ from HematomaExpansionLib.head_ct import read_head_ct
 from HematomaExpansionLib.masks import read_given_mask, read_mask
 from HematomaExpansionLib.prediction_folder import as_int16
 from HematomaExpansionLib.progress import Progress, silent
-from HematomaExpansionLib.provenance import Provenance
-from HematomaExpansionLib.training.cohort import case_folders
-from HematomaExpansionLib.volume_files import write_image
+from HematomaExpansionLib.provenance import Provenance, content_sha256, is_made_from
+from HematomaExpansionLib.training.cohort import case_folders, read_description
+from HematomaExpansionLib.volume_files import stored_sha256, write_image
 from HematomaExpansionLib.workers import case_workers
 
+from .mask_registration import registration_method
 from .target_shapes import TargetOptions
 from .variants import Variant, make_variants
 
@@ -31,29 +33,44 @@ VARIANTS, OWN_CASE = "variants", "case of own files"
 
 @dataclass(frozen=True)
 class SynthesizedCase:
-    """What became of a case: how many variants it has now, or why it has none."""
+    """What became of a case: how many of the wanted variants it has now, whether it had them before, or why it got
+    none.
+    """
 
     case: str
     variants: int
+    had_them: bool = False
     reason: str = ""
 
 
 def synthesize_case(
     case: Path, count: int, options: TargetOptions, seed: int, progress: Progress = silent
 ) -> SynthesizedCase:
-    """Give a case its variants; all of them appear at once. A case that has as many already is left as it is.
+    """Give a case its variants; all of them appear at once, in the place of any others of ours.
+
+    A case that has these very ones, made from the same scan and mask, is left as it is.
 
     Raises:
         HematomaError: a sentence for the user.
     """
     folder = case / "variants"
-    if len(list(folder.glob("*/variant.json"))) == count:
-        return SynthesizedCase(case.name, count)
+    provenance = Provenance(
+        VARIANTS,
+        {
+            **{name: content_sha256(case / f"{name}.nii.gz") for name in ("baseline", "baseline-mask")},
+            "number": count,
+            "options": {**asdict(options), "family": options.family.value},
+            "seed": seed,
+            "registration": registration_method(),
+        },
+    )
+    if is_made_from(folder, provenance):
+        return SynthesizedCase(case.name, count, had_them=True)
     check_output_folder(folder, VARIANTS)
     progress("reading", 0.0)
     scan = read_head_ct(case / "baseline.nii.gz")
     mask = read_mask(case / "baseline-mask.nii.gz", scan)
-    with whole_or_nothing(folder, Provenance(VARIANTS)) as scratch:
+    with whole_or_nothing(folder, provenance) as scratch:
         progress("changing the hematoma", 0.05)
         for number, variant in enumerate(make_variants(scan.image, mask, count, options, seed), start=1):
             write_variant(variant, scratch / str(number))
@@ -94,7 +111,8 @@ def _reported(count: int, options: TargetOptions, seed: int, number: int, case: 
         # Cases differ in their seeds: the same elements in the same order would bias what is learned.
         return synthesize_case(case, count, options, seed * 100_003 + number)
     except HematomaError as error:
-        return SynthesizedCase(case.name, 0, str(error))
+        older = " Its variants of an earlier run are still there." if (case / "variants").is_dir() else ""
+        return SynthesizedCase(case.name, 0, reason=f"{error}{older}")
 
 
 def make_case(
@@ -102,20 +120,21 @@ def make_case(
     folder: Path,
     variants: Iterable[Variant] = (),
     *,
-    source: str = "patients",
-    registered: bool = False,
     labels: Mapping[str, str | None] = MappingProxyType({}),
+    known: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """A case folder of the user's own files: names in the layout, and the file for each; it appears whole.
 
     Scans are brought to their true geometry as everywhere; the follow-up is not registered to the baseline.
     ``variants`` are written beside it, one by one as they come. ``labels``: for the name of a mask of several
-    labels, that of the hematoma.
+    labels, that of the hematoma. ``known``: what ``case.json`` is to say of the patient; where it does not say so,
+    the source is patients and the follow-up not registered.
 
     Raises:
         HematomaError: a sentence for the user.
     """
     given, images = dict(files), dict[str, sitk.Image]()
+    contents = {name: stored_sha256(path) for name, path in given.items()}
     for name in ("baseline", "followup"):
         if name in given:
             scan = read_head_ct(given[name])
@@ -123,10 +142,24 @@ def make_case(
             mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
             if mask is not None:
                 images[f"{name}-mask"] = mask
-    with whole_or_nothing(folder, Provenance(OWN_CASE)) as scratch:
+    sources = {"files": contents, "labels": dict(labels), "known": dict(known)}
+    with whole_or_nothing(folder, Provenance(OWN_CASE, sources)) as scratch:
         for name, image in images.items():
             write_image(image, scratch / f"{name}.nii.gz")
         for number, variant in enumerate(variants, start=1):
             write_variant(variant, scratch / "variants" / str(number))
-        description = {"research_use_only": True, "registered": registered, "source": source}
+        description = {"research_use_only": True, "registered": False, "source": "patients", **known}
         (scratch / "case.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def known_of(files: Mapping[str, Path]) -> dict[str, Any]:
+    """What is known of a patient whose files these are, by name in the layout, where the scan is that of a
+    cohort's case: all that ``case.json`` says, or with a mask or follow-up from elsewhere the source and the hours
+    from onset.
+    """
+    home = files["baseline"].absolute().parent
+    own = {name: path.absolute() == home / f"{name}.nii.gz" for name, path in files.items()}
+    description = read_description(home) if own["baseline"] else {}
+    if all(own.values()):
+        return description
+    return {name: description[name] for name in ("source", "onset_hours") if name in description}

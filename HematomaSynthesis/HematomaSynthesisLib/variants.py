@@ -17,7 +17,7 @@ from HematomaExpansionLib.grid import Array, Grid, bounding_box, image_on, resam
 from HematomaExpansionLib.growth import smallest_jacobian
 from HematomaExpansionLib.measures import dice, volume_ml
 
-from .mask_registration import greedy_is_installed, register_masks
+from .mask_registration import register_masks, registration_method
 from .target_shapes import Target, TargetOptions, draw_targets
 
 UNTOUCHED_MM = 15.0
@@ -110,7 +110,7 @@ def _variant(
         "iterations": target.iterations,
         "in_plane": options.in_plane,
         "seed": seed,
-        "registration": "greedy" if greedy_is_installed() else "diffeomorphic demons",
+        "registration": registration_method(),
         "dice_to_target": dice(reached, target.mask),
         "smallest_jacobian": smallest_jacobian(displacement),
         "largest_displacement_mm": float(lengths.max()),

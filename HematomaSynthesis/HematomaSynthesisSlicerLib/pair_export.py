@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 import slicer
@@ -20,7 +20,7 @@ from HematomaSlicerLib.node_images import (
 )
 from HematomaSlicerLib.scaled_field import field_of
 
-from .patient_nodes import lie_on_each_other, source_of
+from .patient_nodes import known_of, lie_on_each_other
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
 
 if TYPE_CHECKING:
@@ -61,10 +61,17 @@ def export_pairs(
             [(name, Path(path)) for name, path in files.items()],
             folder,
             _kept(variants, progress),
-            source=source_of(variants.scan or background),
-            registered=lie_on_each_other(variants.scan or background, followup),
+            known=_known(variants.scan or background, followup),
         )
     return folder
+
+
+def _known(scan: slicer.vtkMRMLScalarVolumeNode, followup: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
+    """All that is known of a simulated patient; with another's follow-up, what holds for the scan alone."""
+    known = known_of(scan)
+    if lie_on_each_other(scan, followup):
+        return known
+    return {name: known[name] for name in ("source", "onset_hours") if name in known}
 
 
 def _kept(variants: VariantSet, progress: Progress) -> Iterator[Variant]:

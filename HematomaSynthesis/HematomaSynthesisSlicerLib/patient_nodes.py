@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 import slicer
@@ -15,7 +16,7 @@ from HematomaSlicerLib.scene_nodes import add_segments, move_to_folder
 
 BASELINE, FOLLOWUP = "True hematoma (baseline)", "True hematoma (follow-up)"
 _COLORS = {BASELINE: (1.0, 0.82, 0.12), FOLLOWUP: (1.0, 0.30, 0.37)}
-_SOURCE, _PATIENT = "HematomaSynthesis.Source", "HematomaSynthesis.Patient"
+_KNOWN, _PATIENT = "HematomaSynthesis.Case", "HematomaSynthesis.Patient"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def add_patient(case: Path) -> SimulatedPair:
     images = {path.name: sitk.ReadImage(str(path)) for path in sorted(case.glob("*.nii.gz"))}
     name = slicer.mrmlScene.GenerateUniqueName(f"Simulated patient {description['seed']}")
     baseline, followup = (
-        _volume(images[f"{kind}.nii.gz"], f"{name} {title}", name, description["source"])
+        _volume(images[f"{kind}.nii.gz"], f"{name} {title}", name, description)
         for kind, title in (("baseline", "baseline"), ("followup", "follow-up"))
     )
     masks = {
@@ -59,9 +60,9 @@ def look_at(pair: SimulatedPair) -> None:
     jump_to_largest_slice(pair.segmentation, pair.baseline_hematoma.segment_id)
 
 
-def source_of(volume: slicer.vtkMRMLScalarVolumeNode) -> str:
-    """Where a scan comes from, as a cohort says it; of a scan that was not made here it is a patient."""
-    return volume.GetAttribute(_SOURCE) or "patients"
+def known_of(volume: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
+    """What ``case.json`` says of the simulated patient whose scan this is; empty for a scan not made here."""
+    return json.loads(volume.GetAttribute(_KNOWN) or "{}")
 
 
 def lie_on_each_other(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> bool:
@@ -71,9 +72,9 @@ def lie_on_each_other(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkM
     )
 
 
-def _volume(image: sitk.Image, title: str, patient: str, source: str) -> slicer.vtkMRMLScalarVolumeNode:
+def _volume(image: sitk.Image, title: str, patient: str, known: dict[str, Any]) -> slicer.vtkMRMLScalarVolumeNode:
     volume = volume_from_image(image, title)
-    volume.SetAttribute(_SOURCE, source)
+    volume.SetAttribute(_KNOWN, json.dumps(known))
     volume.SetAttribute(_PATIENT, patient)
     use_brain_window(volume)
     return volume

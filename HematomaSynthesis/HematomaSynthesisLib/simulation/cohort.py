@@ -56,22 +56,21 @@ def simulate_cohort(
     seed: int,
     options: SimulationOptions,
     scan: HeadCT | None = None,
-    scan_sha256: str = "",
     jobs: int = 0,
     progress: Progress = silent,
 ) -> Iterator[Path]:
     """Simulate patients 1 to ``count`` on all cores (or ``jobs``) and yield each case's folder when it is there.
 
-    Cases already in ``output`` that were made from the same are kept; others of ours are replaced. With ``scan``,
-    whose content has that sha256, the bleeds lie in that real head. ``progress`` is told of the stages where just
-    one patient is to be made, and of the patients otherwise.
+    Cases already in ``output`` that were made from the same are kept; others of ours are replaced. With ``scan``
+    the bleeds lie in that real head. ``progress`` is told of the stages where just one patient is to be made, and
+    of the patients otherwise.
 
     Raises:
         InputError: the folder cannot be written, or one of a case's name holds something else.
     """
     make_folder(output)
     folders = {number: output / f"simulated-{seed}-{number:04d}" for number in range(1, count + 1)}
-    common = {"seed": seed, "options": asdict(options), "anatomy": scan_sha256 or "icbm"}
+    common = {"seed": seed, "options": asdict(options), "anatomy": "icbm" if scan is None else scan.sha256}
     sources = {number: {**common, "number": number} for number in folders}
     missing = [
         number
