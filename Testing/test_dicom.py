@@ -12,7 +12,9 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.batch_cases import find_cases
+from HematomaExpansionLib.dicom_checks import check_headers
 from HematomaExpansionLib.dicom_files import files_below, is_dicom
+from HematomaExpansionLib.dicom_gaps import Stack, check_complete
 from HematomaExpansionLib.dicom_series import DicomScan, read_dicom_series
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid
@@ -88,6 +90,26 @@ def test_blank_slices_beyond_the_head_are_air(tmp_path: Path) -> None:
     assert read(tmp_path).warnings == []
 
 
+@pytest.mark.parametrize(("usual", "lost"), [(-1024, 0), (0, -1024)])
+def test_a_slice_with_the_scale_of_none_is_not_believed(usual: int, lost: int, tmp_path: Path) -> None:
+    """Exports that lose the intercept of a slice may write 0 for it, or that of stored values from another one."""
+    stored = sitk.Cast(HEAD, sitk.sitkInt16) - usual
+    files = write_dicom_series(stored, tmp_path, RescaleIntercept=usual)
+    assert read(tmp_path).warnings == []
+    edited(files[16:17], RescaleIntercept=lost)
+    with pytest.raises(InputError, match="1 of the 32 slices has another scale"):
+        read(tmp_path)
+
+
+def test_slices_on_scales_of_their_own_are_read(tmp_path: Path) -> None:
+    files = write_dicom_series(HEAD, tmp_path)
+    before = sitk.GetArrayFromImage(read(tmp_path).image)
+    for index in (3, 16, 17):
+        stored = sitk.GetArrayFromImage(HEAD)[index].astype(np.int32)
+        edited([files[index]], RescaleIntercept=-2048, PixelData=(stored + 2048).astype(np.int16).tobytes())
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read(tmp_path).image), before)
+
+
 @pytest.mark.parametrize("quantity", ["MGML", "Z_EFF"])
 def test_maps_of_dual_energy_are_no_hu(quantity: str, series: list[Path]) -> None:
     edited(series, RescaleType=quantity)
@@ -125,15 +147,25 @@ def slices_at(
     [([6], 1), ([6, 7], 2), ([22], 1), ([21, 22, 23], 3), ([4, 22], 2), ([13, 14, 15], 1), ([6, 8, 10], 3)],
     ids=str,
 )
-def test_slices_lost_in_an_unevenly_spaced_stack_are_missed(
-    lost: list[int], count: int, told: str, tmp_path: Path
-) -> None:
+def test_slices_lost_in_an_unevenly_spaced_stack_are_missed(lost: list[int], count: int, told: str) -> None:
     kept = np.delete(np.arange(len(UNEVEN)), lost)
-    numbers = kept + 1 if "numbers" in told else None
-    slices_at(tmp_path, UNEVEN[kept], UNEVEN_THICKNESS[kept] if "thickness" in told else None, numbers)
+    stack = Stack(
+        np.diff(UNEVEN[kept]),
+        UNEVEN_THICKNESS[kept] if "thickness" in told else np.zeros(len(kept)),
+        kept + 1 if "numbers" in told else np.arange(len(kept)) + 1,
+    )
     with pytest.raises(InputError, match=r"At least \d slices? (is|are) missing") as refused:
-        read(tmp_path)
+        check_complete(stack)
     assert int(str(refused.value).split()[2]) in ([count] if lost != [13, 14, 15] else [1, 3])
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.3])
+@pytest.mark.parametrize("numbered", [True, False])
+def test_slices_lost_from_files_are_missed(numbered: bool, tilt: float, tmp_path: Path) -> None:
+    kept = np.delete(np.arange(len(UNEVEN)), [20, 21])
+    slices_at(tmp_path, UNEVEN[kept], UNEVEN_THICKNESS[kept], kept + 1 if numbered else None, tilt)
+    with pytest.raises(InputError, match="At least 2 slices are missing"):
+        read(tmp_path)
 
 
 def test_every_second_slice_lost_up_to_the_end_is_missed_by_the_numbers(tmp_path: Path) -> None:
@@ -207,6 +239,13 @@ def test_ranges_that_meet_are_no_second_pass(numbered: str, tmp_path: Path) -> N
 # --- contrast medium ----------------------------------------------------------------------------------
 
 
+def header_with(**tags: Any) -> pydicom.Dataset:
+    header = pydicom.Dataset()
+    for name, value in tags.items():
+        setattr(header, name, value)
+    return header
+
+
 @pytest.mark.parametrize(
     "tags",
     [
@@ -224,10 +263,9 @@ def test_ranges_that_meet_are_no_second_pass(numbered: str, tmp_path: Path) -> N
     ],
     ids=str,
 )
-def test_a_contrast_series_is_refused(tags: dict[str, Any], series: list[Path]) -> None:
-    edited(series, **tags)
+def test_a_contrast_series_is_refused(tags: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="contrast-enhanced"):
-        read(series[0].parent)
+        check_headers([header_with(**tags)])
 
 
 @pytest.mark.parametrize(
@@ -244,9 +282,8 @@ def test_a_contrast_series_is_refused(tags: dict[str, Any], series: list[Path]) 
     ],
     ids=str,
 )
-def test_a_series_that_is_said_to_be_without_contrast_is_read(tags: dict[str, Any], series: list[Path]) -> None:
-    edited(series, **tags)
-    assert read(series[0].parent).warnings == []
+def test_a_series_that_is_said_to_be_without_contrast_is_read(tags: dict[str, Any]) -> None:
+    assert check_headers([header_with(**tags)]) == []
 
 
 @pytest.mark.parametrize(
@@ -256,14 +293,24 @@ def test_a_series_that_is_said_to_be_without_contrast_is_read(tags: dict[str, An
         {"SeriesDescription": "CTA HEAD W/O"},
         {"StudyDescription": "CT HEAD WITH CONTRAST"},
         {"StudyDescription": "CTA", "SeriesDescription": "AXIAL 5mm"},
+        {"PerformedProcedureStepDescription": "CT Angio"},
         {"ContrastBolusAgent": "UNKNOWN"},
         {"ContrastBolusRoute": "IV"},
     ],
     ids=str,
 )
-def test_what_leaves_contrast_open_is_told(tags: dict[str, Any], series: list[Path]) -> None:
-    edited(series, **tags)
-    assert ["leave open whether contrast" in warning for warning in read(series[0].parent).warnings] == [True]
+def test_what_leaves_contrast_open_is_told(tags: dict[str, Any]) -> None:
+    assert ["leave open whether contrast" in note for note in check_headers([header_with(**tags)])] == [True]
+
+
+def test_what_is_said_of_contrast_reaches_who_reads_the_series(series: list[Path]) -> None:
+    edited(series, SeriesDescription="HEAD W/O", ContrastBolusAgent="N/A")
+    assert read(series[0].parent).warnings == []
+    edited(series, SeriesDescription="HEAD W/WO CONTRAST", ContrastBolusAgent="")
+    assert "leave open whether contrast" in read(series[0].parent).warnings[0]
+    edited(series, SeriesDescription="post contrast")
+    with pytest.raises(InputError, match="contrast-enhanced"):
+        read(series[0].parent)
 
 
 def test_one_contrast_slice_among_many_is_enough(series: list[Path]) -> None:
@@ -439,6 +486,9 @@ def test_sentences_on_files_are_true(tmp_path: Path, series: list[Path], monkeyp
     (folder / "note.dcm").write_text("called the ward at 3")
     assert "only have the name of DICOM" in sentence(folder)
     assert [case.scan for case in find_cases(folder, tmp_path / "out")] == [folder]  # a row, not silence
+    (folder / "report").write_bytes(Path(str(get_testdata_file("reportsi.dcm"))).read_bytes())
+    assert "only other objects such as reports" in sentence(folder)
+    (folder / "report").unlink()
     (folder / "note.dcm").write_bytes(b"")
     assert "A DICOM file is empty" in sentence(folder)
     (folder / "note.dcm").rename(folder / "scan.nii")

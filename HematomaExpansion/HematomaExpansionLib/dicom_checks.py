@@ -12,6 +12,7 @@ from .errors import InputError
 
 _GIVE_PLAIN = "Give the non-contrast head CT."
 _AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastFlowRate")
+_STUDY = ("StudyDescription", "RequestedProcedureDescription", "PerformedProcedureStepDescription")
 _OTHER_QUANTITIES = {"MGML", "Z_EFF", "ED", "EDW", "PCT"}
 """Values of RescaleType for iodine, effective atomic number, electron density and percent; HU is what CT means."""
 
@@ -59,7 +60,7 @@ def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
     if Contrast.GIVEN in {described_contrast(text) for text in _texts(headers, "ImageType")}:
         series = Contrast.GIVEN
     protocol = _said(_texts(headers, "ProtocolName"))
-    study = _said(_texts(headers, "StudyDescription"))
+    study = _said({text for keyword in _STUDY for text in _texts(headers, keyword)})
     if agent is Contrast.GIVEN and series is Contrast.NONE:
         raise InputError(
             "The scan may be contrast-enhanced: its header names a contrast agent, its description says none. "
@@ -103,10 +104,9 @@ def _agent(headers: Sequence[pydicom.Dataset]) -> Contrast:
 
 def _said(texts: Iterable[str]) -> Contrast:
     """What several texts of one kind say together."""
-    said = {described_contrast(text) for text in texts} - {Contrast.UNSAID}
-    if len(said) == 1:
-        return said.pop()
-    return Contrast.UNCLEAR if said else Contrast.UNSAID
+    said = {described_contrast(text) for text in texts}
+    order = (Contrast.GIVEN, Contrast.UNCLEAR, Contrast.NONE)
+    return next((what for what in order if what in said), Contrast.UNSAID)
 
 
 def _texts(headers: Sequence[pydicom.Dataset], keyword: str) -> set[str]:

@@ -47,7 +47,7 @@ def choose_ct_series(files: Sequence[Path]) -> CTSeries:
     """
     images, misnamed = _images(files)
     if not images:
-        raise InputError(_nothing_found(files, misnamed))
+        raise InputError(_no_images(files, misnamed))
     ct_series = {image.series for image in images if _modality(image) == "CT"}
     if not ct_series:
         modality = re.sub(r"\W", "", _modality(images[0]))[:8] or "unknown"
@@ -89,16 +89,22 @@ def _images(files: Sequence[Path]) -> tuple[list[DicomImage], int]:
     return images, misnamed
 
 
-def _nothing_found(files: Sequence[Path], misnamed: int) -> str:
+def _no_images(files: Sequence[Path], misnamed: int) -> str:
+    """Why there are none."""
     if not files:
         return "The folder is empty: it holds no DICOM images. Give the folder of the head CT series."
+    if any(map(is_dicom, files)):
+        return (
+            "There are no DICOM images, only other objects such as reports or masks. "
+            "Give the folder of the head CT series."
+        )
     if misnamed:
         return "There are no DICOM images: the files only have the name of DICOM. Export the series again."
     return "The folder holds no DICOM images. Give the folder of the head CT series."
 
 
 def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> None:
-    if not chosen and left_out["localizer image"]:
+    if not chosen and left_out["localizer image"] > left_out["screen save or report"]:
         raise InputError("The folder holds only a localizer (scout view). Give the folder of the head CT series.")
     if not chosen:
         raise InputError(

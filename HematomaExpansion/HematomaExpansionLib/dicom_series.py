@@ -21,6 +21,7 @@ from .dicom_choice import choose_ct_series
 from .dicom_files import ONE_SERIES, number, numbers
 from .dicom_gaps import Stack, check_complete, check_passes
 from .dicom_pixels import AIR_HU, hounsfield
+from .dicom_planes import check_planes
 from .errors import InputError
 from .grid import Array, Grid, image_on
 from .volume import check_size
@@ -32,7 +33,6 @@ MIN_SLICES = 8
 _DRIFT_TOLERANCE = 0.25  # of a pixel, in plane
 _SPACING_TOLERANCE = 0.05  # of the slice distance
 _SKEW_TOLERANCE = 0.01  # cosine between a slice's axes
-_TISSUE_HU = -300.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
     check_passes(stack)
     notes = [*notes, *check_complete(stack), *_stack_warnings(offsets, first)]
     planes = [hounsfield(s.path, s.header) for s in slices]
-    _check_blank(planes)
+    check_planes(planes, [s.header for s in slices])
     tilted, uneven = _is_tilted(offsets, first.spacing), _is_uneven(gaps)
     if tilted or uneven:
         image = _straightened(slices, planes, offsets, direction)
@@ -145,19 +145,6 @@ def _stack(slices: Sequence[_Slice], gaps: Array) -> Stack:
     numbers = [number(s.header, "InstanceNumber") for s in slices]
     told = [n for n in numbers if n is not None]
     return Stack(gaps, thickness, np.array(told) if len(told) == len(numbers) else None)
-
-
-def _check_blank(planes: Sequence[Array]) -> None:
-    """Refuse a stack in which slices between others hold no tissue."""
-    filled = np.flatnonzero([plane.max() > _TISSUE_HU and np.ptp(plane) > 0 for plane in planes])
-    if filled.size == 0:
-        return  # to be said of the scan as a whole
-    blank = int(filled[-1] - filled[0] + 1 - filled.size)
-    if blank:
-        raise InputError(
-            f"{blank} slice{' is' if blank == 1 else 's are'} blank in the middle of the scan. "
-            "Export the whole series again."
-        )
 
 
 def _grid_at(
