@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -90,9 +91,15 @@ def test_scans_of_different_heads_are_refused(patient: SimulatedPatient) -> None
 
 
 def test_compare_measures_the_prediction_against_the_real_followup(
-    patient: SimulatedPatient, followup: tuple[sitk.Image, sitk.Image], tmp_path: Path
+    patient: SimulatedPatient,
+    followup: tuple[sitk.Image, sitk.Image],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_pair(tmp_path, patient, followup)
+    doubtful: Any = nibabel.load(tmp_path / "followup.nii.gz")
+    doubtful.set_qform(doubtful.affine + np.eye(4, k=3) * 9.0)
+    nibabel.save(doubtful, tmp_path / "followup.nii.gz")
     prediction = tmp_path / "prediction"
     prediction.mkdir()
     sitk.WriteImage(patient.followup_mask, prediction / "followup-mask.nii.gz")  # a perfect one
@@ -103,6 +110,9 @@ def test_compare_measures_the_prediction_against_the_real_followup(
     assert main(["compare", *scans, "--prediction", str(prediction), "-o", str(output)]) == 0
     result = json.loads((output / "comparison.json").read_text())
     assert result["research_use_only"] is True
+    (warning,) = result["warnings"]
+    assert warning.startswith("Follow-up: The scan's header tells its place twice, up to 9.0 mm apart")
+    assert f"Note: {warning}" in capsys.readouterr().out
     assert result["baseline"]["volume_ml"] == pytest.approx(volume_ml(patient.baseline_mask))
     assert result["followup"]["volume_ml"] == pytest.approx(volume_ml(patient.followup_mask), rel=0.05)
     assert result["prediction"]["lesion_dice"] > 0.88

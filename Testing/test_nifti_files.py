@@ -256,6 +256,11 @@ def test_a_mask_without_a_place_fits_its_own_scan_alone(
     assert volume_ml(read_mask(path, scan)) == pytest.approx(SPHERE_ML, rel=0.05)
     with pytest.raises(InputError, match="does not say clearly where it lies"):
         read_mask(path, read_head_ct(saved(head, tmp_path / "scan.nii")))
+    saved(mask, path)
+    moved = read_head_ct(saved(head, tmp_path / "scan.nii", sform_code=0, qform_code=0))
+    with pytest.raises(InputError, match="The scan's file does not say clearly where it lies"):
+        read_mask(path, moved)
+    saved(mask, path, sform_code=0, qform_code=0)
     assert main(["measure", "-i", str(path)]) == 0
     (warning,) = json.loads(capsys.readouterr().out)["warnings"]
     assert "which way the head lies" in warning

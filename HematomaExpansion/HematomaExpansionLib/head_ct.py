@@ -45,6 +45,7 @@ class HeadCT:
         resampled: whether the scan's own voxels were not on a regular orthogonal grid.
         warnings: plain sentences for the user.
         sha256: of the file, or of the files in the folder, that the scan was read from; None where there is none.
+        is_place_sure: whether its file says, once and clearly, where in the patient it lies.
     """
 
     image: sitk.Image
@@ -52,6 +53,7 @@ class HeadCT:
     resampled: bool = False
     warnings: tuple[str, ...] = ()
     sha256: str | None = None
+    is_place_sure: bool = True
 
     @property
     def grid(self) -> Grid:
@@ -83,7 +85,7 @@ def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:
         scan = _from_dicom([path])
     else:
         volume = read_volume(path, "scan")
-        scan = head_ct_from_image(volume.image, volume.notes)
+        scan = replace(head_ct_from_image(volume.image, volume.notes), is_place_sure=volume.is_place_sure)
     return replace(scan, sha256=stored_sha256(path, subfolders))
 
 

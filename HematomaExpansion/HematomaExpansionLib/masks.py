@@ -33,10 +33,12 @@ def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> sitk.
         MissingLibraryError: it is DICOM SEG, and highdicom is not installed.
     """
     volume = _read(Path(path), label)
-    if not volume.is_place_sure and _as_stored(volume.image, scan.grid) is None:
+    is_place_sure = volume.is_place_sure and scan.is_place_sure
+    if not is_place_sure and _as_stored(volume.image, scan.grid) is None:
+        doubtful = "mask" if scan.is_place_sure else "scan"
         raise InputError(
-            "The mask's file does not say clearly where it lies (sform and qform are absent or differ), and its "
-            "grid is not the scan's. Save it again on the scan."
+            f"The {doubtful}'s file does not say clearly where it lies (sform and qform are absent or differ), "
+            "and the mask has another grid than the scan. Save the mask again on the scan."
         )
     return mask_on_scan(volume.image, scan)
 

@@ -47,6 +47,7 @@ class PreparedCase:
     within_12_hours: bool | None = None
     at_least_5_ml: bool | None = None
     expanded: bool | None = None
+    warnings: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | N
         within_12_hours=None if pair.onset_hours is None else pair.onset_hours <= _LATEST_HOURS,
         at_least_5_ml=result["baseline"]["volume_ml"] >= _SMALLEST_ML,
         expanded=growth["expansion"],
+        warnings=" ".join(result["warnings"]),
     )
     _write(comparison, output / pair.case, {**asdict(line), "onset_hours": pair.onset_hours, "source": source})
     return line
