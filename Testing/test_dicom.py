@@ -207,8 +207,13 @@ def test_numbers_that_skip_where_no_gap_is_are_no_loss(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("gaps", "thickness"),
-    [([10.0] + 28 * [5.0], None), (28 * [5.0] + [10.0], 30 * [5.0]), (20 * [4.0] + 8 * [8.0], 29 * [4.0])],
-    ids=["first", "last", "thin slices far apart"],
+    [
+        ([10.0] + 28 * [5.0], None),
+        (28 * [5.0] + [10.0], 30 * [5.0]),
+        (20 * [4.0] + 8 * [8.0], 29 * [4.0]),
+        (14 * [5.0] + [8.0] + 14 * [5.0], 30 * [5.0]),
+    ],
+    ids=["first", "last", "thin slices far apart", "between ranges"],
 )
 def test_gaps_that_may_be_lost_slices_are_told(
     gaps: list[float], thickness: list[float] | None, tmp_path: Path

@@ -13,7 +13,6 @@ from .grid import Array
 
 _WIDER = 1.4  # times a neighboring distance: more than protocols and rounded headers account for
 _COVERED = 1.25  # times the slice thickness
-_PROTOCOL = 3  # equal gaps in a row
 _PASS = 4  # slices in a row
 _OVERLAP_MM = 20.0  # of two ranges; where they meet, a slice or two of both are common
 
@@ -49,10 +48,11 @@ def check_complete(stack: Stack) -> list[str]:
     skipped = _skipped_numbers(stack.numbers, len(gaps))
     reference = np.array([_distance_beside(gaps, skipped > 0, index) for index in range(len(gaps))])
 
-    enclosed = np.array([_is_enclosed(gaps, index) for index in range(len(gaps))])
-    # A number is skipped where a gap is wider than those beside it; the less is known, the wider it has to be.
-    numbered_out = (skipped > 0) & (gaps > np.where(is_told, 1.1, _WIDER) * reference)
-    missing = is_open & ((enclosed & ~_is_own_protocol(gaps, is_told)) | numbered_out)
+    is_enclosed = np.array([_is_enclosed(gaps, index) for index in range(len(gaps))])
+    is_lost = np.array([_is_sum_of_those_beside(gaps, index) for index in range(len(gaps))])
+    # Where a number is skipped, too, it is enough that a gap is wider than those beside it and than the slices.
+    wide = np.where(is_told, np.maximum(1.1 * reference, _WIDER * mean_thickness), _WIDER * reference)
+    missing = is_open & ((is_enclosed & is_lost) | ((skipped > 0) & (gaps > wide)))
     if missing.any():
         by_distance = np.maximum(np.round(gaps / reference) - 1, 1)
         count = int(np.where(skipped > 0, skipped, by_distance)[missing].sum())
@@ -61,7 +61,7 @@ def check_complete(stack: Stack) -> list[str]:
             "Export the whole series again."
         )
     is_covered_elsewhere = np.mean(is_told & ~is_open) > 0.5
-    doubtful = (is_told & (gaps > _WIDER * mean_thickness) & is_covered_elsewhere) | (is_open & enclosed)
+    doubtful = (is_told & (gaps > _WIDER * mean_thickness) & is_covered_elsewhere) | (is_open & is_enclosed)
     doubtful |= (skipped > 0) & (gaps > _WIDER * reference)
     for edge, inner in ((0, 1), (-1, -2)):
         doubtful[edge] |= is_open[edge] and gaps[edge] > _WIDER * gaps[inner]
@@ -128,13 +128,8 @@ def _is_enclosed(gaps: Array, index: int) -> bool:
     return all(side.sum() >= min(2, side.size) and side.size > 0 for side in (before, after))
 
 
-def _is_own_protocol(gaps: Array, is_told: Array) -> Array:
-    """Whether a gap is one of equal ones in a row, no multiple of those beside, of slices of untold thickness."""
-    is_own = np.zeros(len(gaps), bool)
-    starts = np.flatnonzero(np.concatenate([[True], np.abs(gaps[1:] / gaps[:-1] - 1) > 0.05, [True]]))
-    for start, end in pairwise(starts):
-        beside = np.concatenate([gaps[max(start - 1, 0) : start], gaps[end : end + 1]])
-        ratio = gaps[start] / beside
-        is_multiple = np.abs(ratio - np.round(ratio)) < 0.1
-        is_own[start:end] = end - start >= _PROTOCOL and not is_multiple.any() and not is_told[start:end].any()
-    return is_own
+def _is_sum_of_those_beside(gaps: Array, index: int) -> bool:
+    """Whether a gap is as wide as the nearest closer ones on both sides together: a slice between was lost."""
+    closer = gaps * _WIDER <= gaps[index]
+    before, after = gaps[:index][closer[:index]], gaps[index + 1 :][closer[index + 1 :]]
+    return bool(before.size and after.size and gaps[index] > 0.9 * (before[-1] + after[0]))
