@@ -138,6 +138,37 @@ def test_a_file_of_another_kind_is_called_what_it_is(
         read_head_ct(tmp_path / name)
 
 
+def test_a_header_without_its_voxels_says_so(tmp_path: Path) -> None:
+    for name in ("scan.mhd", "scan.nhdr"):
+        sitk.WriteImage(head_image(head_grid(SPACING)), str(tmp_path / name))
+        read_head_ct(tmp_path / name)
+        (voxels,) = (file for file in tmp_path.iterdir() if file.suffix != Path(name).suffix)
+        voxels.unlink()
+        with pytest.raises(InputError, match="the file beside it that holds its voxels"):
+            read_head_ct(tmp_path / name)
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nrrd"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who runs the tests may be allowed to read everything."""
+    sitk.WriteImage(head_image(head_grid(SPACING)), str(tmp_path / name))
+
+    def deny(*_arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def fail(*_arguments: Any) -> None:
+        raise RuntimeError("ITK ERROR: Could not open file for reading")
+
+    monkeypatch.setattr("HematomaExpansionLib.volume_files.os.access", lambda *_arguments: False)
+    monkeypatch.setattr("HematomaExpansionLib.volume_files.read_nifti", deny)
+    monkeypatch.setattr("HematomaExpansionLib.volume_files._read_by_itk", fail)
+    with pytest.raises(InputError, match="cannot be opened"):
+        read_head_ct(tmp_path / name)
+
+
 def test_half_of_a_pair_of_files_is_refused(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     for magic in (b"ni1", b""):
         with pytest.raises(InputError, match="pair of files"):

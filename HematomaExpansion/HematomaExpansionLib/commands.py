@@ -369,8 +369,6 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not arguments.json_progress:
         for sentence in [*comparison.result["warnings"], *failed]:
             print(f"Note: {sentence}")
-        for warning in comparison.result["warnings"]:
-            print(f"Note: {warning}")
         print_table(comparison_rows(comparison))
         print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
     return 0

@@ -140,11 +140,6 @@ def compare(
     result: dict[str, Any] = {
         "research_use_only": True,
         "software": {"name": "HematomaExpansion", "version": __version__},
-        "warnings": [
-            f"{name}: {warning}"
-            for name, scan in (("Baseline", baseline), ("Follow-up", followup))
-            for warning in scan.scan.warnings
-        ],
         "registration": {"overlap": registration.overlap},
         "warnings": [*warnings, *([doubt.sentence] if doubt else [])],
         "baseline": {"volume_ml": before or None},

@@ -23,6 +23,11 @@ from .volume import Volume, check_size
 _NIFTI_OFFSET = 352  # of the voxels that ITK writes
 _TRIED_BYTES = 1 << 20
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_HEADERS_ALONE = (".nhdr", ".mhd")
+_FORMATS = {
+    "scan": "a DICOM folder or a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file",
+    "mask": "a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file, or DICOM SEG",
+}
 _KINDS_OF_SUFFIXES = {
     **dict.fromkeys(_NIFTI_SUFFIXES, NIFTI),
     **dict.fromkeys((".nrrd", ".nhdr"), NRRD),
@@ -66,20 +71,29 @@ def read_volume(path: Path, what: str) -> Volume:
         raise InputError(f"The {what} does not exist. Check the path.")
     suffix = _suffix(path)
     if path.is_dir() or suffix is None:
-        kinds = "NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file"
-        raise InputError(
-            f"The {what} is of an unknown format. Give {'a DICOM folder or ' * (what == 'scan')}a {kinds}."
-        )
+        raise InputError(f"The {what} is of an unknown format. Give {_FORMATS[what]}.")
     try:
         with quiet_libraries():
             return read_nifti(path, what) if suffix in _NIFTI_SUFFIXES else _read_by_itk(path)
+    except PermissionError:
+        raise InputError(f"The {what} cannot be opened. Check that you may read it.") from None
     except (RuntimeError, OSError, EOFError, ValueError, zlib.error):
-        kind = kind_of_file(path)
-        if kind not in (None, _KINDS_OF_SUFFIXES[suffix]):
-            raise InputError(
-                f"The {what} is named {suffix} but is a {kind}. Export it as NIfTI or NRRD."
-            ) from None
-        raise InputError(f"The {what} cannot be read; the file is damaged or cut off. Export it again.") from None
+        raise _unreadable(path, suffix, what) from None
+
+
+def _unreadable(path: Path, suffix: str, what: str) -> InputError:
+    """Why a file could not be read, as far as its first bytes tell."""
+    if not os.access(path, os.R_OK):
+        return InputError(f"The {what} cannot be opened. Check that you may read it.")
+    kind = kind_of_file(path)
+    if kind not in (None, _KINDS_OF_SUFFIXES[suffix]):
+        return InputError(f"The {what} is named {suffix} but is a {kind}. Export it as NIfTI or NRRD.")
+    if suffix in _HEADERS_ALONE:
+        return InputError(
+            f"The {what} cannot be read; it or the file beside it that holds its voxels is damaged, cut off or "
+            "missing. Export it again."
+        )
+    return InputError(f"The {what} cannot be read; the file is damaged or cut off. Export it again.")
 
 
 def _read_by_itk(path: Path) -> Volume:
