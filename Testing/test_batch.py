@@ -302,6 +302,22 @@ def test_every_folder_with_dicom_files_is_a_case(tmp_path: Path) -> None:
     assert [case.place for case in find_cases(tmp_path / "a", tmp_path / "out")] == [".", "scout"]
 
 
+def test_dicom_files_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    """Also without preamble, meta header and suffix; what merely begins like one is none."""
+    for name in ("without-preamble", "data-set-alone"):
+        write_series(tmp_path / name)
+        (file,) = (tmp_path / name).iterdir()
+        content = file.read_bytes()
+        group_bytes = 144 + int.from_bytes(content[140:144], "little")  # its first element tells its length
+        skipped = 132 if name == "without-preamble" else group_bytes
+        file.rename(file.with_name("IM0")).write_bytes(content[skipped:])
+    for name, content in (("text", b"notes of a study"), ("bytes", b"\x08\x00 no such thing"), ("nothing", b"")):
+        touch(tmp_path / name / "IM0")
+        (tmp_path / name / "IM0").write_bytes(content)
+    found = find_cases(tmp_path, tmp_path / "out")
+    assert [case.place for case in found] == ["data-set-alone", "without-preamble"]
+
+
 def test_a_list_names_its_cases(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     table.write_text(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from environment import variables
+from HematomaExpansionLib import folders
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.folders import (
     alone_in,
@@ -171,6 +174,54 @@ def test_an_empty_folder_is_filled_also_where_it_is_the_current_one(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_mount_point_is_filled_and_never_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a container's volume, whose parent may not be writable either."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    rename, mkdtemp = Path.rename, tempfile.mkdtemp
+
+    def rename_below(source: Path, target: Path) -> Path:
+        if folder in (source, Path(target)):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return rename(source, target)
+
+    def make_below(*, dir: Path, **options: str) -> str:
+        if Path(dir) == tmp_path:
+            raise OSError(errno.EACCES, "Permission denied")
+        return mkdtemp(dir=dir, **options)
+
+    monkeypatch.setattr(Path, "rename", rename_below)
+    monkeypatch.setattr(tempfile, "mkdtemp", make_below)
+    for text in ("1", "2"):
+        check_output_folder(folder, "prediction")
+        make(folder, text=text)
+        assert contents(folder) == {"result.txt": text, "parts/a.txt": text}
+    with pytest.raises(InputError, match="you have no permission there"):
+        check_output_folder(tmp_path / "beside", "prediction")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "can only be read"),
+        (errno.EACCES, "no permission"),
+        (errno.EBUSY, "in use"),
+        (errno.EIO, "the disk reports a fault"),
+        (errno.EPROTO, os.strerror(errno.EPROTO)),
+    ],
+)
+def test_the_true_reason_is_told(number: int, reason: str, tmp_path: Path) -> None:
+    def fail() -> None:
+        with whole_or_nothing(tmp_path / "result", MADE):
+            raise OSError(number, "of the system")
+
+    with pytest.raises(InputError, match=reason) as raised:
+        fail()
+    assert str(raised.value).startswith("The result could not be written: ")
+    assert ("disk is full" in str(raised.value)) == (number == errno.ENOSPC)
+
+
 def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     folder = make(tmp_path / "result")
 
@@ -204,6 +255,7 @@ def test_a_move_that_fails_half_way_is_taken_back(tmp_path: Path, monkeypatch: p
 
 OWNER = """
 import sys
+import tempfile
 from pathlib import Path
 from HematomaExpansionLib.folders import own_scratch
 with own_scratch(Path(sys.argv[1])) as scratch:
@@ -237,7 +289,10 @@ def test_ones_own_scratch_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(tmp_path.iterdir())
 
 
-def test_two_runs_do_not_replace_one_folder_at_the_same_moment(tmp_path: Path) -> None:
+def test_two_runs_do_not_replace_one_folder_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_PATIENCE_S", 0.1)
     folder = make(tmp_path / "result")
     with alone_in(folder), pytest.raises(InputError, match="Another run"):
         make(folder, text="2")

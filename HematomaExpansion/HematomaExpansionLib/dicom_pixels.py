@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from .dicom_files import dicom_object, number, unreadable, values
 from .errors import InputError
+from .file_names import library_name
 from .grid import Array
 from .volume_files import quiet_libraries
 
@@ -55,7 +56,7 @@ def _pixels(path: Path, header: pydicom.Dataset, slope: float, intercept: float)
                 raise unreadable(error) from None
         try:
             # GDCM applies slope and intercept itself.
-            image = sitk.ReadImage(str(path), sitk.sitkFloat32, imageIO="GDCMImageIO")
+            image = sitk.ReadImage(library_name(path), sitk.sitkFloat32, imageIO="GDCMImageIO")
             return sitk.GetArrayFromImage(image).reshape(image.GetSize()[1::-1])
         except Exception as error:
             raise unreadable(error) from None

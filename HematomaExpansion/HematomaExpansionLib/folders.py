@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import InputError, file_fault
+from .file_names import library_name
 from .provenance import (
     LOCK_FILE,
     PROVENANCE_FILE,
@@ -45,6 +46,7 @@ def check_output_folder(folder: Path, kind: str, keep: Collection[str] = ()) -> 
     A folder may be new, empty, or hold a result of that kind as it was written, which will be replaced. What is
     named in ``keep`` may be in it too, and stays. What killed runs have left there is removed.
     """
+    library_name(folder.absolute())
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError("The output is a file: name a folder for the result.")
@@ -114,6 +116,7 @@ def check_output_file(path: Path) -> None:
 
     A file that is there is never replaced, since nothing says whose it is.
     """
+    library_name(path.absolute())
     try:
         if path.exists():
             raise InputError("The output exists already: name a new file.")

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from .errors import InputError, file_fault
 from .file_kinds import META_IMAGE, NIFTI, NRRD, kind_of_file
+from .file_names import library_name
 from .folders import check_output_file, whole_file
 from .nifti_files import read_nifti
 from .provenance import content_sha256
@@ -98,7 +99,7 @@ def _unreadable(path: Path, suffix: str, what: str) -> InputError:
 
 def _read_by_itk(path: Path) -> Volume:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(library_name(path))
     reader.ReadImageInformation()
     check_size(reader.GetSize())
     return Volume(reader.Execute())
@@ -154,7 +155,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
         OSError: the disk is full, or the place cannot be written.
     """
     try:
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+        sitk.WriteImage(image, library_name(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         raise _fault_of_writing(path) from error
     voxel_bytes = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
