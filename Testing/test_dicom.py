@@ -479,6 +479,20 @@ def test_a_damaged_header_is_a_sentence(old: bytes, new: bytes, tmp_path: Path) 
         read(file.parent)
 
 
+def test_what_a_scan_can_do_without_may_be_damaged(series: list[Path]) -> None:
+    for file in series[9:12]:
+        content = file.read_bytes()
+        for old, new in (
+            (b"\x18\0\x50\0DS\4\x005.0 ", b"\x18\0\x50\0DS\4\0five"),
+            (b"\x20\0\x13\0IS", b"\x20\0\x13\0I-"),
+        ):
+            assert old in content
+            content = content.replace(old, new)
+        file.write_bytes(content)
+    edited(series[:1], GantryDetectorTilt="")
+    assert read(series[0].parent).warnings == []
+
+
 def test_sentences_on_files_are_true(tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def sentence(folder: Path) -> str:
         with pytest.raises(InputError) as refused:

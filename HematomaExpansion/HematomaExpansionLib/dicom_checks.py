@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pydicom
 
 from .contrast_words import Contrast, agent_contrast, described_contrast
-from .dicom_files import number, values, words
+from .dicom_files import number, number_if_told, values, words
 from .errors import InputError
 
 _GIVE_PLAIN = "Give the non-contrast head CT."
@@ -73,15 +73,14 @@ def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
         return []
     if decided is Contrast.GIVEN:
         raise InputError(f"The scan's protocol says that it is contrast-enhanced. {_GIVE_PLAIN}")
-    if Contrast.UNCLEAR in (agent, decided) or (decided is Contrast.UNSAID and study in _OPEN):
+    if Contrast.UNCLEAR in (agent, decided) or (
+        decided is Contrast.UNSAID and study in (Contrast.GIVEN, Contrast.UNCLEAR)
+    ):
         return [
             "The headers leave open whether contrast medium was given. If it was, bright vessels may be taken "
             "for blood and the result is wrong."
         ]
     return []
-
-
-_OPEN = (Contrast.GIVEN, Contrast.UNCLEAR)
 
 
 def _agent(headers: Sequence[pydicom.Dataset]) -> Contrast:
@@ -94,7 +93,7 @@ def _agent(headers: Sequence[pydicom.Dataset]) -> Contrast:
         return Contrast.GIVEN
     if Contrast.NONE in named:
         return Contrast.NONE
-    if any((number(header, keyword) or 0) > 0 for header in headers for keyword in _AMOUNTS):
+    if any((number_if_told(header, keyword) or 0) > 0 for header in headers for keyword in _AMOUNTS):
         return Contrast.GIVEN
     routes = {agent_contrast(text) for text in _texts(headers, "ContrastBolusRoute")}
     if Contrast.UNCLEAR in named or Contrast.GIVEN in routes:

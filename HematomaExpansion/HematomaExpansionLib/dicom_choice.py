@@ -11,7 +11,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import UID
 
-from .dicom_files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, words
+from .dicom_files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, number_if_told, words
 from .errors import InputError
 
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
@@ -114,7 +114,7 @@ def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> N
     counts = Counter(image.series for image in chosen)
     if len(counts) > 1:
         firsts = {image.series: image for image in reversed(chosen)}.values()
-        ordered = sorted(firsts, key=lambda image: number(image.header, "SeriesNumber") or 0)
+        ordered = sorted(firsts, key=lambda image: number_if_told(image.header, "SeriesNumber") or 0)
         listed = [_series_line(image, counts[image.series]) for image in ordered[:_MOST_LISTED]]
         more = f" and {len(counts) - _MOST_LISTED} more" if len(counts) > _MOST_LISTED else ""
         raise InputError(f"The folder holds {len(counts)} series: {', '.join(listed)}{more}. {ONE_SERIES}")
@@ -123,10 +123,12 @@ def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> N
 def _series_line(image: DicomImage, count: int) -> str:
     """Number, size, slice thickness and kernel of a series; its description could tell the patient's name."""
     name = (
-        f"number {value:.0f}" if (value := number(image.header, "SeriesNumber")) is not None else "one unnumbered"
+        f"number {value:.0f}"
+        if (value := number_if_told(image.header, "SeriesNumber")) is not None
+        else "one unnumbered"
     )
     traits = [f"{count} image{'s' * (count != 1)}"]
-    if thickness := number(image.header, "SliceThickness"):
+    if thickness := number_if_told(image.header, "SliceThickness"):
         traits.append(f"{thickness:g} mm")
     if kernel := re.sub(r"[^A-Za-z0-9+-]+", " ", words(image.header, "ConvolutionKernel")).strip()[:16]:
         traits.append(f"kernel {kernel}")

@@ -158,3 +158,11 @@ def number(header: pydicom.Dataset, keyword: str) -> float | None:
     """An element's first value as a finite number, None where there is none; raises as ``values`` does."""
     found = numbers(header, keyword)
     return found[0] if found else None
+
+
+def number_if_told(header: pydicom.Dataset, keyword: str) -> float | None:
+    """An element's first value as a finite number, None also where damaged: for what a scan can do without."""
+    try:
+        return number(header, keyword)
+    except InputError:
+        return None

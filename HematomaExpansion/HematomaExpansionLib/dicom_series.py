@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from .dicom_checks import check_headers
 from .dicom_choice import choose_ct_series
-from .dicom_files import ONE_SERIES, number, numbers
+from .dicom_files import ONE_SERIES, number, number_if_told, numbers
 from .dicom_gaps import Stack, check_complete, check_passes
 from .dicom_pixels import AIR_HU, hounsfield
 from .dicom_planes import check_planes
@@ -141,8 +141,8 @@ def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
 
 
 def _stack(slices: Sequence[_Slice], gaps: Array) -> Stack:
-    thickness = np.array([number(s.header, "SliceThickness") or 0.0 for s in slices])
-    numbers = [number(s.header, "InstanceNumber") for s in slices]
+    thickness = np.array([number_if_told(s.header, "SliceThickness") or 0.0 for s in slices])
+    numbers = [number_if_told(s.header, "InstanceNumber") for s in slices]
     told = [n for n in numbers if n is not None]
     return Stack(gaps, thickness, np.array(told) if len(told) == len(numbers) else None)
 
@@ -187,7 +187,7 @@ def _stack_warnings(offsets: Array, first: _Slice) -> list[str]:
             f"The scan was acquired with a gantry tilt of {angle:.1f} degrees; "
             "it was resampled onto a straight grid."
         )
-    elif abs(number(first.header, "GantryDetectorTilt") or 0) > 1:
+    elif abs(number_if_told(first.header, "GantryDetectorTilt") or 0) > 1:
         notes.append(
             "The scanner reports a gantry tilt that the slice positions do not show; "
             "the positions were taken as true."
