@@ -17,6 +17,7 @@ from HematomaExpansionLib.growth import (
     smallest_jacobian,
     told_range,
     warp,
+    warp_ct,
     warp_image,
     warp_mask,
 )
@@ -86,6 +87,63 @@ def test_growth_by_less_than_half_a_slice_is_not_lost(direction: tuple[float, ..
     np.testing.assert_array_equal(sitk.GetArrayFromImage(warp_mask(before, still)) > 0, inside)
     nothing = sitk.Cast(0 * before, sitk.sitkUInt8)
     assert volume_ml(warp_mask(nothing, still)) == 0
+
+
+def box(grid: Grid, first: tuple[int, int, int], size: tuple[int, int, int]) -> sitk.Image:
+    array = np.zeros(grid.shape, np.uint8)
+    array[tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))] = 1
+    return image_on(grid, array)
+
+
+def shifting_field(grid: Grid, shift_mm: tuple[float, float, float]) -> sitk.Image:
+    """Pull-back that moves everything by ``shift_mm``."""
+    return image_on(grid, np.tile(-np.array(shift_mm), (*grid.shape, 1)))
+
+
+@pytest.mark.parametrize("shift_mm", [(0.01, 0.0, 0.0), (0.0, 0.0, 0.01), (0.3, -0.2, 1.1), (0.5, 0.5, 2.5)])
+def test_a_box_that_is_moved_keeps_its_volume_to_a_voxel(shift_mm: tuple[float, float, float]) -> None:
+    """All voxels of a face are equally deep: taken together, a move by 0.01 mm would add 10 %."""
+    grid = Grid((40, 40, 16), (1.0, 1.0, 5.0), (0.0, 0, 0), STRAIGHT)
+    before = box(grid, (10, 12, 4), (20, 16, 6))
+    field = shifting_field(grid, shift_mm)
+    after = warp_mask(before, field)
+    count = np.count_nonzero(sitk.GetArrayViewFromImage(before))
+    assert abs(np.count_nonzero(sitk.GetArrayViewFromImage(after)) - count) <= 1
+    np.testing.assert_array_equal(
+        *(sitk.GetArrayViewFromImage(each) for each in (after, warp_mask(before, field)))
+    )
+    if max(shift_mm) < 0.02:
+        np.testing.assert_array_equal(*(sitk.GetArrayViewFromImage(each) for each in (after, before)))
+
+
+def test_of_voxels_that_are_equally_deep_no_side_is_preferred() -> None:
+    """Half a voxel further, each face is as near as the opposite one: of both, half is taken."""
+    grid = Grid((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0, 0), STRAIGHT)
+    after = sitk.GetArrayFromImage(
+        warp_mask(box(grid, (10, 10, 10), (20, 20, 20)), shifting_field(grid, (0.5, 0, 0)))
+    )
+    left, right = int(after[10:30, 10:30, 10].sum()), int(after[10:30, 10:30, 30].sum())
+    assert left + right == 400
+    assert abs(left - right) < 80
+
+
+@pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0])
+@pytest.mark.parametrize("factor", [1.0, 1.1, 1.3])
+def test_mask_and_ct_show_the_same_growth(slice_mm: float, factor: float) -> None:
+    """Cut half way between brain and clot, the predicted CT holds as much blood as the predicted mask."""
+    grid = Grid((70, 70, round(70 / slice_mm)), (1.0, 1.0, slice_mm), (-30.0, 5, 12), OBLIQUE)
+    center = grid.point((34.6, 34.2, (round(70 / slice_mm) - 1) / 2 + 0.1))
+    before = sphere(grid, center, 14.0)
+    noise = np.random.default_rng(0).normal(0, 2.0, grid.shape)
+    hu = np.where(sitk.GetArrayViewFromImage(before) > 0, 62.0, 33.0) + noise
+    ct, field = image_on(grid, np.round(hu).astype(np.int16)), scaling_field(grid, center, factor)
+    after = warp_mask(before, field)
+    moved = warp_ct(ct, before, after, field)
+    assert moved.GetPixelID() == ct.GetPixelID()
+    shown_ml = np.count_nonzero(sitk.GetArrayViewFromImage(moved) > 47.5) * grid.voxel_volume_ml
+    assert shown_ml == pytest.approx(volume_ml(after), rel=0.005)
+    if factor == 1.0:
+        np.testing.assert_array_equal(*(sitk.GetArrayViewFromImage(each) for each in (moved, ct)))
 
 
 def test_warped_ct_takes_its_values_from_where_the_field_points() -> None:
