@@ -65,6 +65,7 @@ def test_a_run_killed_at_any_moment_leaves_no_half_folder(kills: int, scan: Path
         assert not place.exists() or {path.name for path in place.iterdir()} == FILES, f"kill {number}"
         assert start(scan, place).wait() == 0
         assert {path.name for path in place.iterdir()} == FILES
+        assert not list(tmp_path.glob(".*")), "the killed run's hidden folder holds the patient's CT"
     assert killed >= kills / 2, "too late to have been in time"
 
 

@@ -5,21 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.batch import predict_case
+from environment import variables
+from HematomaExpansionLib.batch import predict_case, run_batch
 from HematomaExpansionLib.batch_cases import BatchCase
 from HematomaExpansionLib.case_list import write_rows
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.folders import check_output_folder
 from HematomaExpansionLib.model_package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
+from HematomaExpansionLib.workers import Workers
 from phantoms import head_grid, head_image
+from test_batch import only_named
+from test_folders import OWNER
 from test_prediction import refused
 
 if TYPE_CHECKING:
@@ -113,6 +121,27 @@ def test_a_batch_leaves_folders_that_are_not_its_own(
     assert row.status == "failed"
     assert "other files" in row.reason
     assert files(studies) == before
+
+
+def test_a_batch_leaves_the_scratch_of_another_run_that_is_alive(tmp_path: Path) -> None:
+    """As of a prediction into a folder beside its cases."""
+    command = [sys.executable, "-c", OWNER, str(tmp_path)]
+    with subprocess.Popen(
+        command, env=variables(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        scratch = Path(other.stdout.readline().strip())
+        run_batch(
+            [BatchCase("P1", tmp_path)],
+            tmp_path,
+            PredictionOptions(find_package(None, "growth"), None),
+            Workers(1, ThreadPoolExecutor),
+            predict_one=only_named,
+        )
+        assert (scratch / "ct.nii.gz").is_file()
+        other.kill()
+    check_output_folder(tmp_path / "new", "prediction")
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_a_table_of_results_that_somebody_has_extended_is_not_written_over(

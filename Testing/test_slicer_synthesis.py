@@ -320,7 +320,7 @@ def test_variants_and_patients_are_made_in_the_background(
     assert ended[0][0].canceled
     assert ended[0][1] is None
     assert nodes(scene) == present
-    assert not list(tmp_path.glob("hematoma-*"))
+    assert not list(tmp_path.glob(".unfinished-*"))
 
 
 def test_the_real_views_show_original_variant_and_deformation_each_in_its_own(

@@ -1,14 +1,15 @@
 """A command of the engine as a job: nodes to files, the command in the background, files to nodes.
 
-A job's files lie in a temporary folder that goes when the job ends, however it ends.
+A job's files lie in a temporary folder that goes when the job ends, however it ends; after a crash of Slicer, when
+the next job begins.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,7 +52,12 @@ def start_job(
     Raises:
         NodeError: from ``arguments``: a node cannot be used.
     """
-    folder = Path(tempfile.mkdtemp(prefix="hematoma-"))
+    from HematomaExpansionLib.folders import own_scratch, remove_unfinished
+
+    temporary = Path(tempfile.gettempdir())
+    remove_unfinished(temporary)
+    files = ExitStack()
+    folder = files.enter_context(own_scratch(temporary))
 
     def finish(outcome: Outcome) -> None:
         added = None
@@ -63,11 +69,11 @@ def start_job(
         except Exception:  # whatever it was, the panel must not wait for ever
             outcome = Outcome(False, False, _NOT_ADDED, f"{outcome.log}\n{traceback.format_exc()}")
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            files.close()
         ended(outcome, added)
 
     try:
         return BackgroundCommand(arguments(folder), progress, finish)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.close()
         raise

@@ -40,6 +40,7 @@ def export_pairs(
         NodeError: nothing was kept, or a node is gone or empty.
         HematomaError: a scan or a mask is at fault, or the folder cannot be written.
     """
+    from HematomaExpansionLib.folders import own_scratch
     from HematomaSynthesisLib.variant_folders import make_case
 
     background = variants.background
@@ -49,13 +50,13 @@ def export_pairs(
         raise NodeError("No variant is kept: set the mark of those that are to be exported.")
     names = (f"case-{number:03d}" for number in count(1))
     folder = next(cohort / name for name in names if not (cohort / name).exists())
-    with tempfile.TemporaryDirectory(prefix="hematoma-") as scratch:
+    with own_scratch(Path(tempfile.gettempdir())) as scratch:
         original = Segment(variants.segmentation, variants.segment_id(ORIGINAL))
         files = {
-            "baseline": write_volume(background, Path(scratch) / "baseline.nrrd"),
-            "baseline-mask": write_segment(original, Path(scratch) / "baseline-mask.nrrd"),
-            "followup": write_volume(followup, Path(scratch) / "followup.nrrd"),
-            "followup-mask": write_segment(followup_hematoma, Path(scratch) / "followup-mask.nrrd"),
+            "baseline": write_volume(background, scratch / "baseline.nrrd"),
+            "baseline-mask": write_segment(original, scratch / "baseline-mask.nrrd"),
+            "followup": write_volume(followup, scratch / "followup.nrrd"),
+            "followup-mask": write_segment(followup_hematoma, scratch / "followup-mask.nrrd"),
         }
         make_case(
             [(name, Path(path)) for name, path in files.items()],
