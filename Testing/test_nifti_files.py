@@ -20,6 +20,7 @@ from HematomaExpansionLib.grid import Grid
 from HematomaExpansionLib.head_ct import HeadCT, read_head_ct
 from HematomaExpansionLib.masks import read_mask
 from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.volume_files import read_volume
 from phantoms import head_grid, head_hu, head_image, positions
 
 SPHERE_MM = 20.0
@@ -103,6 +104,27 @@ def test_a_packed_file_whose_checksum_is_wrong_is_refused(head: nibabel.Nifti1Im
     path.write_bytes(bytes(content))
     with pytest.raises(InputError, match="damaged or cut off"):
         read_head_ct(path)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_no_bit_of_a_header_crashes_the_reader(
+    kind: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = kind(np.zeros((10, 12, 9), np.int16), np.diag([2.0, 2, 4, 1]))
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine, 1)
+    content = saved(image, tmp_path / "scan.nii").read_bytes()
+    refused = 0
+    for bit in range(0, 8 * len(image.header.binaryblock), 11):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "scan.nii").write_bytes(flipped)
+        try:
+            read_volume(tmp_path / "scan.nii", "scan")
+        except InputError:
+            refused += 1
+    assert refused > 10
+    assert capfd.readouterr() == ("", "")
 
 
 def zip_file() -> bytes:

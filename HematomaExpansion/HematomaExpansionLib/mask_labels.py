@@ -82,7 +82,7 @@ def choose_segment(segments: Sequence[Segment], label: str | None) -> Segment:
             return segments[0]
         raise InputError(
             f"The mask holds {len(segments)} labels: {held}. Say which one is the hematoma, by number or name "
-            "(--label; in a list, the column label)."
+            "(--label, or of two scans --baseline-label and --followup-label; in a list, the column of that name)."
         )
     text = label.strip()
     found = [segment for segment in segments if segment.is_called(text)]

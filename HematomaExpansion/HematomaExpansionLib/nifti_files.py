@@ -24,9 +24,11 @@ _Header: TypeAlias = nibabel.Nifti1Header | nibabel.Nifti2Header
 
 _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = {nibabel.Nifti1Header: 348, nibabel.Nifti2Header: 540}
+_LATEST_OFFSET = 1 << 40
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_OF_UNITS = {1: 1000.0, 3: 0.001}  # meters and micrometers; all others are millimeters
 
+_FLATTEST = 1e-3  # volume that three steps of length 1 span
 # Two tellings of one place: within these they agree, or differ in a way that changes no measure.
 _SPACING_TOLERANCE = 0.01
 _PLACE_TOLERANCE = 0.5  # of a voxel
@@ -44,6 +46,7 @@ def read_nifti(path: Path, what: str) -> Volume:
         header = _header(stream, what)
         shape = _shape(header, what)
         affine, notes, is_place_sure = _place(header, shape, what)
+        _check_affine(affine, what)
         values = np.asarray(header.raw_data_from_fileobj(stream)).reshape(shape)
         image = _image(_scaled(values, header, what), affine)
         while stream.read(1 << 20):  # only at its end does gzip check what it held
@@ -75,8 +78,8 @@ def _header(stream: gzip.GzipFile | io.BufferedReader, what: str) -> _Header:
     header = kind.from_fileobj(stream, check=False)
     if header["pixdim"][0] != -1:  # the standard's way to say 1 is 0
         header["pixdim"][0] = 1
-    if header.get_data_offset() < _HEADER_BYTES[kind]:
-        raise ValueError("the voxels begin within the header")
+    if not _HEADER_BYTES[kind] <= header.get_data_offset() < _LATEST_OFFSET:
+        raise ValueError("the voxels begin within the header, or far behind it")
     return header
 
 
@@ -84,6 +87,8 @@ def _shape(header: _Header, what: str) -> tuple[int, ...]:
     shape = tuple(int(length) for length in header.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
+    if int(header["datatype"]) not in nibabel.nifti1.data_type_codes.code or min(shape, default=0) < 1:
+        raise ValueError("no such type or size of voxels")
     if (len(shape) == 5 and shape[3] == 1) or header.get_data_dtype().kind not in "iuf":
         raise not_scalar(what)
     check_dimensions(len(shape), what)
@@ -113,7 +118,8 @@ def _image(values: Array, affine: Array) -> sitk.Image:
     image = sitk.GetImageFromArray(values.T)
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    # Cosines next to nothing, as headers hold them, upset ITK's decomposition.
+    image.SetDirection(np.round(lps[:3, :3] / spacing, 12).ravel().tolist())
     return image
 
 
@@ -141,13 +147,20 @@ def _place(header: _Header, shape: tuple[int, ...], what: str) -> tuple[Array, t
     return _agreed(scale @ sform, scale @ qform, shape, what)
 
 
+def _check_affine(affine: Array, what: str) -> None:
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        volume = abs(np.linalg.det(affine[:3, :3] / lengths))
+    if not (np.isfinite(affine).all() and np.isfinite(lengths).all() and volume > _FLATTEST):
+        raise InputError(f"The {what}'s position in space is not readable. Export it again.")
+
+
 def _sform(header: _Header, spacing: Array, what: str) -> Array | None:
     affine = np.array(header.get_sform(), dtype=float)
     if not affine[:3].any():  # a code, but no sform
         return None
+    _check_affine(affine, what)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6 * lengths.prod():
-        raise _unreadable(what)
     if (np.abs(lengths / spacing - 1) > _SPACING_TOLERANCE).any():
         told, other = (" × ".join(f"{length:.3g}" for length in sizes) for sizes in (spacing, lengths))
         raise InputError(
@@ -160,10 +173,9 @@ def _sform(header: _Header, spacing: Array, what: str) -> Array | None:
 def _qform(header: _Header, what: str) -> Array:
     try:
         affine = np.array(header.get_qform(), dtype=float)
-    except (ValueError, HeaderDataError):
-        raise _unreadable(what) from None
-    if not np.isfinite(affine).all():
-        raise _unreadable(what)
+    except (ValueError, HeaderDataError):  # its numbers are no turn
+        affine = np.full((4, 4), np.nan)
+    _check_affine(affine, what)
     return affine
 
 
@@ -184,10 +196,6 @@ def _agreed(sform: Array, qform: Array, shape: tuple[int, ...], what: str) -> tu
         "the sform was taken."
     )
     return sform, (note,), False
-
-
-def _unreadable(what: str) -> InputError:
-    return InputError(f"The {what}'s position in space is not readable. Export it again.")
 
 
 def _no_place(what: str) -> str:
