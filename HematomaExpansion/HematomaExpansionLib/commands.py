@@ -101,7 +101,9 @@ def _add_predict(commands: Commands) -> None:
     parser = commands.add_parser("predict", help="predict the follow-up hematoma of one scan")
     add_scan(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
-    parser.add_argument("--mask", type=Path, help="the hematoma's mask, used as it is")
+    parser.add_argument(
+        "--mask", type=Path, help="the hematoma's mask, used as it is (as for CT, or .seg.nrrd or DICOM SEG)"
+    )
     add_label(parser)
     parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from onset to scan")
     for name, what in (
