@@ -299,6 +299,40 @@ def test_a_scan_without_a_place_is_read_with_a_word(head: nibabel.Nifti1Image, t
     assert "does not say which way the head lies" in scan.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "drop", "put"),
+    [
+        ("scan.nrrd", (b"space:", b"space origin:"), {b"space directions:": b"spacings: 2 2 4"}),
+        ("scan.nrrd", (), {b"space:": b"space dimension: 3"}),
+        ("scan.nrrd", (), {b"space:": b"space: 3D-right-handed"}),
+        ("scan.mha", (b"TransformMatrix",), {}),
+    ],
+    ids=["no space", "dimension alone", "no patient's space", "MetaImage"],
+)
+def test_other_formats_without_a_place_are_read_with_a_word(
+    name: str, drop: tuple[bytes, ...], put: dict[bytes, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    sitk.WriteImage(head_image(head_grid(SPACING)), str(path))
+    assert read_head_ct(path).warnings == ()
+    end = b"\n\n" if path.suffix == ".nrrd" else b"ElementDataFile"
+    header, _, rest = path.read_bytes().partition(end)
+    lines = [line for line in header.split(b"\n") if not line.startswith(drop or b"?")]
+    lines = [next((new for old, new in put.items() if line.startswith(old)), line) for line in lines]
+    path.write_bytes(b"\n".join(lines) + end + rest)
+    scan = read_head_ct(path)
+    assert scan.grid.spacing == pytest.approx(SPACING)
+    assert not scan.is_place_sure
+    assert "does not say which way the head lies" in scan.warnings[0]
+
+
+def test_a_space_of_other_axes_is_a_place(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nrrd"
+    sitk.WriteImage(head_image(head_grid(SPACING)), str(path))
+    path.write_bytes(path.read_bytes().replace(b"left-posterior-superior", b"right-anterior-superior", 1))
+    assert read_head_ct(path).is_place_sure
+
+
 def test_a_mask_without_a_place_fits_its_own_scan_alone(
     head: nibabel.Nifti1Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

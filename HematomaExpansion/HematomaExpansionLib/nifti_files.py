@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from .errors import InputError
 from .grid import Array
-from .volume import Volume, check_dimensions, check_size, not_scalar
+from .volume import Volume, check_dimensions, check_size, no_place, not_scalar
 
 _Header: TypeAlias = nibabel.Nifti1Header | nibabel.Nifti2Header
 
@@ -141,7 +141,7 @@ def _place(header: _Header, shape: tuple[int, ...], what: str) -> tuple[Array, t
     qform = _qform(header, what) if header["qform_code"] > 0 else None
     if sform is None and qform is None:
         stored = _LPS_FROM_RAS @ np.diag([*spacing, 1.0])
-        return scale @ stored, (_no_place(what),), False
+        return scale @ stored, (no_place(what),), False
     if sform is None or qform is None:
         return scale @ (qform if sform is None else sform), (), True
     return _agreed(scale @ sform, scale @ qform, shape, what)
@@ -196,10 +196,3 @@ def _agreed(sform: Array, qform: Array, shape: tuple[int, ...], what: str) -> tu
         "the sform was taken."
     )
     return sform, (note,), False
-
-
-def _no_place(what: str) -> str:
-    return (
-        f"The {what}'s file does not say which way the head lies (no sform, no qform). It was taken as stored "
-        "from right to left, front to back and feet to head: left and right, and top and bottom, may be wrong."
-    )

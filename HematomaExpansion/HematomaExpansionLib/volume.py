@@ -64,3 +64,11 @@ def not_scalar(what: str) -> InputError:
     if what == "mask":
         return InputError("The mask has several values per voxel. Export it as one label map.")
     return InputError(f"The {what} holds colors or vectors, not Hounsfield units. Export the original CT series.")
+
+
+def no_place(what: str) -> str:
+    """What to tell of an image whose file does not say how it lies in the patient."""
+    return (
+        f"The {what}'s file does not say which way the head lies. It was taken as stored from right to left, front to "
+        "back and feet to head: left and right, and top and bottom, may be wrong."
+    )

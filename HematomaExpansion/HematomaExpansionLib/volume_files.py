@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ from .file_names import library_name
 from .folders import check_output_file, whole_file
 from .nifti_files import read_nifti
 from .provenance import content_sha256
-from .volume import Volume, check_size
+from .volume import Volume, check_size, no_place
 
 _NIFTI_OFFSET = 352  # of the voxels that ITK writes
 _TRIED_BYTES = 1 << 20
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_META_AXES = re.compile(rb"^(TransformMatrix|Rotation|Orientation)\s*=", re.MULTILINE)
+_META_HEADER_BYTES = 1 << 16
 _HEADERS_ALONE = (".nhdr", ".mhd")
 _FORMATS = {
     "scan": "a DICOM folder or a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file",
@@ -75,7 +78,7 @@ def read_volume(path: Path, what: str) -> Volume:
         raise InputError(f"The {what} is of an unknown format. Give {_FORMATS[what]}.")
     try:
         with quiet_libraries():
-            return read_nifti(path, what) if suffix in _NIFTI_SUFFIXES else _read_by_itk(path)
+            return read_nifti(path, what) if suffix in _NIFTI_SUFFIXES else _read_by_itk(path, what)
     except PermissionError:
         raise InputError(f"The {what} cannot be opened. Check that you may read it.") from None
     except (RuntimeError, OSError, EOFError, ValueError, zlib.error):
@@ -97,12 +100,23 @@ def _unreadable(path: Path, suffix: str, what: str) -> InputError:
     return InputError(f"The {what} cannot be read; the file is damaged or cut off. Export it again.")
 
 
-def _read_by_itk(path: Path) -> Volume:
+def _read_by_itk(path: Path, what: str) -> Volume:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(library_name(path))
+    reader.SetFileName(str(path))
     reader.ReadImageInformation()
     check_size(reader.GetSize())
-    return Volume(reader.Execute())
+    image = reader.Execute()
+    return Volume(image) if _says_its_place(path, image) else Volume(image, (no_place(what),), False)
+
+
+def _says_its_place(path: Path, image: sitk.Image) -> bool:
+    """Whether an NRRD or MetaImage file tells its axes in terms of the patient; ITK takes them for LPS otherwise."""
+    if _KINDS_OF_SUFFIXES[_suffix(path) or ""] == NRRD:
+        space = image.GetMetaData("NRRD_space") if "NRRD_space" in image.GetMetaDataKeys() else ""
+        return space.startswith("left-posterior-superior")  # as which ITK tells other spaces that it turns
+    with path.open("rb") as file:
+        header = file.read(_META_HEADER_BYTES).partition(b"ElementDataFile")[0]
+    return _META_AXES.search(header) is not None
 
 
 def stored_sha256(path: Path, subfolders: bool = True) -> str:
