@@ -20,6 +20,7 @@ from HematomaExpansionLib.training.cohort import read_case
 from HematomaSynthesisLib import mask_registration, variant_folders
 from HematomaSynthesisLib.target_shapes import Family, TargetOptions, draw_targets, structuring_elements
 from HematomaSynthesisLib.variants import UNTOUCHED_MM, Variant, make_variants
+from scipy import ndimage
 
 STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.1, 0.2).GetMatrix()
@@ -81,6 +82,28 @@ def test_nothing_far_from_the_hematoma_changes(isotropic: tuple[sitk.Image, sitk
     for variant in variants:
         np.testing.assert_array_equal(array(variant.ct)[far], array(ct)[far])
         assert (array(variant.ct) != array(ct)).sum() > 1000
+
+
+@pytest.mark.parametrize("in_plane", [True, False])
+def test_nothing_beyond_15_mm_changes_in_thick_slices_either(in_plane: bool) -> None:
+    """Counted from the voxels of the mask, not from a surface between the slices."""
+    ct, mask = scan_with_bleed((0.9, 0.9, 5.0), STRAIGHT)
+    inside = array(mask) > 0
+    far = ndimage.distance_transform_edt(~inside, sampling=(5.0, 0.9, 0.9)) > UNTOUCHED_MM
+    assert far.any()
+    for variant in make_variants(ct, mask, 2, TargetOptions(in_plane=in_plane), seed=4):
+        changed = array(variant.ct) != array(ct)
+        assert not (changed & far).any(), f"{np.count_nonzero(changed & far)} voxels"
+        assert changed.sum() > 1000
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_the_mean_shift_is_no_larger_than_the_largest(family: Family) -> None:
+    for spacing, in_plane in (((1.5, 1.5, 1.5), False), ((0.9, 0.9, 5.0), True)):
+        ct, mask = scan_with_bleed(spacing, STRAIGHT)
+        for variant in make_variants(ct, mask, 2, TargetOptions(family, in_plane=in_plane), seed=3):
+            description = variant.description
+            assert 0 < description["mean_surface_shift_mm"] <= description["largest_displacement_mm"]
 
 
 def test_thick_slices_are_changed_in_plane() -> None:

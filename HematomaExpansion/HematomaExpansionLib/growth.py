@@ -309,9 +309,9 @@ def warp_ct(ct: sitk.Image, mask: sitk.Image, grown: sitk.Image, displacement: s
     ``mask`` (0/1) lies on the CT's grid, ``grown`` is what ``warp_mask`` made of it. Linear among voxels of one
     kind: within ``grown`` among those of the hematoma, around it among the others. Interpolated across its border,
     blood that moves by less than half a slice would only brighten the next one a little, and cut half way between
-    brain and clot the CT would show up to 10 % less blood than the mask in slices of 5 mm. Now both agree to a voxel
-    where they agree at baseline; a mask that reaches beyond what the CT shows there (automatic masks hold the fringe
-    of partial volume) goes on to do so.
+    brain and clot the CT would show up to 10 % less blood than the mask in slices of 5 mm. So both agree where
+    they do at baseline; a mask that reaches beyond what the CT shows there (automatic ones hold the fringe of
+    partial volume) goes on to do so.
     """
     transform, hu = _as_transform(displacement), sitk.Cast(ct, sitk.sitkFloat32)
     inside = sitk.Cast(mask, sitk.sitkFloat32)

@@ -1,7 +1,7 @@
 """Synthetic variants of a baseline: the hematoma a little smaller or of another shape (Abramova 2024, 2.1.2).
 
 The mask is changed (see ``target_shapes``), the original registered to the change, and the CT warped with the
-field. All of this happens on a crop around the hematoma; beyond 15 mm from it the scan stays as it was.
+field. All of this happens on a crop around the hematoma; beyond 15 mm from its voxels the scan stays as it was.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .mask_registration import register_masks, registration_method
 from .target_shapes import Target, TargetOptions, draw_targets
 
 UNTOUCHED_MM = 15.0
-"""Farther than this from the hematoma nothing changes."""
+"""Farther than this from the nearest voxel of the hematoma, from middle to middle, nothing changes."""
 
 _WORKING_MM = 1.0
 _FADE_FROM_MM = 9.0
@@ -95,12 +95,11 @@ def _variant(
     options: TargetOptions,
     seed: int,
 ) -> Variant:
-    displacement = _faded(register_masks(original, target.mask, grid), original, grid, in_plane=options.in_plane)
+    displacement = _faded(register_masks(original, target.mask, grid), mask, grid, in_plane=options.in_plane)
     transform = sitk.DisplacementFieldTransform(sitk.Cast(displacement, sitk.sitkVectorFloat64))
     level = signed_distance(image_on(grid, original.astype(np.uint8)))
     reached = sitk.GetArrayFromImage(sitk.Resample(level, level, transform, sitk.sitkLinear, -60.0)) > 0
-    new_ct, new_mask = _moved(ct, displacement), _moved_mask(mask, displacement)
-    shift = np.abs(sitk.GetArrayFromImage(level))[_surface(target.mask)]
+    new_ct, new_mask = _moved(ct, mask, displacement), _moved_mask(mask, displacement)
     lengths = np.linalg.norm(sitk.GetArrayViewFromImage(displacement), axis=-1)
     description = {
         "research_use_only": True,
@@ -114,7 +113,7 @@ def _variant(
         "dice_to_target": dice(reached, target.mask),
         "smallest_jacobian": smallest_jacobian(displacement),
         "largest_displacement_mm": float(lengths.max()),
-        "mean_surface_shift_mm": float(shift.mean()),
+        "mean_surface_shift_mm": float(lengths[_surface(reached)].mean()),
         "original_ml": volume_ml(mask),
         "volume_ml": volume_ml(new_mask),
     }
@@ -136,9 +135,14 @@ def _surface(mask: Array) -> Array:
     return sitk.GetArrayFromImage(sitk.BinaryContour(image)) > 0
 
 
-def _faded(displacement: sitk.Image, original: Array, grid: Grid, *, in_plane: bool) -> sitk.Image:
-    """The field brought to nothing between 9 and 15 mm from the hematoma; without its part across slices."""
-    distance = -sitk.GetArrayFromImage(signed_distance(image_on(grid, original.astype(np.uint8))))
+def _distance(mask: sitk.Image) -> sitk.Image:
+    """Distance in mm from the middle of each voxel outside of a mask (0/1) to that of the nearest one inside."""
+    return sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
+
+
+def _faded(displacement: sitk.Image, mask: sitk.Image, grid: Grid, *, in_plane: bool) -> sitk.Image:
+    """The field brought to nothing between 9 and 14 mm from the hematoma; without its part across slices."""
+    distance = sitk.GetArrayFromImage(resample(_distance(mask), grid, outside=2 * UNTOUCHED_MM))
     share = np.clip((UNTOUCHED_MM - 1 - distance) / (UNTOUCHED_MM - 1 - _FADE_FROM_MM), 0.0, 1.0)
     field = sitk.GetArrayFromImage(displacement) * (share**2 * (3 - 2 * share))[..., None]
     if in_plane:
@@ -147,13 +151,14 @@ def _faded(displacement: sitk.Image, original: Array, grid: Grid, *, in_plane: b
     return image_on(grid, field.astype(np.float32))
 
 
-def _moved(ct: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """``ct(x + u(x))``, linear; where nothing moves, the very values of the scan."""
+def _moved(ct: sitk.Image, mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """``ct(x + u(x))``, linear; where nothing moves, and far from the hematoma, the very values of the scan."""
     field = resample(displacement, Grid.of(ct))
     transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
     values = sitk.GetArrayFromImage(ct)
     moved = sitk.GetArrayFromImage(sitk.Resample(sitk.Cast(ct, sitk.sitkFloat32), ct, transform, sitk.sitkLinear))
     still = np.linalg.norm(sitk.GetArrayViewFromImage(field), axis=-1) < 1e-3
+    still |= sitk.GetArrayViewFromImage(_distance(mask)) > UNTOUCHED_MM  # the field's grid may be a coarse one
     if np.issubdtype(values.dtype, np.integer):
         moved = np.round(moved)
     return image_on(Grid.of(ct), np.where(still, values, moved.astype(values.dtype)))
