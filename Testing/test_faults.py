@@ -20,6 +20,8 @@ from bad_input import BALL_MM
 from environment import variables
 from HematomaExpansionLib import folders
 from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.model_package import find_package, write_package
 from HematomaExpansionLib.volume_files import write_image
 from phantoms import head_grid, head_image
 from test_prediction import FILES, refused
@@ -111,7 +113,7 @@ def test_a_simulation_on_a_full_disk_gets_a_sentence_and_goes_on_afterward(
 ) -> None:
     simulate = ["simulate", "-n", "1", "--seed", "1", "--matrix", "96", "-o", str(tmp_path / "cohort")]
     with files_no_larger_than(2_000):
-        assert "A file could not be read or written" in refused(capsys, *simulate)
+        assert "The result could not be written: a file would be larger" in refused(capsys, *simulate)
     assert not list((tmp_path / "cohort").glob("[!.]*"))
     assert main(simulate) == 0
     assert [path.name for path in (tmp_path / "cohort").iterdir()] == ["simulated-1-0001"]
@@ -127,4 +129,17 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(
     begun = time.perf_counter()
     assert "can only be read" in refused(capsys, *arguments(scan, tmp_path / "result"))
     assert time.perf_counter() - begun < 1
-    assert "a file is in the way" in refused(capsys, *arguments(scan, scan / "below-a-file" / "result"))
+    assert "should be a folder is a file" in refused(capsys, *arguments(scan, scan / "below-a-file" / "result"))
+
+
+def test_a_package_on_a_full_disk_gets_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
+    shipped = find_package("growth-compact", "growth")
+    package = write_package(tmp_path / "package", shipped.description, shipped.load())
+    before = {path.name: path.read_bytes() for path in package.folder.iterdir()}
+    with (
+        files_no_larger_than(20_000),
+        pytest.raises(InputError, match="a file would be larger"),
+    ):
+        write_package(tmp_path / "package", shipped.description, shipped.load())
+    assert {path.name: path.read_bytes() for path in package.folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [package.folder]

@@ -21,7 +21,7 @@ from .batch_rows import (
 )
 from .case_list import write_rows
 from .case_numbers import keep_case_names
-from .errors import HematomaError, InputError
+from .errors import HematomaError, InputError, file_fault, is_file_fault
 from .folders import alone_in, check_output_folder, remove_unfinished
 from .head_ct import read_head_ct
 from .masks import read_given_mask
@@ -60,6 +60,8 @@ def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> C
         reason = str(error)
     except MemoryError:
         reason = LITTLE_MEMORY
+    except OSError as error:
+        reason = str(file_fault(error)) if is_file_fault(error) else UNFORESEEN
     except Exception:  # its text could name the patient or a file
         reason = UNFORESEEN
     return failed_row(case, reason, stages.timing["total"])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, file_fault
 
 _DELIMITERS = (",", ";", "\t")
 _EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # what its first line may be
@@ -38,7 +38,9 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, 
     """
     try:
         lines = _lines(_text(path), required, optional)
-    except (OSError, UnicodeError, csv.Error):
+    except OSError as error:
+        raise file_fault(error, f"The list of {of} cannot be read") from None
+    except (UnicodeError, csv.Error):
         raise InputError(f"The list of {of} cannot be read: save it as CSV in UTF-8.") from None
     if not lines:
         raise InputError(f"The list of {of} is empty: its first line names the columns.")

@@ -7,6 +7,8 @@ killed is free, and the next command that writes there removes what it has left.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -34,6 +36,7 @@ _FOREIGN = (
 )
 _OWNER_FILE = "owner"
 _TRIES = 10
+_TRIED_BYTES = 1 << 20
 _PATIENCE_S = 10.0  # of a process of the same run, say, that puts the same result there
 
 # Some systems would grant a process the lock that it holds already.
@@ -125,6 +128,21 @@ def check_output_file(path: Path) -> None:
             (scratch / path.name).touch()
     except OSError as error:
         raise file_fault(error, "The output cannot be written") from error
+
+
+def writing_fault(path: Path) -> OSError:
+    """Why a library could not write a file, of which it says nothing: it is tried; what was there is removed."""
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(_TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    finally:
+        with suppress(OSError):
+            path.unlink()
+    return OSError(errno.EIO, "The file could not be written.")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelPackageError
-from .folders import make_folder, whole_or_nothing
+from .folders import make_folder, whole_or_nothing, writing_fault
 from .model_description import MARKER_LOGISTIC, ModelDescription, Task, is_package_name, read_description
 from .provenance import Provenance, read_provenance
 
@@ -151,6 +151,7 @@ def write_package(
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     make_folder(folder.parent)
@@ -159,7 +160,10 @@ def write_package(
         for name, tensor in network.state_dict().items()
     }
     with whole_or_nothing(folder, Provenance(PACKAGE, made_from or {}), keep=[TRAINING_FOLDER]) as scratch:
-        save_file(weights, scratch / WEIGHTS_FILE)
+        try:
+            save_file(weights, scratch / WEIGHTS_FILE)
+        except SafetensorError as error:
+            raise writing_fault(scratch / WEIGHTS_FILE) from error
         values = description.to_json(checksum(scratch / WEIGHTS_FILE))
         (scratch / DESCRIPTION_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return open_package(folder)

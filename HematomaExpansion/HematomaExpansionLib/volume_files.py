@@ -9,7 +9,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -17,13 +17,12 @@ import SimpleITK as sitk
 from .errors import InputError, file_fault
 from .file_kinds import META_IMAGE, NIFTI, NRRD, kind_of_file
 from .file_names import library_name
-from .folders import check_output_file, whole_file
+from .folders import check_output_file, whole_file, writing_fault
 from .nifti_files import read_nifti
 from .provenance import content_sha256
 from .volume import Volume, check_size, no_place
 
 _NIFTI_OFFSET = 352  # of the voxels that ITK writes
-_TRIED_BYTES = 1 << 20
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _META_AXES = re.compile(rb"^(TransformMatrix|Rotation|Orientation)\s*=", re.MULTILINE)
 _META_HEADER_BYTES = 1 << 16
@@ -131,7 +130,7 @@ def stored_sha256(path: Path, subfolders: bool = True) -> str:
         return sha256
     try:
         with quiet_libraries():
-            voxels = sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
+            voxels = sitk.GetArrayViewFromImage(sitk.ReadImage(library_name(path)))
     except RuntimeError as error:
         raise OSError(errno.EIO, "The image could not be read.") from error
     return hashlib.sha256(sha256.encode() + voxels.tobytes()).hexdigest()
@@ -171,7 +170,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
     try:
         sitk.WriteImage(image, library_name(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
-        raise _fault_of_writing(path) from error
+        raise writing_fault(path) from error
     voxel_bytes = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
     nifti_bytes = _NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
     name = path.name.lower()
@@ -183,19 +182,4 @@ def write_image(image: sitk.Image, path: Path) -> None:
     elif name.endswith(".nii"):
         is_whole = path.stat().st_size == nifti_bytes
     if not is_whole:
-        raise _fault_of_writing(path)
-
-
-def _fault_of_writing(path: Path) -> OSError:
-    """Why a file cannot be written, of which ITK says nothing: it is tried."""
-    try:
-        with path.open("wb") as file:
-            file.write(bytes(_TRIED_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        return error
-    finally:
-        with suppress(OSError):
-            path.unlink()
-    return OSError(errno.EIO, "The image could not be written.")
+        raise writing_fault(path)
