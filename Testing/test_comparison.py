@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,14 @@ from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.head_ct import HeadCT, head_ct_from_image, read_head_ct
 from HematomaExpansionLib.measures import dice, volume_ml
-from HematomaExpansionLib.registration import Registration, register
-from HematomaExpansionLib.training.cohort import case_folders, read_case, read_description
+from HematomaExpansionLib.registration import Registration, register, similarity
+from HematomaExpansionLib.training import cohort
+from HematomaExpansionLib.training.cohort import (
+    case_folders,
+    note_on_registration,
+    read_case,
+    read_description,
+)
 from HematomaExpansionLib.training.preparation import read_pairs
 from phantoms import head_grid, head_image, positions
 
@@ -64,6 +71,8 @@ def test_a_known_motion_is_found_although_the_hematoma_grew(
     inside = [extract_brain(scan).mask for scan in scans]
     found = register(scans[0], inside[0], scans[1], inside[1])
     assert found.overlap > 0.95
+    assert found.similarity > 0.9
+    assert similarity(sitk.AffineTransform(3), scans[0], inside[0], scans[1]) < 0.8
     points = np.argwhere(sitk.GetArrayFromImage(inside[0]) > 0)[::997, ::-1]
     grid = Grid.of(inside[0])
     errors = []
@@ -174,14 +183,18 @@ def ball_mask(grid: Grid, radius_mm: float, center: tuple[float, float, float] =
 
 
 def compare_found(
-    found: Sequence[sitk.Image], folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str
+    found: Sequence[sitk.Image],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *options: str,
+    similarity: float = 0.97,
 ) -> dict[str, Any]:
     """What `compare` says of two scans of the phantom, aligned already, in which these masks are found."""
     grid = head_grid()
     for name in ("baseline", "followup"):
         sitk.WriteImage(head_image(grid, BLEED_MM), folder / f"{name}.nii.gz")
     masks = iter(found)
-    identity = Registration(sitk.AffineTransform(3), 1.0)
+    identity = Registration(sitk.AffineTransform(3), 1.0, similarity)
     monkeypatch.setattr(comparison, "segment", lambda *_: next(masks))
     monkeypatch.setattr(comparison, "register", lambda *_: identity)
     scans = [f"--{name}={folder / name}.nii.gz" for name in ("baseline", "followup")]
@@ -242,6 +255,57 @@ def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_told(
     assert [told for told in result["warnings"] if "odd" in told] == told
     said = capsys.readouterr().out
     assert all(sentence in said for sentence in told)
+
+
+def test_scans_that_look_unlike_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their insides overlap by 0.9 and more even in two different heads, once one is stretched onto the other."""
+    grid = head_grid()
+    found = ball_mask(grid, 18.0), ball_mask(grid, 20.0)
+    result = compare_found(found, tmp_path, monkeypatch, similarity=0.81)
+    assert "same patient" in result["warnings"][-1]
+    assert "same patient" in capsys.readouterr().out
+
+
+def turned_case(case_folder: Path, folder: Path, description: dict[str, Any] | None) -> Path:
+    """The case with its follow-up turned by 0.3 rad on its own grid, and this for its case.json."""
+    shutil.copytree(case_folder, folder)
+    (folder / "case.json").unlink()
+    if description is not None:
+        (folder / "case.json").write_text(json.dumps(description))
+    for name, outside in (("followup", -1024.0), ("followup-mask", 0.0)):
+        image = sitk.ReadImage(str(folder / f"{name}.nii.gz"))
+        turn = sitk.Euler3DTransform(Grid.of(image).center.tolist(), 0.0, 0.0, 0.3)
+        kind = sitk.sitkNearestNeighbor if name.endswith("mask") else sitk.sitkLinear
+        sitk.WriteImage(sitk.Resample(image, image, turn, kind, outside), str(folder / f"{name}.nii.gz"))
+    return folder
+
+
+def test_a_followup_that_nobody_calls_registered_is_measured_and_registered(
+    case_folder: Path, tmp_path: Path
+) -> None:
+    """Taken for registered, an unchanged bleed seemed to have grown by 14.7 mL in another place."""
+    turned = turned_case(case_folder, tmp_path / "turned", None)
+    case, original = read_case(turned), read_case(case_folder)
+    first, second = (sitk.GetArrayFromImage(each.followup_mask) > 0 for each in (case, original))
+    assert dice(first, second) > 0.9
+    as_said = read_case(turned_case(case_folder, tmp_path / "said", {"registered": True}))
+    assert dice(sitk.GetArrayFromImage(as_said.followup_mask) > 0, second) < 0.5, "what is said counts"
+
+
+def test_a_followup_that_lies_on_its_baseline_stays_there(
+    case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cohort, "register", lambda *_: pytest.fail("there was no need"))
+    shutil.copytree(case_folder, tmp_path / "case")
+    (tmp_path / "case" / "case.json").unlink()
+    case, original = read_case(tmp_path / "case"), read_case(case_folder)
+    np.testing.assert_array_equal(*(sitk.GetArrayFromImage(each.followup_mask) for each in (case, original)))
+    note = note_on_registration([case_folder, tmp_path / "case"])
+    assert note is not None
+    assert note.startswith("In 1 of 2 cases")
+    assert note_on_registration([case_folder]) is None
 
 
 def test_masks_that_a_person_gave_are_taken_as_they_are() -> None:

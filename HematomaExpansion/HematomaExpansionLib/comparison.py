@@ -16,11 +16,16 @@ from .head_ct import HeadCT
 from .measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
 from .model_package import ModelPackage
 from .progress import Stages
-from .registration import Registration, register
+from .registration import SMALLEST_SIMILARITY, Registration, register
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
 _LEAST_LEFT = 0.5
 """Share of a hematoma that is still seen days later, unless it was evacuated."""
+
+UNLIKE = (
+    "The two scans look unlike once they are aligned: check that both are of the same patient, and that the "
+    "registered follow-up lies on the baseline."
+)
 
 _AGREEMENT = ("error_ml", "growth_dice", "lesion_dice", "lesion_dice_without_growth")
 """What a prediction is measured by against the truth."""
@@ -137,10 +142,12 @@ def compare(
     found = Found(*(scan.mask is None for scan in (baseline, followup)))
     doubt = doubt_of_growth(before, after, bool((arrays[0] & arrays[1]).any()), found)
     warnings = [f"{name}: {told}" for name, scan in named.items() for told in scan.scan.warnings]
+    if registration.similarity < SMALLEST_SIMILARITY:
+        warnings.append(UNLIKE)
     result: dict[str, Any] = {
         "research_use_only": True,
         "software": {"name": "HematomaExpansion", "version": __version__},
-        "registration": {"overlap": registration.overlap},
+        "registration": {"overlap": registration.overlap, "similarity": registration.similarity},
         "warnings": [*warnings, *([doubt.sentence] if doubt else [])],
         "baseline": {"volume_ml": before or None},
         "followup": {"volume_ml": after or None},

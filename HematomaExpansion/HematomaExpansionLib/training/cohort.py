@@ -22,7 +22,7 @@ from ..masks import read_mask, read_mask_file
 from ..measures import ExpansionDefinition, measure_growth, volume_ml
 from ..model_description import TrainingStep
 from ..model_package import ModelPackage
-from ..registration import register
+from ..registration import lies_on, register
 from ..risk import measurements, predict_risk_of_scan
 from ..segmentation import segment
 from ..workers import case_workers, use_one_torch_thread
@@ -81,6 +81,8 @@ def with_variants(cases: Sequence[Path]) -> list[Path]:
 def read_case(folder: Path) -> Case:
     """Read one case and find the inside of its skull; its follow-up is registered where it is not yet.
 
+    That it is, ``case.json`` says; where that says nothing, it is measured.
+
     A folder ``<case>/variants/<k>`` gives that synthetic baseline with the case's own follow-up.
 
     Raises:
@@ -92,7 +94,10 @@ def read_case(folder: Path) -> Case:
     inside_skull = extract_brain(baseline.image).mask
     mask_file = home / "followup-mask.nii.gz"
     description = read_description(home)
-    if description.get("registered", True):
+    registered = description.get("registered")
+    if registered is None:
+        registered = lies_on(baseline.image, inside_skull, followup.image)
+    if registered:
         followup_ct = resample(followup.image, baseline.grid, outside=-1024.0)
         followup_mask = read_mask(mask_file, baseline)
     else:
@@ -173,6 +178,17 @@ def steps_before(models: Sequence[ModelPackage]) -> tuple[TrainingStep, ...]:
     """
     steps = [step for package in models for step in package.description.trained_on]
     return tuple(dict.fromkeys(step for step in steps if step.what not in {CALIBRATED_ON, CORRECTED_ON}))
+
+
+def note_on_registration(cases: Sequence[Path]) -> str | None:
+    """What is to be told where it is not said whether follow-ups lie on their baselines."""
+    unsaid = sum(read_description(folder).get("registered") is None for folder in cases)
+    if not unsaid:
+        return None
+    return (
+        f"In {unsaid} of {len(cases)} cases case.json does not say whether the follow-up is registered: it is "
+        "measured, and where it does not lie on the baseline, it is registered."
+    )
 
 
 def kind_of_cases(cases: Sequence[Path]) -> str:

@@ -123,10 +123,21 @@ def _train(arguments: argparse.Namespace) -> int:
     package_name(arguments.output)  # a name that will not do is told before the work
     cases = case_folders(arguments.cohort)
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
+    if arguments.task != "risk":  # which looks at baselines alone
+        _tell_of_registration(cases)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
     return 0
+
+
+def _tell_of_registration(cases: Sequence[Path]) -> None:
+    """Tell before the work where it is to be measured whether follow-ups lie on their baselines."""
+    from .cohort import note_on_registration
+
+    note = note_on_registration(cases)
+    if note is not None:
+        print(f"Note: {note}", file=sys.stderr)
 
 
 def _adapt(arguments: argparse.Namespace) -> int:
@@ -141,6 +152,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
     if arguments.statistics_only:
         package = adapt_statistics(cases, arguments.output, source, options.seed)
     else:
+        _tell_of_registration(cases)
         rank = RANK if arguments.rank is None else arguments.rank
         package = adapt(cases, arguments.output, source, rank, options)
     print(json.dumps(package.description.results, indent=2))
@@ -281,6 +293,8 @@ def _whole_numbers(text: str | None, otherwise: str) -> tuple[int, ...]:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from .cohort import case_folders
+
     evaluate = {
         "growth": _evaluate_growth,
         "segmentation": _evaluate_segmentation,
@@ -290,6 +304,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     _check("evaluate", arguments)
     provenance = Provenance(f"evaluation of {arguments.task}")
     check_output_folder(arguments.output, provenance.kind, keep=[FOLDS])
+    if arguments.task in {"growth", "segmentation"}:  # the others look at baselines alone
+        _tell_of_registration(case_folders(arguments.cohort))
     evaluated = evaluate[arguments.task](arguments)
     with whole_or_nothing(arguments.output, provenance, keep=[FOLDS]) as folder:
         evaluated.write_tables(folder)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..case_list import check_table, read_case_list
-from ..comparison import Comparison, ScanWithMask, compare
+from ..comparison import UNLIKE, Comparison, ScanWithMask, compare
 from ..errors import HematomaError, InputError
 from ..folders import check_output_folder, make_folder, whole_or_nothing
 from ..head_ct import read_head_ct
@@ -21,6 +21,7 @@ from ..masks import read_given_mask
 from ..model_package import ModelPackage
 from ..prediction_folder import as_int16
 from ..provenance import Provenance
+from ..registration import SMALLEST_SIMILARITY
 from ..volume_files import write_image
 from .cohort import CASE
 
@@ -119,6 +120,8 @@ def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | N
     followup = _read(pair.followup, pair.followup_mask, pair.followup_label)
     comparison = compare(baseline, followup, None, segmenter, device)
     result, growth = comparison.result, comparison.result["growth"]
+    if comparison.registration.similarity < SMALLEST_SIMILARITY:
+        raise InputError(UNLIKE)
     if growth is None:
         raise InputError(result["warnings"][-1])
     given = [mask is not None for mask in (pair.baseline_mask, pair.followup_mask)]
