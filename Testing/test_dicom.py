@@ -417,8 +417,8 @@ def test_what_lies_beside_the_series_is_left_out_and_told(series: list[Path]) ->
     scan = read(folder)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.image), sitk.GetArrayFromImage(alone.image))
     assert scan.warnings == [
-        "Left out beside the series: 1 file that is no DICOM in spite of its name, 1 image of another modality, "
-        "2 localizer images, 3 screen saves or reports."
+        "Left out beside the series: 1 empty file, 1 file that is no DICOM in spite of its name, "
+        "1 image of another modality, 2 localizer images, 3 screen saves or reports."
     ]
 
 

@@ -17,6 +17,17 @@ from .errors import InputError
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
 _MOST_LISTED = 6
 
+# What is left out, as it is told.
+_OTHER, _LOCALIZER, _PICTURE = "image of another modality", "localizer image", "screen save or report"
+_MISNAMED, _EMPTY = "file that is no DICOM in spite of its name", "empty file"
+_PLURALS = {
+    _OTHER: "images of other modalities",
+    _LOCALIZER: "localizer images",
+    _PICTURE: "screen saves or reports",
+    _MISNAMED: "files that are no DICOM in spite of their names",
+    _EMPTY: "empty files",
+}
+
 
 @dataclass(frozen=True)
 class DicomImage:
@@ -45,34 +56,31 @@ def choose_ct_series(files: Sequence[Path]) -> CTSeries:
     Raises:
         InputError: there is none or more than one, or a file is empty, damaged or cannot be opened.
     """
-    images, misnamed = _images(files)
+    images, left_out = _images(files)
     if not images:
-        raise InputError(_no_images(files, misnamed))
+        raise InputError(_no_images(files, left_out[_MISNAMED]))
     ct_series = {image.series for image in images if _modality(image) == "CT"}
     if not ct_series:
         modality = re.sub(r"\W", "", _modality(images[0]))[:8] or "unknown"
         raise InputError(f"The scan is not a CT (its modality is {modality}). Give a head CT.")
     placed = {image.series for image in images if _is_placed(image) and not _is_picture(image)}
-    left_out: Counter[str] = Counter()
     chosen = []
     for image in images:
         if image.series not in ct_series:
-            left_out["image of another modality"] += 1
+            left_out[_OTHER] += 1
         elif "LOCALIZER" in words(image.header, "ImageType").upper():
-            left_out["localizer image"] += 1
+            left_out[_LOCALIZER] += 1
         elif _is_picture(image) or (placed and image.series not in placed and not _is_multiframe(image)):
-            left_out["screen save or report"] += 1
+            left_out[_PICTURE] += 1
         else:
             chosen.append(image)
     _check_one_series(chosen, left_out)
-    if misnamed:
-        left_out["file that is no DICOM in spite of its name"] = misnamed
-    return CTSeries(chosen, [_left_out_sentence(left_out)] if left_out else [])
+    return CTSeries(chosen, [_left_out_sentence(left_out)] if left_out.total() else [])
 
 
-def _images(files: Sequence[Path]) -> tuple[list[DicomImage], int]:
-    """The DICOM images among ``files``, and how many others are only named like DICOM."""
-    images, misnamed, empty = [], 0, []
+def _images(files: Sequence[Path]) -> tuple[list[DicomImage], Counter[str]]:
+    """The DICOM images among ``files``, and how many others have a name as if they were some."""
+    images, empty, left_out = [], [], Counter[str]()
     for path in files:
         if is_dicom(path):
             image = DicomImage(path, dicom_header(path))
@@ -81,12 +89,14 @@ def _images(files: Sequence[Path]) -> tuple[list[DicomImage], int]:
         elif path.stat().st_size == 0:
             empty.append(path)
         elif is_named_dicom(path):
-            misnamed += 1
-    # An empty file that is named like the images was one of them.
-    suffixes = {image.path.suffix.lower() for image in images} - {""}
-    if any(path.suffix.lower() in suffixes or is_named_dicom(path) for path in empty):
+            left_out[_MISNAMED] += 1
+    # An empty file that is named like the images was one of them, or may have been.
+    suffixes = {image.path.suffix.lower() for image in images}
+    if any(path.suffix.lower() in suffixes - {""} or is_named_dicom(path) for path in empty):
         raise InputError("A DICOM file is empty. Copy or export the series again.")
-    return images, misnamed
+    if unsure := sum(path.suffix.lower() in suffixes for path in empty):
+        left_out[_EMPTY] = unsure
+    return images, left_out
 
 
 def _no_images(files: Sequence[Path], misnamed: int) -> str:
@@ -104,7 +114,7 @@ def _no_images(files: Sequence[Path], misnamed: int) -> str:
 
 
 def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> None:
-    if not chosen and left_out["localizer image"] > left_out["screen save or report"]:
+    if not chosen and left_out[_LOCALIZER] > left_out[_PICTURE]:
         raise InputError("The folder holds only a localizer (scout view). Give the folder of the head CT series.")
     if not chosen:
         raise InputError(
@@ -139,15 +149,7 @@ def _left_out_sentence(left_out: Counter[str]) -> str:
     def counted(what: str, count: int) -> str:
         return f"{count} {what if count == 1 else _PLURALS[what]}"
 
-    return f"Left out beside the series: {', '.join(counted(*item) for item in sorted(left_out.items()))}."
-
-
-_PLURALS = {
-    "image of another modality": "images of other modalities",
-    "localizer image": "localizer images",
-    "screen save or report": "screen saves or reports",
-    "file that is no DICOM in spite of its name": "files that are no DICOM in spite of their names",
-}
+    return f"Left out beside the series: {', '.join(counted(*item) for item in sorted((+left_out).items()))}."
 
 
 def _modality(image: DicomImage) -> str:
