@@ -37,8 +37,8 @@ def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> sitk.
     if not is_place_sure and _as_stored(volume.image, scan.grid) is None:
         doubtful = "mask" if scan.is_place_sure else "scan"
         raise InputError(
-            f"The {doubtful}'s file does not say clearly where it lies, and the mask has another grid than the scan. "
-            "Save the mask again on the scan."
+            f"The {doubtful}'s file does not say clearly where it lies, and the mask has another grid than the "
+            "scan. Save the mask again on the scan."
         )
     return mask_on_scan(volume.image, scan)
 

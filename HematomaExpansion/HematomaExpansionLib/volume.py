@@ -69,6 +69,6 @@ def not_scalar(what: str) -> InputError:
 def no_place(what: str) -> str:
     """What to tell of an image whose file does not say how it lies in the patient."""
     return (
-        f"The {what}'s file does not say which way the head lies. It was taken as stored from right to left, front to "
-        "back and feet to head: left and right, and top and bottom, may be wrong."
+        f"The {what}'s file does not say which way the head lies. It was taken as stored from right to left, "
+        "front to back and feet to head: left and right, and top and bottom, may be wrong."
     )

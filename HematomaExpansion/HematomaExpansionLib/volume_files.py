@@ -109,7 +109,7 @@ def _read_by_itk(path: Path, what: str) -> Volume:
 
 
 def _says_its_place(path: Path, image: sitk.Image) -> bool:
-    """Whether an NRRD or MetaImage file tells its axes in terms of the patient; ITK takes them for LPS otherwise."""
+    """Whether an NRRD or MetaImage file tells its axes in terms of the patient; else ITK takes them for LPS."""
     if _KINDS_OF_SUFFIXES[_suffix(path) or ""] == NRRD:
         space = image.GetMetaData("NRRD_space") if "NRRD_space" in image.GetMetaDataKeys() else ""
         return space.startswith("left-posterior-superior")  # as which ITK tells other spaces that it turns
