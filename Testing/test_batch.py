@@ -27,6 +27,7 @@ from HematomaExpansionLib.batch_cases import BatchCase, find_cases
 from HematomaExpansionLib.batch_rows import DONE, LITTLE_MEMORY, UNFORESEEN, CaseRow
 from HematomaExpansionLib.commands import main
 from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.folders import OWNER_FILE
 from HematomaExpansionLib.model_package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
 from HematomaExpansionLib.scores import ClinicalData, markers_text
@@ -393,6 +394,7 @@ def test_a_killed_run_is_resumed_where_it_ended(tmp_path: Path, capsys: pytest.C
     finished = {path: path.stat().st_mtime_ns for path in output.glob("P*/*")}
     assert finished
     touch(output / ".unfinished-1" / "new" / "prediction.json")
+    touch(output / ".unfinished-1" / OWNER_FILE)
     shutil.copy(head, tmp_path / "bad.nii.gz")  # exported again
     sentence = "Resume with the same"
     resume = (*arguments, "--resume")

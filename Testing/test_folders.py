@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from environment import variables
+from filelock import FileLock
 from HematomaExpansionLib import folders
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.folders import (
+    OWNER_FILE,
     alone_in,
     check_output_folder,
     own_scratch,
@@ -287,6 +289,34 @@ def test_ones_own_scratch_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         remove_unfinished(Path())
         assert scratch.is_dir()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_merely_bears_such_a_name_stays(tmp_path: Path) -> None:
+    notes = tmp_path / ".unfinished-novel" / "chapter.txt"
+    notes.parent.mkdir()
+    notes.write_text("somebody's")
+    (tmp_path / ".unfinished-empty").mkdir()
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".unfinished-novel"]
+    assert notes.read_text() == "somebody's"
+
+
+def test_a_disk_without_locks_is_written_and_scratch_on_it_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(self: FileLock, *arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    for text in ("1", "2"):
+        check_output_folder(tmp_path / "result", "prediction")
+        make(tmp_path / "result", text=text)
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+    other = tmp_path / ".unfinished-other"
+    other.mkdir()
+    (other / OWNER_FILE).touch()
+    remove_unfinished(tmp_path)
+    assert other.is_dir()
 
 
 def test_two_runs_do_not_replace_one_folder_at_the_same_moment(

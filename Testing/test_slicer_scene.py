@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from HematomaExpansionLib.folders import OWNER_FILE
 from HematomaExpansionLib.grid import Grid
 from HematomaExpansionLib.head_ct import head_ct_from_image, read_head_ct
 from HematomaExpansionLib.masks import mask_on_scan
@@ -451,7 +452,8 @@ def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / ".unfinished-crashed").mkdir()
-    (tmp_path / ".unfinished-crashed" / "scan.nrrd").touch()  # of a Slicer that crashed
+    for name in ("scan.nrrd", OWNER_FILE):  # of a Slicer that crashed
+        (tmp_path / ".unfinished-crashed" / name).touch()
     scan = node_images.volume_from_image(sitk.ReadImage(case_folder / "baseline.nii.gz"), "scan")
     before = nodes(scene)
     ended: list[Any] = []

@@ -2,7 +2,7 @@
 
 What is under way lies in a scratch folder, hidden beside the result (in the result's own folder where that exists
 already). Its owner holds a lock in it for as long as it lives, on whatever computer; the lock of a run that was
-killed is free, and the next command that writes there removes what it has left.
+killed is free, and the next command that writes there removes what it has left. On a disk without locks it stays.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from .errors import InputError, file_fault
 from .file_names import library_name
@@ -28,13 +27,19 @@ from .provenance import (
     write_provenance,
 )
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 _NOT_WRITTEN = "The result could not be written"
 _NO_PLACE = "The output folder cannot be written"
 _FOREIGN = (
     "The output folder holds other files, or results that were changed since they were written: "
     "name a new folder for the result."
 )
-_OWNER_FILE = "owner"
+OWNER_FILE = "hematoma-owner.lock"
+"""In a scratch folder: held by the process to which it belongs."""
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _TRIES = 10
 _TRIED_BYTES = 1 << 20
 _PATIENCE_S = 10.0  # of a process of the same run, say, that puts the same result there
@@ -165,19 +170,19 @@ def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     Raises:
         InputError: another run is writing there, also after so many seconds.
     """
-    lock = FileLock(folder / LOCK_FILE, timeout=patience_s)
     try:
-        lock.acquire()
-    except Timeout as error:
+        lock = _acquired(folder / LOCK_FILE, patience_s)
+    except _HeldByAnotherError:
         raise InputError(
             "Another run is writing to that folder: wait for its end, or name another folder."
-        ) from error
+        ) from None
     try:
         yield
     finally:
         with suppress(OSError):  # some systems remove no file that is open
-            Path(lock.lock_file).unlink()
-        lock.release()
+            (folder / LOCK_FILE).unlink()
+        if lock is not None:
+            lock.release()
 
 
 @contextmanager
@@ -187,46 +192,79 @@ def own_scratch(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    scratch, lock = _locked_scratch(parent)
+    scratch, lock = _owned_scratch(parent)
     try:
         yield scratch
     finally:
-        _remove(scratch, lock)
+        with suppress(OSError):
+            _remove(scratch, lock)
         _own.discard(scratch)
 
 
 def remove_unfinished(parent: Path) -> None:
-    """Remove what runs that were killed have left in ``parent``; what a living one keeps there stays."""
+    """Remove what runs that were killed have left in ``parent``; what a living one keeps there stays, and so does
+    what has such a name by chance."""
     for left in parent.glob(f"{SCRATCH_PREFIX}*"):
         if left.absolute() in _own or left.is_symlink() or not left.is_dir():
             continue
-        # It is another user's, or its system has no locks: its owner may be alive.
-        with suppress(OSError, NotImplementedError, Timeout):
-            lock = FileLock(left / _OWNER_FILE, timeout=0)
-            lock.acquire()
-            _remove(left, lock)
+        with suppress(OSError, _HeldByAnotherError):  # another user's cannot be opened
+            if not (left / OWNER_FILE).exists():
+                left.rmdir()  # killed before it had begun
+            elif (lock := _acquired(left / OWNER_FILE)) is not None:
+                _remove(left, lock)
 
 
-def _locked_scratch(parent: Path) -> tuple[Path, FileLock]:
+class _HeldByAnotherError(Exception):
+    """Another process holds the lock."""
+
+
+def _acquired(path: Path, patience_s: float = 0.0) -> FileLock | None:
+    """The lock that a file is, held now; None on a disk that has no locks.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    from filelock import FileLock, Timeout  # Slicer's panels open before it is installed
+
+    lock = FileLock(path, timeout=patience_s)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise _HeldByAnotherError from None
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
+    return lock
+
+
+def _owned_scratch(parent: Path) -> tuple[Path, FileLock | None]:
     for _ in range(_TRIES):
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent)).absolute()
         _own.add(scratch)
-        lock = FileLock(scratch / _OWNER_FILE, timeout=0)
         # Another run that sweeps at this very moment may have the lock, or has removed the folder by now.
-        with suppress(Timeout, FileNotFoundError):
-            lock.acquire()
-            if (scratch / _OWNER_FILE).exists():
+        with suppress(_HeldByAnotherError, FileNotFoundError):
+            lock = _acquired(scratch / OWNER_FILE)
+            if scratch.is_dir() and (lock is None or (scratch / OWNER_FILE).exists()):
                 return scratch, lock
-            lock.release()
+            if lock is not None:
+                lock.release()
         _own.discard(scratch)
     raise InputError("Another run is removing files there all the time: choose another place.")
 
 
-def _remove(scratch: Path, lock: FileLock) -> None:
-    """Remove a scratch folder whose lock is held."""
+def _remove(scratch: Path, lock: FileLock | None) -> None:
+    """Remove a scratch folder whose lock is held: that last, or what is left would seem nobody's."""
+    for path in scratch.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != OWNER_FILE:
+            path.unlink(missing_ok=True)
+    if lock is not None:
+        lock.release()
     shutil.rmtree(scratch, ignore_errors=True)
-    lock.release()
-    shutil.rmtree(scratch, ignore_errors=True)  # some systems remove no file that is open
 
 
 def _place_of_scratch(folder: Path) -> Path:
