@@ -278,11 +278,12 @@ def test_the_panels_code_needs_nothing_that_slicer_does_not_bring() -> None:
     assert len(names) > 15
     code = f"""
 import importlib, sys, types
-for name in ("torch", "monai", "scipy", "matplotlib", "safetensors", "nilearn", "lightning", "pydicom", "tqdm"):
+libraries = "torch monai scipy matplotlib safetensors nilearn lightning pydicom tqdm filelock nibabel"
+for name in libraries.split():
     sys.modules[name] = None
 sys.modules["qt"] = types.SimpleNamespace(QByteArray=None, QProcessEnvironment=None)
 sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=str)
-for name in {names}:
+for name in {[*names, "HematomaExpansionLib.model_package"]}:
     importlib.import_module(name)
 """
     folders = os.pathsep.join(str((REPOSITORY / package).parent) for package in packages)
