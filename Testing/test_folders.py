@@ -82,6 +82,9 @@ def test_contents_are_told_apart_and_names_are_not(tmp_path: Path) -> None:
         (tmp_path / folder / "sub").mkdir(parents=True)
         (tmp_path / folder / names[0]).write_text(texts[0])
         (tmp_path / folder / "sub" / names[1]).write_text(texts[1])
+    (tmp_path / "a" / ".hidden").mkdir()
+    (tmp_path / "a" / ".hidden" / "file").touch()
+    make(tmp_path / "a" / "result")
     sums = [content_sha256(tmp_path / folder) for folder in "abc"]
     assert sums[0] == sums[1] != sums[2]
     assert content_sha256(tmp_path / "a", subfolders=False) == content_sha256(tmp_path / "c", subfolders=False)
@@ -289,6 +292,41 @@ def test_ones_own_scratch_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         remove_unfinished(Path())
         assert scratch.is_dir()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes begin otherwise")
+def test_a_replacement_killed_at_any_move_leaves_parts_of_one_result_that_the_next_run_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+    new = Provenance("prediction", {"scan": "cd34"})
+    states = set()
+    for number in range(1, 8):
+        folder = make(tmp_path / f"result-{number}")
+        child = os.fork()
+        if child == 0:
+            moves = 0
+
+            def rename_or_die(source: Path, target: Path, last: int = number) -> Path:
+                nonlocal moves
+                moves += 1
+                if moves == last:
+                    os._exit(9)
+                return rename(source, target)
+
+            Path.rename = rename_or_die  # type: ignore[method-assign, assignment]
+            make(folder, new, "2")
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        texts = {path.read_text() for path in folder.glob("[!.]*/*") if path.is_file()}
+        texts |= {path.read_text() for path in folder.glob("*.txt")}
+        assert len(texts) <= 1, "files of two results side by side"
+        states.add((os.waitstatus_to_exitcode(status), is_made_from(folder, MADE), is_made_from(folder, new)))
+        check_output_folder(folder, "prediction")
+        make(folder, new, "2")
+        assert is_made_from(folder, new)
+        assert not list(folder.glob(".*"))
+    assert states == {(9, True, False), (9, False, False), (0, False, True)}
 
 
 def test_what_merely_bears_such_a_name_stays(tmp_path: Path) -> None:

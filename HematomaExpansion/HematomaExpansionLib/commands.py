@@ -259,7 +259,7 @@ def _workers(arguments: argparse.Namespace) -> AbstractContextManager[Workers]:
 def _add_segment(commands: Commands) -> None:
     parser = commands.add_parser("segment", help="find the hematoma and write its mask")
     add_scan(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MASK", help="mask file to write")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MASK", help="new mask file")
     add_segmenter(parser)
     add_device(parser)
     parser.set_defaults(run=_segment)

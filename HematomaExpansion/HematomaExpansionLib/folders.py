@@ -285,7 +285,7 @@ def _replace(folder: Path, made: Path, old: Path, keep: Collection[str]) -> None
         for source, target in moves:
             source.rename(target)
             done.append((source, target))
-    except OSError:
+    except BaseException:  # also where the user stops it
         for source, target in reversed(done):
             target.rename(source)
         raise

@@ -48,16 +48,25 @@ class Provenance:
 
 
 def content_sha256(path: Path, subfolders: bool = True) -> str:
-    """SHA-256 of a file's content; of a folder that of all its files (hidden ones left out), whatever their names.
+    """SHA-256 of a file's content; of a folder that of all its files, whatever their names.
+
+    Hidden files and folders are left out, and so are folders of results in it.
 
     Raises:
         OSError: it cannot be read.
     """
     if not path.is_dir():
         return _sha256(path)
-    found = path.glob("**/*" if subfolders else "*")
-    contents = sorted(_sha256(file) for file in found if file.is_file() and not file.name.startswith("."))
-    return hashlib.sha256("".join(contents).encode()).hexdigest()
+    contents = []
+    for place, folders, names in os.walk(path, onerror=_raise):
+        here = Path(place)
+        if here != path and PROVENANCE_FILE in names:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if subfolders and not name.startswith(".")]
+        files = (here / name for name in names if not name.startswith("."))
+        contents += [_sha256(file) for file in files if file.is_file()]
+    return hashlib.sha256("".join(sorted(contents)).encode()).hexdigest()
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:

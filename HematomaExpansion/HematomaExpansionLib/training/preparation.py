@@ -97,7 +97,10 @@ def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:
     make_folder(output)
     check_table(PreparedCase, output / REPORT_FILE)
     for pair in pairs:
-        check_output_folder(output / pair.case, CASE)
+        try:
+            check_output_folder(output / pair.case, CASE)
+        except InputError as error:
+            raise InputError(f"{pair.case}: {error}") from error
 
 
 def prepare_cohort(
