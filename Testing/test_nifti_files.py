@@ -378,6 +378,8 @@ def test_a_shear_is_resolved_and_told(shear: float, tmp_path: Path) -> None:
     mask = nibabel.Nifti1Image(((hu > 60) & (hu < 70)).astype(np.uint8), affine, image.header)
     read = read_mask(saved(mask, tmp_path / "mask.nii.gz"), scan)
     assert volume_ml(read) == pytest.approx(SPHERE_ML, rel=0.05)
+    by_distance = [1, *SPACING, 0, 0, 0, 0]  # between planes, where the sform has it along the sheared axis
+    check_ball(read_head_ct(saved(image, tmp_path / "scan.nii.gz", pixdim=by_distance)))
     sitk.WriteImage(scan.restore(read), str(tmp_path / "written.nii.gz"))
     assert Grid.of(sitk.ReadImage(str(tmp_path / "written.nii.gz"))).is_same(Grid.of(scan.restore(read)))
 

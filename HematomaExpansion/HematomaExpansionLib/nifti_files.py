@@ -161,13 +161,18 @@ def _sform(header: _Header, spacing: Array, what: str) -> Array | None:
         return None
     _check_affine(affine, what)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if (np.abs(lengths / spacing - 1) > _SPACING_TOLERANCE).any():
+    distances = 1 / np.linalg.norm(np.linalg.inv(affine[:3, :3]), axis=1)  # between planes, shorter where sheared
+    if not (_agree(spacing, lengths) | _agree(spacing, distances)).all():
         told, other = (" × ".join(f"{length:.3g}" for length in sizes) for sizes in (spacing, lengths))
         raise InputError(
             f"The {what}'s header contradicts itself: its voxels measure {told} mm, or {other} mm by its sform. "
             "Export it again from the source."
         )
     return affine
+
+
+def _agree(some: Array, others: Array) -> Array:
+    return np.abs(some / others - 1) < _SPACING_TOLERANCE
 
 
 def _qform(header: _Header, what: str) -> Array:
