@@ -86,6 +86,7 @@ def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
     qt = types.ModuleType("qt")
     for name, value in {
         "QProcess": Process,
+        "QTimer": core_module.QTimer,
         "QProcessEnvironment": core_module.QProcessEnvironment,
         "QByteArray": core_module.QByteArray,
     }.items():

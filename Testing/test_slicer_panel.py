@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
@@ -267,6 +270,71 @@ def test_the_comparison_says_that_the_truth_is_not_known() -> None:
     assert "True follow-up  none found" in text
     assert sentence in text
     assert "Dice" not in text
+
+
+HANGING = """#!{python}
+import subprocess, sys
+worker = '''
+import json, os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(json.dumps(dict(process=os.getpid())), flush=True)
+for tick in range(1200):
+    print(json.dumps(dict(stage="tick", fraction=0.5)), flush=True)
+    with open({ticks!r}, "a") as file:
+        file.write(".")
+    time.sleep(0.05)
+'''
+subprocess.Popen([sys.executable, "-c", worker]).wait()
+"""
+"""Stands in for Slicer's launcher with a worker behind it that ends for no reason but being killed."""
+
+
+@pytest.fixture
+def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes commands hang; the file to which the worker adds as long as it lives."""
+    background = importlib.import_module("HematomaSlicerLib.background")  # anew, with this test's Qt
+    ticks, launcher = tmp_path / "ticks", tmp_path / "launcher"
+    launcher.write_text(HANGING.format(python=sys.executable, ticks=str(ticks)))
+    launcher.chmod(0o700)
+    monkeypatch.setattr(background, "_python", lambda: str(launcher))
+    monkeypatch.setattr(background, "PATIENCE_MS", 300)
+    return ticks
+
+
+def is_dead(ticks: Path) -> bool:
+    before = ticks.stat().st_size
+    time.sleep(0.4)
+    return ticks.stat().st_size == before
+
+
+def test_a_canceled_command_that_hangs_is_killed_behind_its_launcher(qt_loop: Any, hanging: Path) -> None:
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    begun: list[Any] = []
+    ended: list[Any] = []
+    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
+    wait_for(qt_loop, begun, 30)
+    command.cancel()
+    command.cancel()  # clicked twice
+    wait_for(qt_loop, ended, 30)
+    assert [outcome.canceled for outcome in ended] == [True]
+    assert command.is_over
+    assert is_dead(hanging)
+
+
+def test_a_panel_that_goes_away_kills_a_command_that_hangs(qt_loop: Any, hanging: Path) -> None:
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    begun: list[Any] = []
+    ended: list[Any] = []
+    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
+    wait_for(qt_loop, begun, 30)
+    command.cancel()
+    command.wait(0.2)
+    assert len(ended) == 1, "its files would stay"
+    assert is_dead(hanging)
 
 
 def test_the_panels_code_needs_nothing_that_slicer_does_not_bring() -> None:

@@ -1,11 +1,13 @@
 """``python -m HematomaExpansionLib.worker``: the command line for a program that waits at the other end.
 
-Progress is printed as JSON lines, and the process ends when its standard input does: a window that closes, crashes
-or cancels leaves nothing at work, also where a launcher stands between the two.
+Progress is printed as JSON lines, after one that tells the number of the process: where it hangs, it can be killed
+behind the launcher too. The process ends when its standard input does: a window that closes, crashes or cancels
+leaves nothing at work, also where a launcher stands between the two.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -21,5 +23,6 @@ def _end_with_input() -> None:
 
 
 if __name__ == "__main__":
+    print(json.dumps({"process": os.getpid()}), flush=True)
     threading.Thread(target=_end_with_input, daemon=True).start()
     sys.exit(main([*sys.argv[1:], "--json-progress"]))

@@ -6,13 +6,18 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import qt
+
+PATIENCE_MS = 5000
+"""How long a canceled worker has to end by itself."""
 
 _LINES_KEPT = 30
 _PACKAGES = ("HematomaExpansionLib", "HematomaSynthesisLib")
@@ -49,6 +54,7 @@ class BackgroundCommand:
         self._messages: list[str] = []
         self._canceled = False
         self._over = False
+        self._worker: int | None = None  # its process
         self._process = qt.QProcess()
         self._process.setProcessEnvironment(_environment())
         self._process.readyReadStandardOutput.connect(self._read_progress)
@@ -66,21 +72,34 @@ class BackgroundCommand:
     def cancel(self) -> None:
         """Stop the command; ``ended`` is called when it has stopped.
 
-        The worker ends when its standard input does, which also reaches it behind Slicer's launcher.
+        The worker ends when its standard input does, which also reaches it behind Slicer's launcher. One that
+        hangs, within a library for instance, is killed after some seconds.
         """
-        self._canceled = True
-        self._process.closeWriteChannel()
+        if not self._canceled:
+            self._canceled = True
+            self._process.closeWriteChannel()
+            qt.QTimer.singleShot(PATIENCE_MS, self._kill)
 
     def wait(self, seconds: float) -> None:
         """Block until the command has ended, for when the panel goes away; killed if it takes longer."""
         if not self._process.waitForFinished(round(1000 * seconds)):
-            self._process.kill()
+            self._kill()
             self._process.waitForFinished(1000)  # or ``ended`` would not be called, and the job's files stay
+
+    def _kill(self) -> None:
+        """End the worker, and the launcher before it, which would leave it at work."""
+        if self._over:
+            return
+        if self._worker is not None:
+            with suppress(OSError):  # it is gone already
+                os.kill(self._worker, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no other
+        self._process.kill()
 
     def _read_progress(self) -> None:
         self._unread += _text(self._process.readAllStandardOutput())
         *lines, self._unread = self._unread.split("\n")
         for line in lines:
+            self._worker = self._worker or parse_worker(line)
             stage = parse_progress(line)
             if stage is not None and not self._over:
                 self._progress(*stage)
@@ -120,6 +139,15 @@ def parse_progress(line: str) -> tuple[str, float] | None:
         return str(report["stage"]), float(report["fraction"])
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def parse_worker(line: str) -> int | None:
+    """The number of the worker's process, in the line by which it tells it; None for any other line."""
+    try:
+        number = json.loads(line)["process"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def sentence_of(messages: Sequence[str]) -> str:
