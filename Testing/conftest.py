@@ -61,6 +61,25 @@ def application() -> Any:
     return pytest.importorskip("trame_slicer.core").SlicerApp()
 
 
+@pytest.fixture(scope="session")
+def rendering() -> None:
+    """Skips on a machine where VTK itself can draw nothing off screen, not even a cone."""
+    vtk = pytest.importorskip("vtk")
+    cone, actor, mapper = vtk.vtkConeSource(), vtk.vtkActor(), vtk.vtkPolyDataMapper()
+    mapper.SetInputConnection(cone.GetOutputPort())
+    actor.SetMapper(mapper)
+    renderer, window, capture = vtk.vtkRenderer(), vtk.vtkRenderWindow(), vtk.vtkWindowToImageFilter()
+    renderer.AddActor(actor)
+    window.SetOffScreenRendering(True)
+    window.AddRenderer(renderer)
+    window.Render()
+    capture.SetInput(window)
+    capture.ReadFrontBufferOff()
+    capture.Update()
+    if capture.GetOutput().GetScalarRange()[1] == 0:
+        pytest.skip("VTK can draw nothing on this machine")
+
+
 @pytest.fixture
 def scene(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Its scene, empty, as ``slicer.mrmlScene``."""

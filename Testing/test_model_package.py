@@ -169,7 +169,7 @@ def test_no_json_no_file_and_no_link_is_accepted(package: ModelPackage, tmp_path
     weights = package.folder / "weights.safetensors"
     shutil.move(weights, tmp_path / "elsewhere")
     weights.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ModelPackageError, match=r"has no weights|has no model|cannot"):
+    with pytest.raises(ModelPackageError, match=r"has no weights\.safetensors"):
         open_package(package.folder)
 
 

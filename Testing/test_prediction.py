@@ -343,9 +343,8 @@ def test_arguments_that_cannot_be_right_are_refused(
     assert "no usable GPU" in refused(capsys, *scan, "--device", "cuda:1")
     assert "no device 'gpu'" in refused(capsys, *scan, "--device", "gpu")
     assert "hours" in refused(capsys, *scan, "--onset-hours", "-1")
-    assert "no" in refused(
-        capsys, "predict", "-i", str(tmp_path / "absent.nii.gz"), "-o", str(tmp_path / "result")
-    )
+    absent = ["predict", "-i", str(tmp_path / "absent.nii.gz"), "-o", str(tmp_path / "result")]
+    assert "The scan does not exist" in refused(capsys, *absent)
     with pytest.raises(SystemExit) as stopped:
         main([*scan, "--expansion-definition", "7ml"])
     assert stopped.value.code == 2

@@ -491,6 +491,7 @@ def test_the_engines_sentence_reaches_the_panel(scene: Any, qt_loop: Any) -> Non
 # --- what is seen ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("rendering")
 def test_the_real_views_draw_the_hematoma_now_and_as_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,17 +502,12 @@ def test_the_real_views_draw_the_hematoma_now_and_as_predicted(
     write_result(tmp_path / "result", "oblique")
     scan = node_images.volume_from_image(ct(grid("oblique")), "scan")
     run = prediction_nodes.add_prediction(tmp_path / "result", scan)
-    try:
-        prediction_display.apply_look(run, prediction_display.Look())
-        prediction_display.show_growth(run, 0.0)
-        flat = slice_picture(application, run)
-        small = surface_picture(application, run)
-        prediction_display.show_growth(run, 1.0)
-        large = surface_picture(application, run)
-    except RuntimeError as error:
-        pytest.skip(f"nothing can be rendered on this machine: {error}")
-    if not flat.any():
-        pytest.skip("nothing can be rendered on this machine")
+    prediction_display.apply_look(run, prediction_display.Look())
+    prediction_display.show_growth(run, 0.0)
+    flat = slice_picture(application, run)
+    small = surface_picture(application, run)
+    prediction_display.show_growth(run, 1.0)
+    large = surface_picture(application, run)
     red, green, blue = (flat[..., k].astype(int) for k in range(3))
     assert np.count_nonzero((red > 180) & (green > 100) & (blue < 100)) > 50, "the hematoma now"
     assert np.count_nonzero((red > 180) & (green < 110) & (blue < 140)) > 50, "the hematoma as predicted"

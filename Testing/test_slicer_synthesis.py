@@ -323,6 +323,7 @@ def test_variants_and_patients_are_made_in_the_background(
     assert not list(tmp_path.glob(".unfinished-*"))
 
 
+@pytest.mark.usefixtures("rendering")
 def test_the_real_views_show_original_variant_and_deformation_each_in_its_own(
     variants_case: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,13 +332,9 @@ def test_the_real_views_show_original_variant_and_deformation_each_in_its_own(
     application = core.SlicerApp()  # views do not survive that a scene is closed
     monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
     scan = node_images.volume_from_image(image(variants_case, "baseline"), "scan")
-    try:
-        pictures = variant_pictures(application, add_variants(variants_case, scan))
-    except RuntimeError as error:
-        pytest.skip(f"nothing can be rendered on this machine: {error}")
+    pictures = variant_pictures(application, add_variants(variants_case, scan))
     mask, target, deformation, original, variant = (picture.astype(int) for picture in pictures.values())
-    if not original.any():
-        pytest.skip("nothing can be rendered on this machine")
+    assert original.any()
 
     def colored(picture: np.ndarray) -> int:
         return np.count_nonzero(picture.max(axis=-1) - picture.min(axis=-1) > 40)
