@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -28,7 +27,7 @@ from .masks import read_given_mask
 from .prediction import PredictionOptions, predict
 from .prediction_folder import PREDICTION, prediction_sources, write_prediction
 from .progress import Progress, Stages, silent
-from .workers import Workers, each_result
+from .workers import Workers, available_cores, each_result
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +40,7 @@ CasePrediction = Callable[[PredictionOptions, Path, BatchCase], CaseRow]
 
 def default_jobs(device: torch.device) -> int:
     """As many workers as cores, but no more than the memory of an ordinary computer holds; one on a GPU."""
-    return 1 if device.type == "cuda" else min(os.cpu_count() or 1, _MOST_WORKERS)
+    return 1 if device.type == "cuda" else min(available_cores(), _MOST_WORKERS)
 
 
 def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:

@@ -24,7 +24,7 @@ from .model_description import VOLUME_CORRECTION
 from .model_package import ModelPackage
 from .progress import Stages
 from .risk import Risk, measurements, predict_risk_of_scan
-from .scores import NOT_TOLD, ClinicalData, scores_of
+from .scores import NOT_TOLD, ONSET_RANGE, ClinicalData, is_onset, scores_of
 from .segmentation import USER_MASK, identity_of_segmenter, segment
 
 NO_HEMATOMA = "No hematoma was found in this scan, so there is no growth to predict."
@@ -49,8 +49,8 @@ class PredictionOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` for hours that cannot be."""
-        if self.onset_hours is not None and not 0 <= self.onset_hours <= 24 * 14:
-            raise InputError("The hours from onset must lie between 0 and 336.")
+        if self.onset_hours is not None and not is_onset(self.onset_hours):
+            raise InputError(ONSET_RANGE)
 
 
 @dataclass(frozen=True)

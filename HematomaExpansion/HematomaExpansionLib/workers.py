@@ -19,6 +19,13 @@ Case = TypeVar("Case")
 Result = TypeVar("Result")
 
 
+def available_cores() -> int:
+    """Those that this process may use: a scheduler may have given it a few of the computer's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Workers:
     """Where cases are worked on: ``jobs`` at a time; ``open`` makes an executor for that many cases."""
@@ -36,7 +43,7 @@ def case_workers(
     cases: int, jobs: int = 0, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
     """As many workers as cores (or ``jobs``), and no more than cases; each calls ``prepare`` before its first."""
-    count = max(1, min(jobs or os.cpu_count() or 1, cases))
+    count = max(1, min(jobs or available_cores(), cases))
     return ProcessPoolExecutor(
         count, mp_context=get_context("spawn"), initializer=_start, initargs=(prepare, arguments)
     )

@@ -36,7 +36,15 @@ from ..head_ct import read_head_ct
 from ..model_description import VOLUME_CORRECTION, ModelDescription, TrainingStep, package_name
 from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
-from .cohort import kind_of_cases, prepare_all, prepare_parts, split_by_case, steps_before, training_steps
+from .cohort import (
+    kind_of_cases,
+    prepare_all,
+    prepare_parts,
+    read_description,
+    split_by_case,
+    steps_before,
+    training_steps,
+)
 from .fitting import FitOptions, Patches, fit
 from .segmentation_training import (
     PATCH,
@@ -139,6 +147,7 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
 
 def prepare_scans(folder: Path) -> list[dict[str, Array]]:
     """The scans of a case on the model grid, without masks: the baseline, and the follow-up where it is there."""
+    read_description(folder)  # which the package will be described by
     paths = (folder / "baseline.nii.gz", folder / "followup.nii.gz")
     return [{"ct": _network_input(read_head_ct(path).image)} for path in paths if path.is_file()]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ import SimpleITK as sitk
 
 from ..brain import extract_brain
 from ..device import choose_device
-from ..errors import InputError
+from ..errors import HematomaError, InputError
 from ..grid import resample
 from ..growth import Masks
 from ..head_ct import HeadCT, read_head_ct
@@ -24,8 +26,9 @@ from ..model_description import TrainingStep
 from ..model_package import ModelPackage
 from ..registration import lies_on, register
 from ..risk import measurements, predict_risk_of_scan
+from ..scores import is_onset
 from ..segmentation import segment
-from ..workers import case_workers, use_one_torch_thread
+from ..workers import available_cores, each_result, local_workers
 
 Sample = TypeVar("Sample")
 
@@ -40,6 +43,17 @@ CASE = "case"
 
 _FEW_CASES = 6
 """So many are done sooner than workers have started."""
+
+_UNFORESEEN = "Its computation failed in a way that was not foreseen; the terminal shows how."
+_LITTLE_MEMORY = "Its computation ended unexpectedly, most likely for lack of memory."
+
+_IS_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "registered": lambda value: isinstance(value, bool),
+    "onset_hours": lambda value: value is None or is_onset(value),
+    "source": lambda value: isinstance(value, str),
+    "masks": lambda value: isinstance(value, str),
+}
+"""Of what ``case.json`` says, what is read here."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,17 @@ class Case:
     followup_mask: sitk.Image
     inside_skull: sitk.Image
     onset_hours: float | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A case that could not be used, and why: a sentence."""
+
+    case: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.case} was left out. {self.reason}"
 
 
 def case_folders(cohort: Path) -> list[Path]:
@@ -88,7 +113,7 @@ def read_case(folder: Path) -> Case:
     Raises:
         HematomaError: a scan or a mask is at fault.
     """
-    home = folder.parent.parent if folder.parent.name == "variants" else folder
+    home = _home(folder)
     baseline = read_head_ct(folder / "baseline.nii.gz")
     followup = read_head_ct(home / "followup.nii.gz")
     inside_skull = extract_brain(baseline.image).mask
@@ -105,7 +130,7 @@ def read_case(folder: Path) -> Case:
         followup_ct = registration.bring(followup.image, baseline.grid)
         followup_mask = registration.bring_mask(read_mask(mask_file, followup), baseline.grid)
     return Case(
-        name=str(folder.relative_to(home.parent)),
+        name=_name(folder),
         baseline=baseline.image,
         baseline_mask=read_mask(folder / "baseline-mask.nii.gz", baseline),
         followup=followup_ct,
@@ -192,48 +217,173 @@ def note_on_registration(cases: Sequence[Path]) -> str | None:
 
 
 def kind_of_cases(cases: Sequence[Path]) -> str:
-    """Whether they are simulated patients or real ones, and where from."""
+    """Whether they are simulated patients or real ones, where from, and how many have masks that nobody drew."""
     found = {str(read_description(folder).get("source", "unknown source")) for folder in cases}
+    automatic = sum(has_automatic_masks(folder) for folder in cases)
+    masks = f", {automatic} of them with masks found automatically" if automatic else ""
     if found == {"simulated"}:
-        return "simulated patients, no real ones"
+        return f"simulated patients, no real ones{masks}"
     sources = [source[:_LONGEST_SOURCE] for source in sorted(found)]
     more = len(sources) - _MOST_SOURCES
     named = ", ".join(sources[:_MOST_SOURCES]) + (f" and {more} more" if more > 0 else "")
-    return f"patients ({named})"
+    return f"patients ({named}){masks}"
+
+
+def has_automatic_masks(folder: Path) -> bool:
+    """Whether `hematoma prepare` found a mask of the case itself, or both, for want of ones that somebody drew.
+
+    Of a cohort made otherwise nothing is known, and its masks count as drawn.
+    """
+    return "automatic" in read_description(_home(folder)).get("masks", "")
+
+
+def check_drawn(folder: Path) -> None:
+    """Refuse a case whose masks nobody drew, where a segmentation is to be measured against them.
+
+    Raises:
+        InputError: ``has_automatic_masks``.
+    """
+    if has_automatic_masks(folder):
+        raise InputError("A mask was found automatically and drawn by nobody, so nothing can be measured by it.")
+
+
+def note_on_masks(cases: Sequence[Path]) -> str | None:
+    """What is to be told where masks that nobody drew stand in for the truth."""
+    found = sum(isinstance(read, bool) and read for read in map(partial(_attempt, has_automatic_masks), cases))
+    if not found:
+        return None
+    return (
+        f"In {found} of {len(cases)} cases a mask was found automatically and drawn by nobody: what is learned or "
+        "measured here is agreement with the automatic segmentation there, not with the truth."
+    )
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """``case.json`` of a case; empty where it has none."""
+    """``case.json`` of a case; empty where it has none.
+
+    Raises:
+        InputError: it cannot be read, or what it says cannot be.
+    """
     path = folder / "case.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        wrong = [name for name, is_right in _IS_RIGHT.items() if name in values and not is_right(values[name])]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError("The case.json of the case is damaged: mend it, or take it away.") from error
+    if wrong or not isinstance(values, dict):
+        raise InputError(f"The case.json of the case says what cannot be ({', '.join(wrong)}): mend it.")
+    return values
+
+
+def _home(folder: Path) -> Path:
+    """The case to which a folder belongs: itself, or that of a synthetic variant."""
+    return folder.parent.parent if folder.parent.name == "variants" else folder
+
+
+def _name(folder: Path) -> str:
+    return str(folder.relative_to(_home(folder).parent))
 
 
 def prepare_all(
     prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
 ) -> list[Sample]:
+    """``prepare`` applied to each case folder, as by ``prepare_each``.
+
+    Raises:
+        InputError: some cases cannot be used; all of them are named.
+    """
+    done = prepare_each(prepare, folders, title, device)
+    left_out = [result for result in done if isinstance(result, LeftOut)]
+    if left_out:
+        raise InputError(
+            f"{len(left_out)} of {len(folders)} cases cannot be used: mend or remove them. {told(left_out)}"
+        )
+    return [result for result in done if not isinstance(result, LeftOut)]
+
+
+def readable(read: Callable[[Path], Sample], folders: Sequence[Path]) -> list[Sample]:
+    """What ``read`` gives for the cases that can be read, to look at them before the work; that will name the
+    others.
+    """
+    done = prepare_each(read, folders, "Reading masks")
+    return [result for result in done if not isinstance(result, LeftOut)]
+
+
+def told(left_out: Sequence[LeftOut]) -> str:
+    """The cases and why they were left out, for a sentence."""
+    return " ".join(f"{case.case}: {case.reason}" for case in left_out)
+
+
+def prepare_each(
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+) -> list[Sample | LeftOut]:
     """``prepare`` applied to each case folder, with a progress bar, in the given order; on all cores, unless it
-    computes on a GPU, whose memory is for one, or there are few cases.
+    computes on a GPU, whose memory is for one, or there are few cases. What is wrong with one case does not keep
+    the others.
     """
     from tqdm import tqdm
 
+    attempt = partial(_attempt, prepare)
     if len(folders) <= _FEW_CASES:
-        return [prepare(folder) for folder in tqdm(folders, desc=title, disable=None)]
-    jobs = 0 if choose_device(device).type == "cpu" else 1
-    with case_workers(len(folders), jobs, prepare=use_one_torch_thread) as pool:
-        return list(tqdm(pool.map(prepare, folders), total=len(folders), desc=title, disable=None))
+        return [attempt(folder) for folder in tqdm(folders, desc=title, disable=None)]
+    workers = local_workers(available_cores() if choose_device(device).type == "cpu" else 1)
+    results: dict[Path, Sample | LeftOut] = {}
+    ended = each_result(partial(_boxed, attempt), folders, workers.open, 2 * workers.jobs)
+    for folder, boxed in tqdm(ended, total=len(folders), desc=title, disable=None):
+        results[folder] = LeftOut(_name(folder), _LITTLE_MEMORY) if boxed is None else boxed[0]
+    return [results[folder] for folder in folders]
+
+
+def _boxed(attempt: Callable[[Path], Sample], folder: Path) -> tuple[Sample]:
+    """A result that may be None, told from none."""
+    return (attempt(folder),)
+
+
+def _attempt(prepare: Callable[[Path], Sample], folder: Path) -> Sample | LeftOut:
+    """Called in a worker."""
+    try:
+        return prepare(folder)
+    except HematomaError as error:
+        return LeftOut(_name(folder), str(error))
+    except MemoryError:
+        return LeftOut(_name(folder), _LITTLE_MEMORY)
+    except Exception:
+        traceback.print_exc()
+        return LeftOut(_name(folder), _UNFORESEEN)
 
 
 def prepare_parts(
     prepare: Callable[[Path], list[Sample]], training: Sequence[Path], validation: Sequence[Path]
 ) -> tuple[list[Sample], list[Sample]]:
-    """The samples that ``prepare`` gives for each case folder, those to learn from and those to validate on."""
-    learned, unseen = (
-        [sample for samples in prepare_all(prepare, part, f"Preparing {name} cases") for sample in samples]
-        for name, part in (("training", training), ("validation", validation))
-    )
-    return learned, unseen
+    """The samples that ``prepare`` gives for each case folder, those to learn from and those to validate on.
+
+    Raises:
+        InputError: some cases cannot be used; all of them are named.
+    """
+    prepared = prepare_all(prepare, [*training, *validation], "Preparing cases")
+    learned, unseen = prepared[: len(training)], prepared[len(training) :]
+    return [sample for own in learned for sample in own], [sample for own in unseen for sample in own]
 
 
-def rows_of_all(evaluate: Callable[[Path], list[Sample]], folders: Sequence[Path], device: str) -> list[Sample]:
-    """The rows that ``evaluate`` gives for each case folder, one case after the other."""
-    return [row for rows in prepare_all(evaluate, folders, "Cases", device) for row in rows]
+def rows_of_all(
+    evaluate: Callable[[Path], list[Sample]],
+    folders: Sequence[Path],
+    device: str,
+    left_out: list[LeftOut] | None = None,
+) -> list[Sample]:
+    """The rows that ``evaluate`` gives for each case folder, one case after the other.
+
+    ``left_out`` takes the cases that cannot be evaluated; without it, one such case is refused.
+
+    Raises:
+        InputError: none of the cases can be evaluated.
+    """
+    if left_out is None:
+        return [row for rows in prepare_all(evaluate, folders, "Cases", device) for row in rows]
+    done = prepare_each(evaluate, folders, "Cases", device)
+    left_out += [result for result in done if isinstance(result, LeftOut)]
+    if len(left_out) == len(folders):
+        raise InputError(f"None of the {len(folders)} cases can be used. {told(left_out)}")
+    return [row for rows in done if not isinstance(rows, LeftOut) for row in rows]

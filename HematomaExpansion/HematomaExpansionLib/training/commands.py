@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_risk, find_segmenter
@@ -30,6 +30,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from .cohort import LeftOut
     from .evaluation import GrowthEvaluation, GrowthRow
     from .fitting import FitOptions
     from .growth_samples import GrowthPreset
@@ -46,13 +47,14 @@ FOLDS = "folds"
 class Evaluated:
     """What an evaluation has found, and how it is put into a folder.
 
-    ``notes``: what there is to know of the figures, which stands in the tables and on the terminal. ``pictures``:
-    by file name, what draws each.
+    ``notes``: what there is to know of the figures; it stands, like the cases left out, in the tables and on the
+    terminal. ``pictures``: by file name, what draws each.
     """
 
     summary: Summary
     write_tables: Callable[[Path], None]
     notes: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
     pictures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
 
@@ -126,6 +128,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.task != "risk":  # which looks at baselines alone
         _tell_of_registration(cases)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
+    _note_masks(cases)
     package = train[arguments.task](arguments, cases)
     print(json.dumps(package.description.results, indent=2))
     return 0
@@ -140,6 +143,15 @@ def _tell_of_registration(cases: Sequence[Path]) -> None:
         print(f"Note: {note}", file=sys.stderr)
 
 
+def _note_masks(cases: Sequence[Path]) -> None:
+    """Tell before the work where masks that nobody drew are to be learned from."""
+    from .cohort import note_on_masks
+
+    note = note_on_masks(cases)
+    if note is not None:
+        print(f"Note: {note}", file=sys.stderr)
+
+
 def _adapt(arguments: argparse.Namespace) -> int:
     from .adaptation import FIT, RANK, adapt, adapt_statistics
     from .cohort import case_folders
@@ -149,6 +161,8 @@ def _adapt(arguments: argparse.Namespace) -> int:
     source, cases = find_package(arguments.source, "segmentation"), case_folders(arguments.cohort)
     options = _fit_options(arguments, FIT)
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
+    if not arguments.statistics_only:
+        _note_masks(cases)
     if arguments.statistics_only:
         package = adapt_statistics(cases, arguments.output, source, options.seed)
     else:
@@ -174,11 +188,13 @@ def _correct(arguments: argparse.Namespace) -> int:
 
 
 def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
-    from .risk_training import train_risk
+    from .cohort import has_expanded, readable
+    from .risk_training import check_kinds, train_risk
 
     if arguments.masks == "both":
         raise InputError("A risk model is trained with --masks true or automatic, not with both.")
     segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    check_kinds(readable(has_expanded, cases))
     if arguments.preset == "compact":
         return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
     from .risk_network_training import prepare_images, train_risk_network
@@ -190,7 +206,7 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .cohort import case_folders
-    from .growth_calibration import calibrate_growth, check_calibration
+    from .growth_calibration import calibrate_growth, check_calibration, prepare_calibration
     from .growth_training import train_growth
 
     if arguments.masks == "automatic":
@@ -206,6 +222,9 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
     preset = replace(preset, members=members)
     if len(start) == 1 and arguments.epochs == 0:
         return calibrate_growth(start[0], cases, arguments.output, preset, segmenter, find_risk(arguments.risk))
+    # Of the other cohort too, what is wrong with it is told before anything is learned.
+    risk = find_risk(arguments.risk) if calibration else None
+    prepared = prepare_calibration(preset, segmenter, calibration, risk) if calibration else None
     package = train_growth(
         cases,
         arguments.output,
@@ -215,8 +234,7 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
         start=start,
     )
     if calibration:
-        risk = find_risk(arguments.risk)
-        package = calibrate_growth(package, calibration, arguments.output, preset, segmenter, risk)
+        package = calibrate_growth(package, calibration, arguments.output, preset, segmenter, risk, prepared)
     return package
 
 
@@ -307,14 +325,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.task in {"growth", "segmentation"}:  # the others look at baselines alone
         _tell_of_registration(case_folders(arguments.cohort))
     evaluated = evaluate[arguments.task](arguments)
+    left_out = {case.case: case.reason for case in evaluated.left_out}
     with whole_or_nothing(arguments.output, provenance, keep=[FOLDS]) as folder:
         evaluated.write_tables(folder)
         notes = [*evaluated.notes, *draw_each(evaluated.pictures, folder)]
-        text = json.dumps(evaluated.summary | ({"notes": notes} if notes else {}), indent=2)
+        told: dict[str, Any] = {"notes": notes, "left_out": left_out}
+        text = json.dumps(evaluated.summary | {name: value for name, value in told.items() if value}, indent=2)
         (folder / f"{arguments.task}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
-    for note in notes:
-        print(f"Note: {note}", file=sys.stderr)
+    for line in (*notes, *evaluated.left_out):
+        print(f"Note: {line}", file=sys.stderr)
     return 0
 
 
@@ -323,11 +343,18 @@ def _evaluate_growth(arguments: argparse.Namespace) -> Evaluated:
     from .figures import draw_growth_examples, draw_growth_figures, expansion_table, growth_table
 
     evaluation = None if arguments.folds is not None else _growth_evaluation(arguments)
-    rows = evaluate_growth(arguments.cohort, evaluation) if evaluation else _study(arguments)
-    summary, notes = summarize_growth(rows), evaluation.notes if evaluation else []
+    left_out: list[LeftOut] = []
+    notes = _notes_on_masks(arguments.cohort)
+    if evaluation is None:
+        rows = _study(arguments)
+    else:
+        rows = evaluate_growth(arguments.cohort, evaluation, left_out)
+        notes += evaluation.notes
+    summary = summarize_growth(rows)
     tables = {"Cases that expanded": "_expanders", "All cases": ""}
     parts = [f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items()]
-    text = "\n".join([*parts, expansion_table(summary), *(f"{note}\n" for note in notes)])
+    lines = [f"{line}\n" for line in (*notes, *map(str, left_out))]
+    text = "\n".join([*parts, expansion_table(summary), *lines])
 
     def write_tables(folder: Path) -> None:
         write_rows(GrowthRow, rows, folder / "growth.csv")
@@ -336,15 +363,19 @@ def _evaluate_growth(arguments: argparse.Namespace) -> Evaluated:
     pictures: dict[str, Callable[[Path], None]] = {"growth.png": partial(draw_growth_figures, rows)}
     if evaluation is not None:
         pictures["examples.png"] = partial(draw_growth_examples, evaluation, arguments.cohort, rows)
-    return Evaluated(summary, write_tables, notes, pictures)
+    return Evaluated(summary, write_tables, notes, left_out, pictures)
 
 
 def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
     from .evaluation import SegmentationRow, evaluate_segmentation, summarize_segmentation
 
-    rows = evaluate_segmentation(arguments.cohort, find_segmenter(arguments.model), arguments.device)
+    segmenter = find_segmenter(arguments.model)
+    left_out: list[LeftOut] = []
+    rows = evaluate_segmentation(arguments.cohort, segmenter, arguments.device, left_out)
     return Evaluated(
-        summarize_segmentation(rows), lambda folder: write_rows(SegmentationRow, rows, folder / "segmentation.csv")
+        summarize_segmentation(rows),
+        lambda folder: write_rows(SegmentationRow, rows, folder / "segmentation.csv"),
+        left_out=left_out,
     )
 
 
@@ -352,29 +383,60 @@ def _evaluate_markers(arguments: argparse.Namespace) -> Evaluated:
     from .marker_evaluation import MarkerRow, evaluate_markers, summarize_markers
 
     segmenter = find_segmenter(arguments.segmenter)
-    rows = evaluate_markers(arguments.cohort, arguments.masks, segmenter, arguments.device)
-    return Evaluated(summarize_markers(rows), lambda folder: write_rows(MarkerRow, rows, folder / "markers.csv"))
+    left_out: list[LeftOut] = []
+    rows = evaluate_markers(arguments.cohort, arguments.masks, segmenter, arguments.device, left_out)
+    return Evaluated(
+        summarize_markers(rows),
+        lambda folder: write_rows(MarkerRow, rows, folder / "markers.csv"),
+        left_out=left_out,
+    )
 
 
 def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
-    from .risk_evaluation import RiskRow, cross_validate_risk, draw_risk_figures, evaluate_risk, summarize_risk
+    from .risk_evaluation import (
+        RiskRow,
+        check_cohort,
+        cross_validate_risk,
+        draw_risk_figures,
+        evaluate_risk,
+        summarize_risk,
+    )
 
     masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
-    if arguments.folds is not None:
+    folds = None if arguments.folds is None else _folds(arguments)
+    left_out: list[LeftOut] = []
+    check_cohort(arguments.cohort, folds)
+    if folds is not None:
         learner = None if arguments.preset == "compact" else _network_learner(arguments, segmenter)
         rows = cross_validate_risk(
-            arguments.cohort, _folds(arguments), masks, segmenter, arguments.device, arguments.seed or 0, learner
+            arguments.cohort,
+            folds,
+            masks,
+            segmenter,
+            arguments.device,
+            arguments.seed or 0,
+            learner,
+            left_out,
         )
         threshold = sum(row.expanded for row in rows) / len(rows)
     else:
         package = find_package(arguments.model, "risk")
         threshold = package.description.result(SHARE_EXPANDED)  # what is missing is told before the work
-        rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device)
+        rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device, left_out)
     return Evaluated(
         summarize_risk(rows, threshold),
         lambda folder: write_rows(RiskRow, rows, folder / "risk.csv"),
-        pictures={"risk.png": partial(draw_risk_figures, rows)},
+        _notes_on_masks(arguments.cohort),
+        left_out,
+        {"risk.png": partial(draw_risk_figures, rows)},
     )
+
+
+def _notes_on_masks(cohort: Path) -> list[str]:
+    from .cohort import case_folders, note_on_masks
+
+    note = note_on_masks(case_folders(cohort))
+    return [] if note is None else [note]
 
 
 def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | None) -> Learner:

@@ -23,7 +23,15 @@ from ..measures import ExpansionDefinition, cohen_kappa, dice, growth_dice, mean
 from ..model_description import GROWTH_BY_PROBABILITY, MEAN_GROWTH
 from ..model_package import ModelPackage
 from ..segmentation import segment
-from .cohort import Case, case_folders, expansion_probability, read_case, rows_of_all
+from .cohort import (
+    Case,
+    LeftOut,
+    case_folders,
+    check_drawn,
+    expansion_probability,
+    read_case,
+    rows_of_all,
+)
 
 NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
 
@@ -192,7 +200,12 @@ def _row(case: Case, given: sitk.Image, method: str, predicted: Array) -> Growth
 
 
 def evaluate_segmentation_case(package: ModelPackage | None, device: str, folder: Path) -> list[SegmentationRow]:
-    """Both scans of one case; without a package by threshold."""
+    """Both scans of one case; without a package by threshold.
+
+    Raises:
+        InputError: nobody drew its masks.
+    """
+    check_drawn(folder)
     case = read_case(folder)
     pairs = {
         "baseline": (case.baseline, case.baseline_mask),
@@ -287,8 +300,10 @@ def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[st
     return summary
 
 
-def evaluate_growth(cohort: Path, evaluation: GrowthEvaluation) -> list[GrowthRow]:
-    """Rows for every case of a cohort.
+def evaluate_growth(
+    cohort: Path, evaluation: GrowthEvaluation, left_out: list[LeftOut] | None = None
+) -> list[GrowthRow]:
+    """Rows for every case of a cohort; ``left_out`` as in ``cohort.rows_of_all``.
 
     Raises:
         ModelPackageError: the package does not say the mean growth of its training cohort.
@@ -298,12 +313,18 @@ def evaluate_growth(cohort: Path, evaluation: GrowthEvaluation) -> list[GrowthRo
     names = [package.description.name for package in evaluation.packages]
     if len(set(names)) < len(names):
         raise InputError("Two of the models have the same name, and the table could not tell them apart.")
-    return rows_of_all(partial(evaluate_growth_case, evaluation), case_folders(cohort), evaluation.device)
+    evaluate = partial(evaluate_growth_case, evaluation)
+    return rows_of_all(evaluate, case_folders(cohort), evaluation.device, left_out)
 
 
-def evaluate_segmentation(cohort: Path, package: ModelPackage | None, device: str) -> list[SegmentationRow]:
-    """Rows for every scan of a cohort."""
-    return rows_of_all(partial(evaluate_segmentation_case, package, device), case_folders(cohort), device)
+def evaluate_segmentation(
+    cohort: Path, package: ModelPackage | None, device: str, left_out: list[LeftOut] | None = None
+) -> list[SegmentationRow]:
+    """Rows for every scan of a cohort; ``left_out`` as in ``cohort.rows_of_all``, and cases whose masks nobody
+    drew.
+    """
+    evaluate = partial(evaluate_segmentation_case, package, device)
+    return rows_of_all(evaluate, case_folders(cohort), device, left_out)
 
 
 def _array(mask: sitk.Image) -> Array:

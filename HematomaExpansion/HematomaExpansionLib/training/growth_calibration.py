@@ -28,7 +28,7 @@ from ..model_description import (
 from ..model_package import ModelPackage, write_package
 from .cohort import CALIBRATED_ON, kind_of_cases, steps_before
 from .fitting import initial_network
-from .growth_samples import GrowthPreset, GrowthSample, patches_of, prepare_growth_samples
+from .growth_samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
 from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
 BOTH_MASKS = "from their own masks and automatic ones"
@@ -60,12 +60,13 @@ def calibrate_growth(
     preset: GrowthPreset,
     segmenter: ModelPackage | None = None,
     risk: ModelPackage | None = None,
+    prepared: Samples | None = None,
 ) -> ModelPackage:
     """Write the same model with what is fitted on all of these cases, from whom it must not have learned.
 
     ``risk``: let the growth follow this model's probability of expansion, which must not have learned from them
     either; without it no probability has a say. Then the range of the volume. ``segmenter``: from each scan's
-    automatic mask too.
+    automatic mask too. ``prepared``: what ``prepare_calibration`` gave for the same, where it was done before.
 
     Raises:
         InputError: the cases are too few, or no model can be called like the folder.
@@ -74,7 +75,9 @@ def calibrate_growth(
     name = package_name(package)
     check_calibration(cases)
     network = initial_network(preset.architecture, preset.arguments, [model], preset.fit.seed).network
-    patients = list(prepare_growth_samples(preset, segmenter, cases, risk).values())
+    if prepared is None:
+        prepared = prepare_calibration(preset, segmenter, cases, risk)
+    patients = list(prepared.values())
     by_probability = {GROWTH_BY_PROBABILITY, PROBABILITY_FROM}
     settings = {name: value for name, value in model.description.settings.items() if name not in by_probability}
     if risk is not None:
@@ -88,6 +91,17 @@ def calibrate_growth(
         details.append(f"with the probability of {risk.description.name} {risk.description.version}")
     step = TrainingStep(CALIBRATED_ON, len(cases), kind_of_cases(cases), ", ".join(details))
     return write_package(package, replace(description, trained_on=(*steps_before([model]), step)), network)
+
+
+def prepare_calibration(
+    preset: GrowthPreset, segmenter: ModelPackage | None, cases: Sequence[Path], risk: ModelPackage | None
+) -> Samples:
+    """The samples of the cases to calibrate on; see ``calibrate_growth``.
+
+    Raises:
+        InputError: some cases cannot be used; all of them are named.
+    """
+    return prepare_growth_samples(preset, segmenter, cases, risk)
 
 
 def check_calibration(cases: Sequence[Path], learned_from: Sequence[Path] = ()) -> None:

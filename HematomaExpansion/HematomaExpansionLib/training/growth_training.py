@@ -27,6 +27,7 @@ from .cohort import (
     CALIBRATED_ON,
     has_expanded,
     kind_of_cases,
+    prepare_each,
     split_by_case,
     steps_before,
     training_steps,
@@ -102,7 +103,10 @@ def train_growth(
         for number in range(preset.members)
     ]
     if only_expanded:
-        cases = [case for case in cases if has_expanded(case)]
+        kinds = prepare_each(has_expanded, cases, "Reading masks")
+        cases = [
+            case for case, kind in zip(cases, kinds, strict=True) if kind
+        ]  # who cannot be read is named later
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
     if prepared is None:

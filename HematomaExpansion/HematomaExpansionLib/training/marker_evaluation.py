@@ -14,7 +14,7 @@ from ..markers import BLACK_HOLE_HU, find_markers
 from ..measures import volume_ml
 from ..model_package import ModelPackage
 from ..scores import HYPODENSITIES
-from .cohort import case_folders, read_baseline, read_description, rows_of_all
+from .cohort import LeftOut, case_folders, read_baseline, read_description, rows_of_all
 
 ANY_HYPODENSITY = "any_hypodensity"
 """What BAT counts: one of its three markers."""
@@ -61,16 +61,20 @@ def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
     }
 
 
-def evaluate_markers(cohort: Path, masks: Masks, segmenter: ModelPackage | None, device: str) -> list[MarkerRow]:
-    """Rows for every case of a cohort of simulated patients.
+def evaluate_markers(
+    cohort: Path,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    left_out: list[LeftOut] | None = None,
+) -> list[MarkerRow]:
+    """Rows for every case of a cohort of simulated patients; ``left_out`` as in ``cohort.rows_of_all``, and cases
+    that were not simulated.
 
     A case without an automatic mask has no marker found.
-
-    Raises:
-        InputError: a case was not simulated.
     """
     evaluate = partial(_case_rows, masks, segmenter, device)
-    return rows_of_all(evaluate, case_folders(cohort), device)
+    return rows_of_all(evaluate, case_folders(cohort), device, left_out)
 
 
 def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> list[MarkerRow]:

@@ -22,6 +22,7 @@ from ..model_package import ModelPackage
 from ..prediction_folder import as_int16
 from ..provenance import Provenance
 from ..registration import SMALLEST_SIMILARITY
+from ..scores import ONSET_RANGE, is_onset
 from ..volume_files import write_image
 from .cohort import CASE
 
@@ -77,7 +78,7 @@ def read_pairs(table: Path) -> list[Pair]:
     """
     optional = ("baseline_mask", "baseline_label", "followup_mask", "followup_label", "onset_hours")
     lines = read_case_list(table, ("baseline", "followup"), optional, of="pairs", each="patient")
-    return [
+    pairs = [
         Pair(
             case=line.case,
             baseline=line.path("baseline"),
@@ -90,6 +91,10 @@ def read_pairs(table: Path) -> list[Pair]:
         )
         for line in lines
     ]
+    for line, pair in zip(lines, pairs, strict=True):
+        if pair.onset_hours is not None and not is_onset(pair.onset_hours):
+            raise InputError(f"Line {line.number} of the list: {ONSET_RANGE[0].lower()}{ONSET_RANGE[1:]}")
+    return pairs
 
 
 def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:

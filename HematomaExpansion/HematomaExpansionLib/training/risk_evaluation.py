@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -23,13 +23,20 @@ from ..model_package import ModelPackage
 from ..report import new_figure
 from ..risk import predict_risk, predict_risk_of_scan
 from ..scores import HIGH_BAT
-from .cohort import case_folders, prepare_all, read_baseline
+from .cohort import LeftOut, case_folders, has_expanded, read_baseline, readable, rows_of_all
 from .risk_statistics import at_threshold, auc, brier, calibration, compare_auc
-from .risk_training import Learner, RiskSample, learn_markers, measure_case, measure_cases
-
-Patient = TypeVar("Patient", "RiskRow", RiskSample)
+from .risk_training import (
+    FEWEST_OF_A_KIND,
+    NOTHING_FOUND,
+    Learner,
+    RiskSample,
+    learn_markers,
+    measure_case,
+    measure_cases,
+)
 
 MODEL, VOLUME, BAT = "model", "volume", "BAT"
+_ONE_KIND = "The cohort needs patients whose hematoma expanded and others whose did not."
 _COLORS = {MODEL: "#c02040", VOLUME: "#406090", BAT: "#60a040"}
 
 
@@ -51,28 +58,33 @@ class RiskRow:
 
 
 def evaluate_risk(
-    cohort: Path, package: ModelPackage, masks: Masks, segmenter: ModelPackage | None, device: str
+    cohort: Path,
+    package: ModelPackage,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    left_out: list[LeftOut] | None = None,
 ) -> list[RiskRow]:
-    """A package on a cohort that it has not seen."""
-    judge = partial(_row_of, package, masks, segmenter, device)
-    rows = prepare_all(judge, case_folders(cohort), "Cases", device)
-    return _both_kinds([row for row in rows if row is not None])
+    """A package on a cohort that it has not seen; ``left_out`` as in ``cohort.rows_of_all``, and cases in which no
+    hematoma is found.
+    """
+    judge = partial(_rows_of, package, masks, segmenter, device)
+    return _both_kinds(rows_of_all(judge, case_folders(cohort), device, left_out))
 
 
-def _row_of(
+def _rows_of(
     package: ModelPackage, masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path
-) -> RiskRow | None:
-    """None for a case in which no hematoma was found."""
+) -> list[RiskRow]:
     scan, mask = read_baseline(folder, masks, segmenter, device)
     if volume_ml(mask) == 0:
-        return None
+        raise InputError(NOTHING_FOUND)
     sample = measure_case(scan.image, mask, folder)
     if package.description.architecture == MARKER_LOGISTIC:  # the brain need not be found
         risk = predict_risk(sample.measured, package)
     else:
         inside_skull, chosen = extract_brain(scan.image).mask, choose_device(device)
         risk = predict_risk_of_scan(scan.image, mask, inside_skull, sample.measured, package, chosen)
-    return RiskRow(sample.case, sample.expanded, risk.probability, sample.volume_ml, sample.bat)
+    return [RiskRow(sample.case, sample.expanded, risk.probability, sample.volume_ml, sample.bat)]
 
 
 def cross_validate_risk(
@@ -83,21 +95,24 @@ def cross_validate_risk(
     device: str,
     seed: int,
     learner: Learner | None = None,
+    left_out: list[LeftOut] | None = None,
 ) -> list[RiskRow]:
     """Trained and tested anew in folds, by patient; ``folds`` 0 leaves one out at a time.
 
-    ``learner``: how; by default the logistic regression on CT markers.
+    ``learner``: how; by default the logistic regression on CT markers. ``left_out`` takes the cases in which no
+    hematoma is found.
+
+    Raises:
+        InputError: see ``check_folds``; or a case is damaged.
     """
     learn = learner or learn_markers(seed)
-    samples = _both_kinds(measure_cases(case_folders(cohort), masks, segmenter, device))
-    expanded = np.array([sample.expanded for sample in samples])
-    fewest = int(min(expanded.sum(), (~expanded).sum()))
-    if folds and not 2 <= folds <= fewest:
-        raise InputError(f"The cohort cannot be divided into {folds} folds: each needs patients of both kinds.")
+    samples = measure_cases(case_folders(cohort), masks, segmenter, device, left_out)
+    expanded = np.array([sample.expanded for sample in samples], bool)
+    check_folds(expanded, folds)
     division = StratifiedKFold(folds, shuffle=True, random_state=seed) if folds else LeaveOneOut()
     rows: list[RiskRow] = []
-    for fold, (kept, left_out) in enumerate(division.split(samples, expanded), start=1):
-        learned, unseen = ([samples[k] for k in part] for part in (kept, left_out))
+    for fold, parts in enumerate(division.split(samples, expanded), start=1):
+        learned, unseen = ([samples[k] for k in part] for part in parts)
         probability = learn(fold, learned, unseen)
         alone = [_alone(measure, learned, unseen) for measure in (_log_volume, _bat)]
         for k, sample in enumerate(unseen):
@@ -115,9 +130,44 @@ def cross_validate_risk(
     return rows
 
 
-def _both_kinds(patients: list[Patient]) -> list[Patient]:
+def check_cohort(cohort: Path, folds: int | None) -> None:
+    """Whether a cohort, by its own masks, has the patients for an evaluation, before the work; ``folds`` as in
+    ``check_folds``, or None where none are made. Cases that cannot be read are no concern of this.
+
+    Raises:
+        InputError: it has not.
+    """
+    expanded = np.array(readable(has_expanded, case_folders(cohort)), bool)
+    if folds is not None:
+        check_folds(expanded, folds)
+    elif len(np.unique(expanded)) < 2 and len(expanded) > 0:
+        raise InputError(_ONE_KIND)
+
+
+def check_folds(expanded: Array, folds: int) -> None:
+    """Whether patients, of whom ``expanded`` tells the kind, can be divided so that each fold has both kinds, and
+    that what is left has at least two of each to learn from; ``folds`` 0 leaves one out at a time.
+
+    Raises:
+        InputError: they cannot.
+    """
+    counts = int(expanded.sum()), int((~expanded).sum())
+    fewest = min(counts)
+    if fewest == 0:
+        raise InputError(_ONE_KIND)
+    if folds > fewest:
+        raise InputError(f"The cohort cannot be divided into {folds} folds: each needs patients of both kinds.")
+    if fewest - (math.ceil(fewest / folds) if folds else 1) < FEWEST_OF_A_KIND:
+        raise InputError(
+            f"The hematoma expanded in {counts[0]} patients of the cohort and did not in {counts[1]}: in "
+            f"{f'{folds} folds' if folds else 'leaving one out'} too few of a kind are left to learn from. "
+            "Give a larger cohort, or choose another number of folds."
+        )
+
+
+def _both_kinds(patients: list[RiskRow]) -> list[RiskRow]:
     if len({patient.expanded for patient in patients}) < 2:
-        raise InputError("The cohort needs patients whose hematoma expanded and others whose did not.")
+        raise InputError(_ONE_KIND)
     return patients
 
 

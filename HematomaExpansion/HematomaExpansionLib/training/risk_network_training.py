@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ..risk_inputs import RiskView, risk_inputs, view_grid
 from ..risk_networks import expansion_logits
 from .cohort import has_expanded, prepare_all, read_baseline, split_by_case, training_steps
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
-from .risk_training import Learner, RiskSample
+from .risk_training import Learner, RiskSample, check_kinds
 from .slice_training import vary_slices
 
 MASK_WEIGHT, EXPANSION_WEIGHT = 0.9, 0.1
@@ -222,13 +223,16 @@ def train_risk_network(
     A fifth of the patients chooses the weights. ``masks``: those through which slices were chosen.
 
     Raises:
-        InputError: all patients to learn from are of one kind, or no model can be called like the folder.
+        InputError: there are fewer than two patients of a kind, or no model can be called like the folder.
     """
     name, cases, seed = package_name(package), list(images), preset.fit.seed
-    training, validation = split_by_case(cases, 0.2, seed)
+    check_kinds([images[case].expanded for case in cases])
+    splits = (split_by_case(cases, 0.2, other_seed) for other_seed in count(seed))
+    # Chance may put all patients of the rarer kind aside: then the next division.
+    training, validation = next(
+        split for split in splits if len({images[case].expanded for case in split[0]}) == 2
+    )
     share = float(np.mean([images[case].expanded for case in training]))
-    if share in {0.0, 1.0}:
-        raise InputError("The cohort needs more patients whose hematoma expanded and more whose did not.")
     initial = initial_network(preset.view.architecture, preset.arguments, (), seed)
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]] = two_output_loss if preset.finds_masks else slice_loss
     learned, unseen = ([part for case in some for part in _parts(images[case])] for some in (training, validation))

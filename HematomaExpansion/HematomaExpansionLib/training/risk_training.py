@@ -14,6 +14,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from ..errors import InputError
 from ..grid import Array
 from ..growth import Masks
 from ..markers import describe_markers
@@ -23,7 +24,15 @@ from ..model_package import ModelPackage, write_package
 from ..networks import MarkerLogistic
 from ..risk import measurements
 from ..scores import bat_score, present_markers
-from .cohort import LEARNED_FROM, has_expanded, kind_of_cases, prepare_all, read_baseline, read_description
+from .cohort import (
+    LEARNED_FROM,
+    LeftOut,
+    has_expanded,
+    kind_of_cases,
+    prepare_all,
+    read_baseline,
+    read_description,
+)
 
 FEATURES = (
     "log_volume_ml",
@@ -56,6 +65,11 @@ FEATURES = (
 _REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
 _FOLDS = 5
 
+FEWEST_OF_A_KIND = 2
+"""So many patients who expanded, and as many who did not, are needed to learn from."""
+
+NOTHING_FOUND = "No hematoma was found in its baseline scan."
+
 
 @dataclass(frozen=True)
 class RiskSample:
@@ -77,10 +91,19 @@ Learner = Callable[[int, Sequence[RiskSample], Sequence[RiskSample]], Array]
 
 
 def measure_cases(
-    cases: Sequence[Path], masks: Masks, segmenter: ModelPackage | None, device: str
+    cases: Sequence[Path],
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    left_out: list[LeftOut] | None = None,
 ) -> list[RiskSample]:
-    """What is measured on each case, from its true mask or an automatic one; a case without a mask is left out."""
+    """What is measured on each case, from its true mask or an automatic one; ``left_out`` takes those in which no
+    hematoma is found.
+    """
     measured = prepare_all(partial(_measure, masks, segmenter, device), cases, "Measuring cases", device)
+    if left_out is not None:
+        pairs = zip(cases, measured, strict=True)
+        left_out += [LeftOut(case.name, NOTHING_FOUND) for case, sample in pairs if sample is None]
     return [sample for sample in measured if sample is not None]
 
 
@@ -103,16 +126,36 @@ def measure_case(ct: sitk.Image, mask: sitk.Image, folder: Path) -> RiskSample:
     )
 
 
+def check_kinds(expanded: Sequence[bool]) -> None:
+    """Whether there are patients of both kinds to learn from; ``expanded`` tells the kind of each.
+
+    Raises:
+        InputError: there are fewer than two of a kind.
+    """
+    if min(sum(expanded), len(expanded) - sum(expanded)) < FEWEST_OF_A_KIND:
+        raise InputError(
+            "The cohort needs more patients whose hematoma expanded and more whose did not: "
+            f"{sum(expanded)} of {len(expanded)} expanded, and there must be {FEWEST_OF_A_KIND} of each kind."
+        )
+
+
 def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
-    """Logistic regression with the regularization that predicts best in folds."""
+    """Logistic regression with the regularization that predicts best in folds, fewer than five where one kind of
+    patient is rarer than that.
+
+    Raises:
+        InputError: there are fewer than two patients of a kind.
+    """
+    expanded = np.array([sample.expanded for sample in samples], bool)
+    check_kinds(expanded.tolist())
     network = MarkerLogistic(FEATURES)
     values = feature_values(samples)
     network.mean.copy_(torch.from_numpy(np.nanmean(values, axis=0)))
     network.deviation.copy_(torch.from_numpy(np.maximum(np.nanstd(values, axis=0), 1e-3)))
     with torch.inference_mode():
         standardized = network.standardized(torch.from_numpy(values).float()).numpy()
-    expanded = np.array([sample.expanded for sample in samples])
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    fewest = min(int(expanded.sum()), int((~expanded).sum()))
+    folds = StratifiedKFold(min(_FOLDS, fewest), shuffle=True, random_state=seed)
     search = GridSearchCV(
         LogisticRegression(max_iter=5000), {"C": _REGULARIZATIONS}, scoring="neg_log_loss", cv=folds
     )

@@ -80,6 +80,10 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: s
         InputError: the cohort is too small, the masks are too bad, or no model can be called like the folder.
     """
     name, cases = package_name(package), case_folders(cohort)
+    if len(cases) < FEWEST_PATIENTS:
+        raise InputError(
+            f"The cohort holds {len(cases)} cases; a correction of volumes needs {FEWEST_PATIENTS} or more."
+        )
     rows = [row for row in evaluate_segmentation(cohort, source, device) if row.found_ml > 0]
     patients = np.unique([row.case for row in rows], return_inverse=True)[1]
     correction = fit_volume_correction(
