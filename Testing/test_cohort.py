@@ -196,7 +196,6 @@ def damaged(cohort: Path) -> list[str]:
         ["segmentation"],
         ["segmentation", "--preset", "slices"],
         ["growth"],
-        ["growth", "--only-expanded"],
     ],
 )
 def test_training_names_all_damaged_cases_before_it_learns(
