@@ -116,6 +116,7 @@ def test_a_number_of_folds_that_divides_nothing_is_refused(
 
 FLOATS = [
     ("predict -i scan -o out", ["--onset-hours"]),
+    ("synthesize -i scan -o out", ["--onset-hours"]),
     ("train growth --cohort cohort -o out", ["--learning-rate", "--max-minutes"]),
     ("evaluate growth --cohort cohort -o out", ["--learning-rate", "--max-minutes"]),
     ("adapt segmentation-compact --cohort cohort -o out", ["--learning-rate", "--max-minutes"]),
