@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ _UNFORESEEN = "Its computation failed in a way that was not foreseen; the termin
 _LITTLE_MEMORY = "Its computation ended unexpectedly, most likely for lack of memory."
 
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
-    "registered": lambda value: isinstance(value, bool),
+    "registered": lambda value: value is None or isinstance(value, bool),
     "onset_hours": lambda value: value is None or is_onset(value),
     "source": lambda value: isinstance(value, str),
     "masks": lambda value: isinstance(value, str),
@@ -207,7 +207,7 @@ def steps_before(models: Sequence[ModelPackage]) -> tuple[TrainingStep, ...]:
 
 def note_on_registration(cases: Sequence[Path]) -> str | None:
     """What is to be told where it is not said whether follow-ups lie on their baselines."""
-    unsaid = sum(read_description(folder).get("registered") is None for folder in cases)
+    unsaid = sum(description.get("registered") is None for description in _readable_descriptions(cases))
     if not unsaid:
         return None
     return (
@@ -234,7 +234,11 @@ def has_automatic_masks(folder: Path) -> bool:
 
     Of a cohort made otherwise nothing is known, and its masks count as drawn.
     """
-    return "automatic" in read_description(_home(folder)).get("masks", "")
+    return _says_automatic(read_description(_home(folder)))
+
+
+def _says_automatic(description: Mapping[str, Any]) -> bool:
+    return "automatic" in description.get("masks", "")
 
 
 def check_drawn(folder: Path) -> None:
@@ -249,13 +253,19 @@ def check_drawn(folder: Path) -> None:
 
 def note_on_masks(cases: Sequence[Path]) -> str | None:
     """What is to be told where masks that nobody drew stand in for the truth."""
-    found = sum(isinstance(read, bool) and read for read in map(partial(_attempt, has_automatic_masks), cases))
+    found = sum(map(_says_automatic, _readable_descriptions(cases)))
     if not found:
         return None
     return (
         f"In {found} of {len(cases)} cases a mask was found automatically and drawn by nobody: what is learned or "
         "measured here is agreement with the automatic segmentation there, not with the truth."
     )
+
+
+def _readable_descriptions(cases: Sequence[Path]) -> list[dict[str, Any]]:
+    """To tell something of a cohort before the work, which will name the cases whose own is damaged."""
+    read = [_attempt(read_description, folder) for folder in cases]
+    return [description for description in read if not isinstance(description, LeftOut)]
 
 
 def read_description(folder: Path) -> dict[str, Any]:
