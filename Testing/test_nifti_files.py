@@ -299,6 +299,16 @@ def test_a_scan_without_a_place_is_read_with_a_word(head: nibabel.Nifti1Image, t
     assert "does not say which way the head lies" in scan.warnings[0]
 
 
+def test_a_case_made_of_such_a_scan_says_so(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+    from HematomaSynthesisLib.variant_folders import make_case
+
+    make_case([("baseline", saved(head, tmp_path / "scan.nii", sform_code=0, qform_code=0))], tmp_path / "case")
+    (warning,) = json.loads((tmp_path / "case" / "case.json").read_text())["warnings"]
+    assert warning.startswith("Baseline: The scan's file does not say which way the head lies")
+    make_case([("baseline", saved(head, tmp_path / "scan.nii"))], tmp_path / "other")
+    assert "warnings" not in json.loads((tmp_path / "other" / "case.json").read_text())
+
+
 @pytest.mark.parametrize(
     ("name", "drop", "put"),
     [

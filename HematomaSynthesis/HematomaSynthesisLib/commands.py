@@ -102,6 +102,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
         )
         progress("done", 1.0)
     if not arguments.json_progress:
+        for warning in () if scan is None else scan.warnings:
+            print(f"Note: {warning}")
         kept = sum(before.get(case / "case.json") == (case / "case.json").stat().st_mtime_ns for case in cases)
         told = f"{_counted(arguments.number, 'simulated patient')}, seed {arguments.seed}"
         told += f"; {kept} of them there already, made from the same" if kept else ""
@@ -144,6 +146,7 @@ def _add_synthesize(commands: Commands) -> None:
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
+    from HematomaExpansionLib.training.cohort import read_description
     from tqdm import tqdm
 
     from .target_shapes import Family, TargetOptions
@@ -183,6 +186,8 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     with reporting(arguments.json_progress) as progress:
         case = synthesize_case(arguments.output, arguments.variants, options, arguments.seed, progress)
     if not arguments.json_progress:
+        for warning in read_description(arguments.output).get("warnings", ()):
+            print(f"Note: {warning}")
         print(f"{_counted(case.variants, 'variant')}. Research use only.")
     return 0
 

@@ -30,6 +30,8 @@ from .variants import Variant, make_variants
 VARIANTS, OWN_CASE = "variants", "case of own files"
 """The kinds of folder, as their provenance says."""
 
+_SCANS = {"baseline": "Baseline", "followup": "Follow-up"}
+
 
 @dataclass(frozen=True)
 class SynthesizedCase:
@@ -128,17 +130,18 @@ def make_case(
     Scans are brought to their true geometry as everywhere; the follow-up is not registered to the baseline.
     ``variants`` are written beside it, one by one as they come. ``labels``: for the name of a mask of several
     labels, that of the hematoma. ``known``: what ``case.json`` is to say of the patient; where it does not say so,
-    the source is patients and the follow-up not registered.
+    the source is patients and the follow-up not registered. What is doubtful of the scans is told there too.
 
     Raises:
         HematomaError: a sentence for the user.
     """
-    given, images = dict(files), dict[str, sitk.Image]()
+    given, images, warnings = dict(files), dict[str, sitk.Image](), list[str]()
     contents = {name: stored_sha256(path) for name, path in given.items()}
-    for name in ("baseline", "followup"):
+    for name, told_as in _SCANS.items():
         if name in given:
             scan = read_head_ct(given[name])
             images[name] = as_int16(scan.image)
+            warnings += [f"{told_as}: {warning}" for warning in scan.warnings]
             mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
             if mask is not None:
                 images[f"{name}-mask"] = mask
@@ -149,6 +152,8 @@ def make_case(
         for number, variant in enumerate(variants, start=1):
             write_variant(variant, scratch / "variants" / str(number))
         description = {"research_use_only": True, "registered": False, "source": "patients", **known}
+        if warnings:
+            description["warnings"] = warnings
         (scratch / "case.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 

@@ -145,7 +145,8 @@ def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | N
         expanded=growth["expansion"],
         warnings=" ".join(result["warnings"]),
     )
-    _write(comparison, output / pair.case, {**asdict(line), "onset_hours": pair.onset_hours, "source": source})
+    more = {"warnings": result["warnings"], "onset_hours": pair.onset_hours, "source": source}
+    _write(comparison, output / pair.case, {**asdict(line), **more})
     return line
 
 
