@@ -235,7 +235,7 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.hematomaSelector.enabled = not parameters.segmentAutomatically
         self.ui.followupHematomaSelector.enabled = not parameters.segmentFollowup
         self.ui.displayWidget.enabled = run is not None and run.field is not None
-        self.ui.exportButton.enabled = run is not None
+        self.ui.exportButton.enabled = run is not None and not self._work.is_running
         self.ui.exportDicomButton.enabled = run is not None and run.segmentation is not None
         if not self._work.is_running:
             missing = self.logic.whatIsMissing(parameters)
@@ -403,7 +403,11 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Write report, table and images of the prediction that is shown."""
         with self._work.sentences():
             self.logic.ensureInstalled()
-            folder = self.logic.export(self._parameters)
+            start = partial(self.logic.startExport, self._parameters)
+            self._work.run(start, self._on_exported, _("Exported."))
+
+    def _on_exported(self, folder: Any) -> None:
+        if folder is not None:
             self._work.tell(_("Written to {folder}").format(folder=folder))
 
     def onExportDicom(self, _checked: bool = False) -> None:
@@ -531,11 +535,11 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         if place is not None:
             jump_to(place)
 
-    def export(self, parameters: Any) -> pathlib.Path:
-        """Write the files of the prediction that is shown into a new folder; returns it."""
-        from HematomaSlicerLib.prediction_export import export_run
+    def startExport(self, parameters: Any, progress: Any, ended: Any) -> Any:
+        """See ``prediction_export.start_export``."""
+        from HematomaSlicerLib.prediction_export import start_export
 
-        return export_run(self.run(parameters), pathlib.Path(parameters.exportFolder))
+        return start_export(self.run(parameters), pathlib.Path(parameters.exportFolder), progress, ended)
 
     def modelNames(self) -> dict[str, list[str]]:
         """Names of the model packages at hand, by task; the shipped ones first."""

@@ -307,12 +307,24 @@ def test_a_saved_scene_shows_its_result_again(scene: Any, run: Any, tmp_path: Pa
     assert overlap(carried_baseline(scene, again), predicted) >= 0.96
 
 
-def test_the_exported_files_are_those_of_the_command_line(scene: Any, run: Any, tmp_path: Path) -> None:
-    from HematomaSlicerLib.prediction_export import export_run
+def exported(run: Any, parent: Path, qt_loop: Any) -> Path:
+    """The folder to which a run was exported by a command beside the window."""
+    from HematomaSlicerLib.prediction_export import start_export
 
+    ended: list[Any] = []
+    command = start_export(run, parent, lambda *_: None, lambda *end: ended.append(end))
+    assert not command.is_over, "the window would wait for it"
+    wait_for(qt_loop, ended)
+    ((outcome, folder),) = ended
+    assert outcome.finished, outcome
+    return folder
+
+
+def test_the_exported_files_are_those_of_the_command_line(
+    scene: Any, run: Any, qt_loop: Any, tmp_path: Path
+) -> None:
     pytest.importorskip("matplotlib")
-    folder = export_run(run, tmp_path)
-    assert export_run(run, tmp_path) != folder, "nothing is overwritten"
+    folder = exported(run, tmp_path, qt_loop)
     for name in ("baseline-mask", "followup-mask"):
         written = sitk.ReadImage(folder / f"{name}.nii.gz")
         original = sitk.ReadImage(tmp_path / "result" / f"{name}.nii.gz")
@@ -322,20 +334,30 @@ def test_the_exported_files_are_those_of_the_command_line(scene: Any, run: Any, 
     assert "Growth," in (folder / "measures.csv").read_text()
 
 
-def test_a_readers_word_on_a_marker_is_kept_with_the_run_and_exported(
-    scene: Any, run: Any, tmp_path: Path
+def test_a_second_export_overwrites_nothing_and_a_run_without_its_scan_has_a_sentence(
+    scene: Any, run: Any, qt_loop: Any, tmp_path: Path
 ) -> None:
-    from HematomaSlicerLib.prediction_export import export_run
+    from HematomaSlicerLib.prediction_export import start_export
 
+    (tmp_path / "hematoma-expansion-1").mkdir()
+    assert exported(run, tmp_path, qt_loop).name == "hematoma-expansion-2"
+    scene.RemoveNode(run.background)
+    with pytest.raises(node_images.NodeError, match="no longer in the scene"):
+        start_export(run, tmp_path, lambda *_: None, lambda *_: pytest.fail("ended"))
+
+
+def test_a_readers_word_on_a_marker_is_kept_with_the_run_and_exported(
+    scene: Any, run: Any, qt_loop: Any, tmp_path: Path
+) -> None:
     pytest.importorskip("matplotlib")
     assert run.result["scores"]["bat"]["total_if_late"] == 2
     run.overrule_marker("swirl", False)
     run.overrule_marker("blend", True)
     assert run.result["scores"]["bat"]["total_if_late"] == 1
     assert run.result["markers"]["swirl"]["present"], "what was measured stays"
-    exported = json.loads((export_run(run, tmp_path) / "prediction.json").read_text())
-    assert exported["markers"]["blend"]["overruled"] is True
-    assert exported["scores"]["bat"]["blend"] == 1
+    written = json.loads((exported(run, tmp_path, qt_loop) / "prediction.json").read_text())
+    assert written["markers"]["blend"]["overruled"] is True
+    assert written["scores"]["bat"]["blend"] == 1
 
 
 def test_the_views_jump_to_the_hematoma_in_a_brain_window(scene: Any, run: Any, application: Any) -> None:

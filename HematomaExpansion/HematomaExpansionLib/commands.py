@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_measure(commands)
     _add_compare(commands)
+    _add_export(commands)
     _add_models(commands)
     add_training_commands(commands)
     for name in _COMMAND_PACKAGES:
@@ -373,6 +374,29 @@ def _compare(arguments: argparse.Namespace) -> int:
             print(f"Note: {sentence}")
         print_table(comparison_rows(comparison))
         print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
+    return 0
+
+
+def _add_export(commands: Commands) -> None:
+    parser = commands.add_parser("export", help="what predict leaves, from a prediction in Slicer's scene")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="DIR", help="what Slicer hands over")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add_json_progress(parser)
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from .folders import check_output_folder
+    from .prediction_folder import PREDICTION, read_parts, write_prediction
+
+    check_output_folder(arguments.output, PREDICTION)
+    with reporting(arguments.json_progress) as progress:
+        stages = Stages(progress)
+        with stages("read", 0.1):
+            prediction = read_parts(arguments.input)
+        with stages("write", 0.3):
+            write_prediction(prediction, arguments.output)
+        progress("done", 1.0)
     return 0
 
 

@@ -1,31 +1,45 @@
-"""The files of a prediction, written from its nodes."""
+"""The files of a prediction, written from its nodes; what takes long of it in the background."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from HematomaExpansionLib.progress import Progress
+
+from .background import BackgroundCommand, Outcome
+from .jobs import start_job
 from .prediction_nodes import PredictionRun, measures, prediction_of
 
 _FOLDER = "hematoma-expansion"
 
 
-def export_run(run: PredictionRun, parent: Path) -> Path:
-    """Write what ``hematoma predict`` leaves, and the table as CSV, into a new folder in ``parent``; returns it.
+def start_export(
+    run: PredictionRun, parent: Path, progress: Progress, ended: Callable[[Outcome, Path | None], None]
+) -> BackgroundCommand:
+    """Write what ``hematoma predict`` leaves, and the table as CSV, into a new folder in ``parent``, which ``ended``
+    gets.
 
     Raises:
         NodeError: the scan was removed from the scene.
-        InputError: the folder cannot be written.
-        MissingLibraryError: matplotlib is not installed.
     """
-    from HematomaExpansionLib.prediction_folder import write_prediction
+    from HematomaExpansionLib.prediction_folder import write_parts
 
     names = (f"{_FOLDER}-{number}" for number in count(1))
-    folder = next(parent / name for name in names if not (parent / name).exists())
-    write_prediction(prediction_of(run), folder)
-    with (folder / "measures.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["measure", "value", "unit"])
-        writer.writerows(measures(run.result, run.comparison))
-    return folder
+    target = next(parent / name for name in names if not (parent / name).exists())
+    rows = measures(run.result, run.comparison)
+
+    def arguments(folder: Path) -> list[str]:
+        write_parts(prediction_of(run), folder)
+        return ["export", "-i", str(folder), "-o", str(target)]
+
+    def add(_folder: Path) -> Path:
+        with (target / "measures.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["measure", "value", "unit"])
+            writer.writerows(rows)
+        return target
+
+    return start_job(arguments, add, progress, ended)
