@@ -345,16 +345,12 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Write the kept variants with the follow-up as a case of a cohort."""
         with self._work.sentences():
             self.logic.ensureInstalled()
-            self.ui.progressBar.visible = True
-            try:
-                folder = self.logic.export(self._parameters, self._show_export)
-                self._work.tell(_("Written to {folder}").format(folder=folder))
-            finally:
-                self.ui.progressBar.visible = False
+            start = partial(self.logic.startExport, self._parameters)
+            self._work.run(start, self._on_exported, _("Exported."))
 
-    def _show_export(self, stage: str, fraction: float) -> None:
-        self._work.progress(stage, fraction)
-        slicer.app.processEvents()
+    def _on_exported(self, folder: Any) -> None:
+        if folder is not None:
+            self._work.tell(_("Written to {folder}").format(folder=folder))
 
 
 class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
@@ -479,17 +475,18 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
 
         hide_target()
 
-    def export(self, parameters: Any, progress: Any) -> pathlib.Path:
-        """Write the kept variants as a case of the cohort; returns its folder. Raises ``NodeError``."""
+    def startExport(self, parameters: Any, progress: Any, ended: Any) -> Any:
+        """See ``pair_export.start_export``."""
         from HematomaSlicerLib.node_files import Segment
         from HematomaSlicerLib.node_images import NodeError
-        from HematomaSynthesisSlicerLib.pair_export import export_pairs
+        from HematomaSynthesisSlicerLib.pair_export import start_export
 
         if parameters.followup is None or parameters.followupHematoma is None or not parameters.followupSegment:
             raise NodeError(_("A training pair needs a follow-up: choose its CT and its hematoma above."))
         hematoma = Segment(parameters.followupHematoma, parameters.followupSegment)
         cohort = pathlib.Path(parameters.cohortFolder)
-        return export_pairs(self.variants(parameters), parameters.followup, hematoma, cohort, progress)
+        variants = self.variants(parameters)
+        return start_export(variants, parameters.followup, hematoma, cohort, progress, ended)
 
 
 class HematomaSynthesisTest(ScriptedLoadableModuleTest):
@@ -530,6 +527,7 @@ class HematomaSynthesisTest(ScriptedLoadableModuleTest):
         cohort = pathlib.Path(slicer.util.tempDirectory())
         parameters.cohortFolder = cohort
         panel.ui.exportButton.click()
+        self._wait_for(panel)
         self.assertTrue((cohort / "case-001" / "variants" / "1" / "variant.json").is_file())
         self.assertFalse((cohort / "case-001" / "variants" / "2").exists())
 

@@ -122,8 +122,5 @@ def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def _modules_on_qt() -> list[str]:
     """What was imported of the Slicer libraries and holds on to the ``qt`` of that moment."""
-    return [
-        name
-        for name in sys.modules
-        if "SlicerLib." in name and name.endswith(("background", "jobs", "prediction_export"))
-    ]
+    last = ("background", "jobs", "_export")
+    return [name for name in sys.modules if "SlicerLib." in name and name.endswith(last)]

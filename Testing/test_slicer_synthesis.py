@@ -214,20 +214,33 @@ def test_a_hematoma_that_cannot_be_changed_gets_its_sentence_in_the_preview(scen
     target_preview.hide_target()
 
 
-def exported(variants: VariantSet, case: Path, cohort: Path) -> Path:
-    from HematomaSynthesisSlicerLib.pair_export import export_pairs
+def exported(variants: VariantSet, case: Path | patient_nodes.SimulatedPair, cohort: Path, qt_loop: Any) -> Path:
+    """The case to which variants were exported by a command beside the window; with a follow-up from files, or one
+    of the scene."""
+    from HematomaSynthesisSlicerLib.pair_export import start_export
 
-    followup = node_images.volume_from_image(image(case, "followup"), "later")
-    hematoma = drawn(slicer.mrmlScene, image(case, "followup-mask"))
-    return export_pairs(variants, followup, hematoma, cohort, lambda *_: None)
+    if isinstance(case, Path):
+        followup = node_images.volume_from_image(image(case, "followup"), "later")
+        hematoma = drawn(slicer.mrmlScene, image(case, "followup-mask"))
+    else:
+        followup, hematoma = case.followup, case.followup_hematoma
+    ended: list[Any] = []
+    command = start_export(variants, followup, hematoma, cohort, lambda *_: None, lambda *end: ended.append(end))
+    assert not command.is_over, "the window would wait for it"
+    wait_for(qt_loop, ended)
+    ((outcome, folder),) = ended
+    assert outcome.finished, outcome
+    return folder
 
 
 def test_the_kept_variants_become_a_case_for_training(
-    variants: VariantSet, case_folder: Path, variants_case: Path, tmp_path: Path
+    variants: VariantSet, qt_loop: Any, case_folder: Path, variants_case: Path, tmp_path: Path
 ) -> None:
     variants.keep(0, False)
-    folder = exported(variants, case_folder, tmp_path)
-    assert folder.name == "case-001"
+    (tmp_path / "case-001").mkdir()
+    (tmp_path / "case-001" / "somebody's").touch()
+    folder = exported(variants, case_folder, tmp_path, qt_loop)
+    assert folder.name == "case-002", "nothing is overwritten"
     original, variant = (read_case(path) for path in with_variants([folder]))
     true = read_case(case_folder)
     np.testing.assert_array_equal(array(original.baseline), array(true.baseline))
@@ -237,18 +250,19 @@ def test_the_kept_variants_become_a_case_for_training(
     np.testing.assert_array_equal(array(variant.baseline_mask), array(image(kept, "baseline-mask")))
     assert json.loads((folder / "variants" / "1" / "variant.json").read_text()) == variants.descriptions[1]
     assert json.loads((folder / "case.json").read_text())["source"] == "patients"
-    assert exported(variants, case_folder, tmp_path).name == "case-002", "nothing is overwritten"
 
 
-def test_nothing_kept_is_nothing_exported(variants: VariantSet, case_folder: Path, tmp_path: Path) -> None:
+def test_nothing_kept_is_nothing_exported(
+    variants: VariantSet, qt_loop: Any, case_folder: Path, tmp_path: Path
+) -> None:
     for index in (0, 1):
         variants.keep(index, False)
     with pytest.raises(node_images.NodeError, match="kept"):
-        exported(variants, case_folder, tmp_path)
+        exported(variants, case_folder, tmp_path, qt_loop)
     variants.keep(0, True)
     slicer.mrmlScene.RemoveNode(variants.volume(0))
     with pytest.raises(node_images.NodeError, match="Variant 1"):
-        exported(variants, case_folder, tmp_path)
+        exported(variants, case_folder, tmp_path, qt_loop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -266,17 +280,15 @@ def test_a_simulated_patient_is_known_as_one(scene: Any, case_folder: Path, tmp_
 
 
 def test_an_exported_case_of_a_simulated_patient_says_all_that_is_known_of_it(
-    scene: Any, case_folder: Path, variants_case: Path, tmp_path: Path
+    scene: Any, qt_loop: Any, case_folder: Path, variants_case: Path, tmp_path: Path
 ) -> None:
-    from HematomaSynthesisSlicerLib.pair_export import export_pairs
-
     pair = patient_nodes.add_patient(case_folder)
     made = variant_nodes.add_variants(variants_case, pair.baseline)
     known = json.loads((case_folder / "case.json").read_text())
-    folder = export_pairs(made, pair.followup, pair.followup_hematoma, tmp_path, lambda *_: None)
+    folder = exported(made, pair, tmp_path, qt_loop)
     assert json.loads((folder / "case.json").read_text()) == known
     other = patient_nodes.add_patient(case_folder)
-    folder = export_pairs(made, other.followup, other.followup_hematoma, tmp_path, lambda *_: None)
+    folder = exported(made, other, tmp_path, qt_loop)
     told = json.loads((folder / "case.json").read_text())
     assert (told["source"], told["onset_hours"]) == ("simulated", known["onset_hours"])
     assert told["registered"] is False, "the follow-up is another patient's"

@@ -19,8 +19,8 @@ _FOLDER = "hematoma-expansion"
 def start_export(
     run: PredictionRun, parent: Path, progress: Progress, ended: Callable[[Outcome, Path | None], None]
 ) -> BackgroundCommand:
-    """Write what ``hematoma predict`` leaves, and the table as CSV, into a new folder in ``parent``, which ``ended``
-    gets.
+    """Write what ``hematoma predict`` leaves, and the table as CSV, into a new folder in ``parent``, in the
+    background; ``ended`` gets it.
 
     Raises:
         NodeError: the scan was removed from the scene.

@@ -1,4 +1,4 @@
-"""The commands ``hematoma simulate``, ``hematoma distributions`` and ``hematoma synthesize``."""
+"""The commands ``hematoma simulate``, ``distributions``, ``synthesize`` and ``export-pairs``."""
 
 from __future__ import annotations
 
@@ -60,6 +60,21 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the picture")
     parser.set_defaults(run=_distributions)
     _add_synthesize(commands)
+    parser = commands.add_parser("export-pairs", help="a case for training, from variants in Slicer's scene")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="DIR", help="what Slicer hands over")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="case folder to write")
+    add_json_progress(parser)
+    parser.set_defaults(run=_export_pairs)
+
+
+def _export_pairs(arguments: argparse.Namespace) -> int:
+    from .variant_folders import OWN_CASE, make_case_of_parts
+
+    check_output_folder(arguments.output, OWN_CASE)
+    with reporting(arguments.json_progress) as progress:
+        make_case_of_parts(arguments.input, arguments.output, progress)
+        progress("done", 1.0)
+    return 0
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

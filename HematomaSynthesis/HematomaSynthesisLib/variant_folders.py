@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import SimpleITK as sitk
-from HematomaExpansionLib.errors import HematomaError
+from HematomaExpansionLib.errors import HematomaError, InputError
 from HematomaExpansionLib.folders import check_output_folder, whole_or_nothing
 from HematomaExpansionLib.head_ct import read_head_ct
 from HematomaExpansionLib.masks import read_given_mask, read_mask
@@ -26,6 +26,11 @@ from HematomaExpansionLib.workers import case_workers
 from .mask_registration import registration_method
 from .target_shapes import TargetOptions
 from .variants import Variant, make_variants
+
+SCANS_AND_MASKS = ("baseline", "baseline-mask", "followup", "followup-mask")
+"""The files of a case in the layout, without their suffix."""
+
+_PARTS_FILE, _IMAGES = "parts.json", ("ct", "mask", "displacement")
 
 VARIANTS, OWN_CASE = "variants", "case of own files"
 """The kinds of folder, as their provenance says."""
@@ -155,6 +160,45 @@ def make_case(
         if warnings:
             description["warnings"] = warnings
         (scratch / "case.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def write_parts(known: Mapping[str, Any], variants: Iterable[Variant], folder: Path) -> None:
+    """Write what ``make_case_of_parts`` needs beside the scans and masks, fast: nothing is compressed.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    descriptions = []
+    for number, variant in enumerate(variants):
+        for name in _IMAGES:
+            sitk.WriteImage(getattr(variant, name), str(folder / f"{name}-{number}.nrrd"))
+        descriptions.append(variant.description)
+    values = {"known": dict(known), "descriptions": descriptions}
+    (folder / _PARTS_FILE).write_text(json.dumps(values), encoding="utf-8")
+
+
+def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -> None:
+    """``make_case`` of what a panel hands over: a scan or mask for each name of the layout, and ``write_parts``.
+
+    Raises:
+        HematomaError: a sentence for the user.
+    """
+    try:
+        values = json.loads((parts / _PARTS_FILE).read_text(encoding="utf-8"))
+        known, descriptions = dict(values["known"]), list(values["descriptions"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            "The folder holds no parts of a case, as Slicer's Export pairs hands them over."
+        ) from error
+
+    def variants() -> Iterator[Variant]:
+        for number, description in enumerate(descriptions):
+            progress("writing", (number + 1) / (len(descriptions) + 1))
+            ct, mask, displacement = (sitk.ReadImage(str(parts / f"{name}-{number}.nrrd")) for name in _IMAGES)
+            yield Variant(ct, mask, displacement, description)
+
+    files = [(name, parts / f"{name}.nrrd") for name in SCANS_AND_MASKS]
+    make_case(files, folder, variants(), known=known)
 
 
 def known_of(files: Mapping[str, Path]) -> dict[str, Any]:

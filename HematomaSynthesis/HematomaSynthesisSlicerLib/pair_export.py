@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk
 import slicer
 from HematomaExpansionLib.progress import Progress
+from HematomaSlicerLib.background import BackgroundCommand, Outcome
+from HematomaSlicerLib.jobs import start_job
 from HematomaSlicerLib.node_files import Segment, write_segment, write_volume
 from HematomaSlicerLib.node_images import (
     NodeError,
@@ -27,21 +28,21 @@ if TYPE_CHECKING:
     from HematomaSynthesisLib.variants import Variant
 
 
-def export_pairs(
+def start_export(
     variants: VariantSet,
     followup: slicer.vtkMRMLScalarVolumeNode,
     followup_hematoma: Segment,
     cohort: Path,
     progress: Progress,
-) -> Path:
-    """Write a case into a cohort's folder (DESIGN section 6), under a new number; returns the case's folder.
+    ended: Callable[[Outcome, Path | None], None],
+) -> BackgroundCommand:
+    """Write a case into a cohort's folder (DESIGN section 6), under a new number, in the background; ``ended``
+    gets the case's folder.
 
     Raises:
         NodeError: nothing was kept, or a node is gone or empty.
-        HematomaError: a scan or a mask is at fault, or the folder cannot be written.
     """
-    from HematomaExpansionLib.folders import own_scratch
-    from HematomaSynthesisLib.variant_folders import make_case
+    from HematomaSynthesisLib.variant_folders import write_parts
 
     background = variants.background
     if background is None or variants.segmentation is None:
@@ -49,22 +50,18 @@ def export_pairs(
     if not any(variants.kept):
         raise NodeError("No variant is kept: set the mark of those that are to be exported.")
     names = (f"case-{number:03d}" for number in count(1))
-    folder = next(cohort / name for name in names if not (cohort / name).exists())
-    with own_scratch(Path(tempfile.gettempdir())) as scratch:
-        original = Segment(variants.segmentation, variants.segment_id(ORIGINAL))
-        files = {
-            "baseline": write_volume(background, scratch / "baseline.nrrd"),
-            "baseline-mask": write_segment(original, scratch / "baseline-mask.nrrd"),
-            "followup": write_volume(followup, scratch / "followup.nrrd"),
-            "followup-mask": write_segment(followup_hematoma, scratch / "followup-mask.nrrd"),
-        }
-        make_case(
-            [(name, Path(path)) for name, path in files.items()],
-            folder,
-            _kept(variants, progress),
-            known=_known(variants.scan or background, followup),
-        )
-    return folder
+    target = next(cohort / name for name in names if not (cohort / name).exists())
+    original = Segment(variants.segmentation, variants.segment_id(ORIGINAL))
+
+    def arguments(folder: Path) -> list[str]:
+        write_volume(background, folder / "baseline.nrrd")
+        write_segment(original, folder / "baseline-mask.nrrd")
+        write_volume(followup, folder / "followup.nrrd")
+        write_segment(followup_hematoma, folder / "followup-mask.nrrd")
+        write_parts(_known(variants.scan or background, followup), _kept(variants), folder)
+        return ["export-pairs", "-i", str(folder), "-o", str(target)]
+
+    return start_job(arguments, lambda _folder: target, progress, ended)
 
 
 def _known(scan: slicer.vtkMRMLScalarVolumeNode, followup: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
@@ -75,12 +72,11 @@ def _known(scan: slicer.vtkMRMLScalarVolumeNode, followup: slicer.vtkMRMLScalarV
     return {name: known[name] for name in ("source", "onset_hours") if name in known}
 
 
-def _kept(variants: VariantSet, progress: Progress) -> Iterator[Variant]:
+def _kept(variants: VariantSet) -> Iterator[Variant]:
     from HematomaSynthesisLib.variants import Variant
 
-    descriptions, kept = variants.descriptions, variants.kept
-    for index, description in enumerate(descriptions):
-        progress("writing", (index + 1) / (len(descriptions) + 1))
+    kept = variants.kept
+    for index, description in enumerate(variants.descriptions):
         if not kept[index]:
             continue
         if variants.volume(index) is None or variants.field(index) is None:
