@@ -271,7 +271,9 @@ def test_risk_is_trained_and_evaluated_by_one_command_each(
     assert main(evaluate) == 0
     summary = json.loads((tmp_path / "out" / "risk.json").read_text())
     assert summary["model"]["auc"] == 0.5, "all baselines are the same"
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"risk.json", "risk.csv", "risk.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "risk.json", "risk.csv", "risk.png", "provenance.json",
+    }  # fmt: skip
     assert main(["train", "risk", "--cohort", str(cohort), "-o", str(package), "--masks", "both"]) == 2
     assert "true or automatic" in capsys.readouterr().err
 
