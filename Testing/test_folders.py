@@ -49,7 +49,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_a_result_says_what_it_was_made_from_and_is_used_again_for_the_same_alone(tmp_path: Path) -> None:
-    folder = make(tmp_path / "result")
+    folder = make(tmp_path / "below" / "another" / "result")
     assert read_provenance(folder) == MADE
     assert is_made_from(folder, MADE)
     for other in (

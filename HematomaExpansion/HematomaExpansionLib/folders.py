@@ -99,6 +99,7 @@ def whole_or_nothing(folder: Path, provenance: Provenance, keep: Collection[str]
         InputError: the folder holds something else, another run is writing there, or it cannot be written.
     """
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with own_scratch(_place_of_scratch(folder)) as scratch:
             made = scratch / "new"
             made.mkdir()

@@ -154,7 +154,6 @@ def write_package(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    make_folder(folder.parent)
     weights = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous().cpu()
         for name, tensor in network.state_dict().items()
