@@ -374,6 +374,6 @@ def test_a_result_says_in_few_words_whom_a_model_was_trained_on(package: ModelPa
     steps = [TrainingStep("learned from", 9, "simulated patients, no real ones", "seed 1")] * 30
     real = TrainingStep("learned from", 9, "patients (site A)")
     short = replace(package.description, trained_on=(*steps, real)).trained_on_whom
-    assert short == "simulated patients, no real ones; patients (site A)"
+    assert short == "simulated patients, no real ones, then patients (site A)"
     many = tuple(TrainingStep("learned from", 9, f"patients (site {k})") for k in range(40))
     assert len(replace(package.description, trained_on=many).trained_on_whom) <= 120

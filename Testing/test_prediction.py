@@ -333,6 +333,18 @@ def test_a_mask_that_cannot_be_right_is_refused(
     assert not output.exists()
 
 
+@pytest.mark.parametrize("command", ["export", "export-pairs"])
+def test_what_slicer_did_not_hand_over_is_not_exported(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in (None, "{", '{"result": 3}', '{"known": {}, "descriptions": [{}]}'):
+        if content is not None:
+            (tmp_path / "parts.json").write_text(content)
+        message = refused(capsys, command, "-i", str(tmp_path), "-o", str(tmp_path / "out"))
+        assert "as Slicer's Export" in message
+        assert not (tmp_path / "out").exists()
+
+
 def test_arguments_that_cannot_be_right_are_refused(
     case_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

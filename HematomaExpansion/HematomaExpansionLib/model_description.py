@@ -115,7 +115,7 @@ class ModelDescription:
         """In a few words whose cases the model was trained on, as written into every result."""
         # A package from before there were steps begins with the cases, and a semicolon ends what it says of them.
         said = dict.fromkeys(step.source or step.what.partition(";")[0] for step in self.trained_on)
-        text = "; ".join(part for part in said if part)
+        text = ", then ".join(part for part in said if part)
         return text if len(text) <= _SHORT else text[: _SHORT - 2].rstrip() + " …"
 
     def result(self, name: str) -> float:

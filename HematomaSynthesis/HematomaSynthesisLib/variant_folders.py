@@ -183,8 +183,11 @@ def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -
     Raises:
         HematomaError: a sentence for the user.
     """
+    files = [(name, parts / f"{name}.nrrd") for name in SCANS_AND_MASKS]
     try:
         values = json.loads((parts / _PARTS_FILE).read_text(encoding="utf-8"))
+        for _, path in files:
+            path.stat()
         known, descriptions = dict(values["known"]), list(values["descriptions"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
@@ -197,7 +200,6 @@ def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -
             ct, mask, displacement = (sitk.ReadImage(str(parts / f"{name}-{number}.nrrd")) for name in _IMAGES)
             yield Variant(ct, mask, displacement, description)
 
-    files = [(name, parts / f"{name}.nrrd") for name in SCANS_AND_MASKS]
     make_case(files, folder, variants(), known=known)
 
 
