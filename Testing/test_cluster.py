@@ -59,6 +59,24 @@ def listed(output: Path) -> set[str]:
         return {row["case"] for row in csv.DictReader(file)}
 
 
+def test_workers_of_several_threads_are_refused() -> None:
+    from distributed import LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            protocol="tcp",
+            dashboard_address=None,
+            host="127.0.0.1",
+        ) as cluster,
+        pytest.raises(InputError, match="--nthreads 1"),
+        connect(str(cluster.scheduler_address)),
+    ):
+        pass
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals differ")
 def test_all_cases_end_once_each_though_a_worker_is_killed(address: str, tmp_path: Path) -> None:
     names = [f"P{number:02}" for number in range(CASES)]

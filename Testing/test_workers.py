@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from environment import variables
-from HematomaExpansionLib.workers import case_workers, each_result
+from HematomaExpansionLib.batch import default_jobs
+from HematomaExpansionLib.workers import available_cores, case_workers, each_result
 
 
 def square(number: int) -> int:
@@ -124,3 +126,18 @@ def is_alive(process: int) -> bool:
         return False
     status = Path(f"/proc/{process}/stat")  # a process that nobody waited for has ended all the same
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system ties no process to cores")
+def test_no_more_workers_are_started_than_the_process_has_cores() -> None:
+    """A scheduler may give it one of many."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+        assert default_jobs(torch.device("cpu")) == 1
+        with case_workers(9) as pool:
+            assert pool._max_workers == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert available_cores() == len(before)

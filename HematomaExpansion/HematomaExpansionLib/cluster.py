@@ -30,7 +30,8 @@ def connect(address: str) -> Iterator[Workers]:
 
     Raises:
         MissingLibraryError: Dask is not installed.
-        InputError: nothing answers there, the cluster has no workers, or its scheduler goes away meanwhile.
+        InputError: nothing answers there, the cluster has no workers or some with several threads, or its
+            scheduler goes away meanwhile.
     """
     try:
         from distributed import Client
@@ -46,6 +47,7 @@ def connect(address: str) -> Iterator[Workers]:
     def open_workers(cases: int) -> Executor:
         if client.status != "running":
             raise InputError(_GONE)
+        _check_threads(client)  # workers may have come since
         return _ClusterWorkers(client)
 
     with client:
@@ -53,7 +55,19 @@ def connect(address: str) -> Iterator[Workers]:
             client.wait_for_workers(1, timeout=_TIMEOUT_S)
         except TimeoutError as error:
             raise InputError("The scheduler has no workers: start some with `dask worker`.") from error
+        _check_threads(client)
         yield Workers(sum(client.nthreads().values()), open_workers)
+
+
+def _check_threads(client: Client) -> None:
+    """Refuse workers that compute several cases at once in one process: what is set there for the length of one
+    case, such as which warnings are heard, would be set for all.
+    """
+    if any(threads > 1 for threads in client.nthreads().values()):
+        raise InputError(
+            "A worker of the cluster has several threads, in which cases would get in each other's way: start more "
+            "workers instead, each with `dask worker ADDRESS --nthreads 1`."
+        )
 
 
 class _ClusterWorkers(Executor):
