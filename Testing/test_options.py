@@ -114,6 +114,18 @@ def test_a_number_of_folds_that_divides_nothing_is_refused(
         assert "--folds takes a whole number from 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["train growth --device 2", "evaluate segmentation --mask true", "adapt segmentation-compact --stat"],
+)
+def test_an_option_that_a_command_lacks_is_not_taken_for_another(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments.split(), *COHORT])
+    assert f"unrecognized arguments: {arguments.split()[2]}" in capsys.readouterr().err
+
+
 FLOATS = [
     ("predict -i scan -o out", ["--onset-hours"]),
     ("synthesize -i scan -o out", ["--onset-hours"]),

@@ -65,7 +65,7 @@ def _check_threads(client: Client) -> None:
     """
     if any(threads > 1 for threads in client.nthreads().values()):
         raise InputError(
-            "A worker of the cluster has several threads, in which cases would get in each other's way: start more "
+            "A worker of the cluster has several threads, in which cases would disturb each other: start more "
             "workers instead, each with `dask worker ADDRESS --nthreads 1`."
         )
 

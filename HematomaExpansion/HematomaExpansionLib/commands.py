@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in _COMMAND_PACKAGES:
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(f"{name}.commands").add_commands(commands)
+    for command in commands.choices.values():
+        command.allow_abbrev = False  # --device, which train lacks, would be taken for its --devices
     return parser
 
 
