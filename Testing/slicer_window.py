@@ -119,6 +119,15 @@ def checked_signal(qobject: Any, signature: str) -> Any:
     return getattr(qobject, signature.partition("(")[0])
 
 
+class _Timers:
+    """``qt.QTimer``: makes timers, and has the function that calls once."""
+
+    singleShot = staticmethod(QtCore.QTimer.singleShot)  # noqa: N815
+
+    def __call__(self) -> Wrapped:
+        return Wrapped(QtCore.QTimer())
+
+
 class Signal:
     """A signal whose argument Qt does not know."""
 
@@ -498,7 +507,7 @@ class Window:
         for name, value in {
             "Qt": QtCore.Qt,
             "QTableWidgetItem": QtWidgets.QTableWidgetItem,
-            "QTimer": lambda: Wrapped(QtCore.QTimer()),
+            "QTimer": _Timers(),
             "QFileDialog": QtWidgets.QFileDialog,
             **{
                 name: getattr(sys.modules["qt"], name)
