@@ -22,12 +22,18 @@ from .markers import describe_markers
 from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
 from .model_description import VOLUME_CORRECTION
 from .model_package import ModelPackage
+from .plausibility import check_plausibility
 from .progress import Stages
 from .risk import Risk, measurements, predict_risk_of_scan
 from .scores import NOT_TOLD, ONSET_RANGE, ClinicalData, is_onset, scores_of
-from .segmentation import USER_MASK, identity_of_segmenter, segment
+from .segmentation import SMALLEST_HEMATOMA_ML, USER_MASK, identity_of_segmenter, segment
 
-NO_HEMATOMA = "No hematoma was found in this scan, so there is no growth to predict."
+LOOKED_FOR = f"blood inside the brain, from {SMALLEST_HEMATOMA_ML:.0f} mL"
+NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
+NO_HEMATOMA = (
+    f"No hematoma was found: {LOOKED_FOR}. That excludes no bleed: a small or faint one can be missed, and "
+    f"{NOT_LOOKED_FOR} was not looked for."
+)
 
 
 @dataclass(frozen=True)
@@ -92,15 +98,16 @@ def predict(
     device = choose_device(options.device)
     warnings = list(scan.warnings)
     with stages("brain", 0.15):
-        inside_skull = extract_brain(scan.image).mask
+        brain = extract_brain(scan.image)
+        inside_skull = brain.mask
     with stages("segmentation", 0.3):
         if hematoma is None:
             find = partial(segment, scan.image, inside_skull, options.segmenter)
             hematoma, device = compute_on(device, find, warnings)
             segmenter = identity_of_segmenter(options.segmenter)
         else:
-            _check_mask(hematoma, inside_skull)
             segmenter = USER_MASK
+        warnings += check_plausibility(scan, brain, hematoma, drawn=masks == "true")
     growth, markers, risk = None, None, None
     with stages("markers", 0.5):
         if volume_ml(hematoma) > 0:
@@ -199,18 +206,3 @@ def _describe_markers(
         return {"risk": None, "markers": None, "scores": None}
     scores = scores_of(markers, options.onset_hours, volume_ml(hematoma), options.clinical)
     return {"risk": None if risk is None else asdict(risk), "markers": markers, "scores": scores}
-
-
-def _check_mask(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
-    whole, skull = volume_ml(hematoma), volume_ml(inside_skull)
-    inside = volume_ml(sitk.And(hematoma, inside_skull))
-    if inside < 0.5 * whole:
-        raise InputError(
-            f"Only {inside:.1f} of the mask's {whole:.1f} mL lie inside the skull: check that the mask belongs "
-            "to this scan and marks the hematoma."
-        )
-    if inside > 0.5 * skull:
-        raise InputError(
-            f"The mask fills {inside / skull:.0%} of the skull, so it marks the brain or the head. "
-            "Give the mask of the hematoma."
-        )

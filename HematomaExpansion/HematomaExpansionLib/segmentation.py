@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.ndimage import find_objects
 
 from . import __version__
 from .errors import DeviceError
@@ -145,11 +146,12 @@ def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
     array, low_slices = sitk.GetArrayFromImage(labels), _slices_at_foramen_magnum(inside_skull)
     large: list[int] = []
     small: list[int] = []
-    for label in range(1, array.max() + 1):
-        where = array == label
-        if np.quantile(depth[where], 0.9) < SHALLOW_MM:
+    for label, box in enumerate(find_objects(array), start=1):
+        where = array[box] == label
+        if np.quantile(depth[box][where], 0.9) < SHALLOW_MM:
             continue
-        size, low = int(np.count_nonzero(where)), int(np.count_nonzero(where[:low_slices]))
+        size = int(np.count_nonzero(where))
+        low = int(np.count_nonzero(where[: max(0, low_slices - box[0].start)]))
         smallest_ml = SMALLEST_HEMATOMA_ML if low <= size / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
         (large if size * grid.voxel_volume_ml >= smallest_ml else small).append(label)
     hematomas = np.isin(array, large)
