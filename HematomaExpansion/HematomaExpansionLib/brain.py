@@ -27,6 +27,7 @@ _SOFT_HU = (-15.0, 130.0)
 _SOFT_VOXEL_HU = (-40.0, 160.0)
 _SEAL_MM = 8.0
 _CUT_MM = 7.0
+_HARDLY_ANY_ML, _CUT_CM2 = 100.0, 45.0
 _MARGIN = 4  # voxels
 
 
@@ -52,7 +53,7 @@ def extract_brain(image: sitk.Image) -> Brain:
     skull is open, a shell stands for its bone.
 
     Raises:
-        InputError: nothing of a brain's size is enclosed by bone.
+        InputError: nothing of an adult brain's size is enclosed by bone.
     """
     scan = Grid.of(image)
     coarse = scan.with_spacing((_SPACING_MM,) * 3)
@@ -77,12 +78,29 @@ def extract_brain(image: sitk.Image) -> Brain:
     mask = sitk.BinaryFillhole(sitk.And(resample(near, scan) >= 0.5, soft_voxels))
     volume = volume_ml(mask)
     if not PLAUSIBLE_ML[0] <= volume <= PLAUSIBLE_ML[1]:
-        raise InputError(
-            f"No brain was found inside a skull ({volume:.0f} mL enclosed by bone): give a CT of the whole head."
-        )
+        raise InputError(_implausible(mask, volume))
     if openings is None:
         return Brain(mask, volume)
     return Brain(mask, volume, openings.missing_cm2, openings.unseen_cm2)
+
+
+def _implausible(mask: sitk.Image, inside_ml: float) -> str:
+    """What to say of an inside of the skull (0/1) that is not of an adult brain's size."""
+    if inside_ml < _HARDLY_ANY_ML:
+        return f"No brain was found inside a skull ({inside_ml:.0f} mL enclosed by bone): give a CT of the head."
+    if inside_ml > PLAUSIBLE_ML[1]:
+        return f"What lies inside the skull measures {inside_ml:.0f} mL, more than a brain: give a CT of the head."
+    x_mm, y_mm, _ = mask.GetSpacing()
+    cm2 = np.count_nonzero(sitk.GetArrayViewFromImage(mask), axis=(1, 2)) * x_mm * y_mm / 100
+    if max(cm2[0], cm2[-1]) > _CUT_CM2:
+        return (
+            f"Only {inside_ml:.0f} mL of brain are in view, since the scan ends within it: choose the series that "
+            "covers the whole head."
+        )
+    return (
+        f"Only {inside_ml:.0f} mL of brain were found inside the skull. This tool is made for adults, not for an "
+        "infant's small, open skull. If it is an adult's, choose the series that covers the whole head."
+    )
 
 
 def _enclosed(bone: Array) -> Array:

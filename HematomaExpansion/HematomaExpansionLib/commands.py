@@ -213,6 +213,7 @@ def _batch(arguments: argparse.Namespace) -> int:
     from .batch_rows import FAILED, check_batch_folder
     from .case_numbers import PRIVATE_FILE
     from .report import new_figure
+    from .segmentation import LOOKED_FOR
 
     if arguments.jobs < 0:
         raise InputError("The number of jobs must not be negative.")
@@ -232,10 +233,13 @@ def _batch(arguments: argparse.Namespace) -> int:
         for row in failed:
             print(f"{row.case}: {row.reason}")
         expanding = sum(row.expansion is True for row in rows)
+        none_found = sum(row.baseline_ml == 0 for row in rows)
         print(
             f"{len(rows) - len(failed)} of {len(rows)} cases predicted, {expanding} of them with expansion; "
             f"{len(failed)} failed."
         )
+        if none_found:
+            print(f"In {none_found} no hematoma was found ({LOOKED_FOR}), which excludes no bleed.")
         print(f"A folder for each, and one table: {RESULTS_FILE} in {arguments.output}")
         if any(case.place is not None for case in cases):
             print(f"Which case is which scan: {PRIVATE_FILE}, which is private. It may name patients.")
@@ -273,7 +277,8 @@ def _segment(arguments: argparse.Namespace) -> int:
     from .device import choose_device
     from .head_ct import read_head_ct
     from .measures import volume_ml
-    from .segmentation import segment
+    from .plausibility import check_plausibility
+    from .segmentation import NO_HEMATOMA, segment
     from .volume_files import check_volume_output, write_volume
 
     check_volume_output(arguments.output)
@@ -283,12 +288,15 @@ def _segment(arguments: argparse.Namespace) -> int:
         with stages("read", 0.0):
             scan = read_head_ct(arguments.input)
         with stages("brain", 0.3):
-            inside_skull = extract_brain(scan.image).mask
+            brain = extract_brain(scan.image)
         with stages("segmentation", 0.6):
-            mask = segment(scan.image, inside_skull, segmenter, device)
+            mask = segment(scan.image, brain.mask, segmenter, device)
+            notes = [*scan.warnings, *check_plausibility(scan, brain, mask, drawn=False)]
         write_volume(scan.restore(mask), arguments.output)
-    for warning in scan.warnings:
-        print(f"Note: {warning}")
+    if not volume_ml(mask):
+        notes.append(NO_HEMATOMA)
+    for note in notes:
+        print(f"Note: {note}")
     print(f"Hematoma: {volume_ml(mask):.1f} mL. Research use only.")
     return 0
 

@@ -15,6 +15,7 @@ from .grid import resample
 from .head_ct import HeadCT
 from .measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
 from .model_package import ModelPackage
+from .plausibility import check_plausibility
 from .progress import Stages
 from .registration import SMALLEST_SIMILARITY, Registration, register
 from .segmentation import USER_MASK, identity_of_segmenter, segment
@@ -125,11 +126,17 @@ def compare(
     chosen = choose_device(device)
     named = {"Baseline": baseline, "Follow-up": followup}
     with stages("brain", 0.1):
-        insides = [extract_brain(scan.scan.image).mask for scan in (baseline, followup)]
+        brains = [extract_brain(scan.scan.image) for scan in (baseline, followup)]
+        insides = [brain.mask for brain in brains]
     with stages("segmentation", 0.3):
         masks = [
             segment(scan.scan.image, inside, segmenter, chosen) if scan.mask is None else scan.mask
             for scan, inside in zip((baseline, followup), insides, strict=True)
+        ]
+        # A late follow-up's blood may be no denser than the brain, which is no reason to refuse its mask.
+        notes = [
+            check_plausibility(scan.scan, brain, mask, drawn=scan is baseline and scan.mask is not None)
+            for scan, brain, mask in zip((baseline, followup), brains, masks, strict=True)
         ]
     with stages("registration", 0.5):
         registration = register(baseline.scan.image, insides[0], followup.scan.image, insides[1])
@@ -141,7 +148,11 @@ def compare(
     before, after = volume_ml(masks[0]), volume_ml(masks[1])
     found = Found(*(scan.mask is None for scan in (baseline, followup)))
     doubt = doubt_of_growth(before, after, bool((arrays[0] & arrays[1]).any()), found)
-    warnings = [f"{name}: {told}" for name, scan in named.items() for told in scan.scan.warnings]
+    warnings = [
+        f"{name}: {told}"
+        for (name, scan), seen in zip(named.items(), notes, strict=True)
+        for told in (*scan.scan.warnings, *seen)
+    ]
     if registration.similarity < SMALLEST_SIMILARITY:
         warnings.append(UNLIKE)
     result: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Whether a mask looks like a hematoma inside the brain, or like something else.
 
-A hematoma is denser than the brain around it, compact, and for the greater part away from the skull. A layer or lens
-along the skull, a cast of both ventricles, and sheets between the convolutions are blood of another kind.
+A hematoma is denser than the brain around it, compact, and for the greater part away from the skull. A layer or
+lens along the skull, a cast of both ventricles, and sheets between the convolutions are blood of another kind.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _AROUND_MM, _BRAIN_HU, _USUAL_BRAIN_HU = (4.0, 10.0), (20.0, 50.0), 35.0
 _LEAST_DENSER_HU, _USUALLY_DENSER_HU = 5.0, 14.0
 _BONE_HU, _MOST_OUTSIDE = 160.0, 0.1
 _AT_SKULL_MM, _MOST_AT_SKULL = 4.1, 0.28
+_STRIP_MM, _LEAST_STRIP_ML = 8.0, 0.3
 _THICK, _LEAST_THICK, _LARGE_ML = 3, 0.3, 8.0
 _LEAST_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
 
@@ -44,10 +45,10 @@ def check_hematoma(
     outside = _share_outside(ct, inside_skull, mask)
     if outside > _MOST_OUTSIDE:
         notes.append(
-            f"{100 * outside:.0f} % of the mask lie on bone or outside of the skull: check the mask, its volume is "
-            "too large."
+            f"{100 * outside:.0f} % of the mask lie on bone or outside of the skull, so its volume is too large: "
+            "check the mask."
         )
-    return [*notes, *_kind(view, volume_ml(mask))]
+    return [*notes, *_strip(view), *_kind(view, volume_ml(mask))]
 
 
 def _check_place(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
@@ -75,13 +76,13 @@ def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
     denser = own - around
     if drawn and denser < _LEAST_DENSER_HU:
         raise InputError(
-            f"The mask marks no fresh blood: it has {own:.0f} HU where the brain around it has {around:.0f}. Check "
-            "that it was drawn on this scan."
+            f"The mask marks no fresh blood: it has {own:.0f} HU where the brain around it has {around:.0f}. "
+            "Check that it was drawn on this scan."
         )
     if denser < _USUALLY_DENSER_HU:
         return [
-            f"The hematoma is hardly denser than the brain around it ({own:.0f} and {around:.0f} HU): it may be no "
-            "bleed, or an old one. Check it on the scan."
+            f"The hematoma is hardly denser than the brain around it ({own:.0f} and {around:.0f} HU): it may be "
+            "no bleed, or an old one. Check it on the scan."
         ]
     return []
 
@@ -91,6 +92,21 @@ def _share_outside(ct: sitk.Image, inside_skull: sitk.Image, mask: sitk.Image) -
     bleed = sitk.GetArrayViewFromImage(mask) > 0
     hu, inside = (sitk.GetArrayViewFromImage(image)[bleed] for image in (ct, inside_skull))
     return float(np.mean((inside == 0) | (hu > _BONE_HU)))
+
+
+def _strip(view: CoarseView) -> list[str]:
+    """A thin part that reaches the skull, of a mask that is thick elsewhere and deep."""
+    depth = view.depth_mm(view.inside_and_beyond)
+    thick = ndimage.binary_opening(view.bleed, iterations=_THICK)
+    if not thick.any() or depth[thick].min() <= _STRIP_MM:
+        return []
+    thin = view.bleed & ~ndimage.binary_dilation(thick, iterations=2)
+    labels, count = ndimage.label(thin)
+    at_skull = np.setdiff1d(labels[depth <= _AT_SKULL_MM], [0]) if count else np.array([])
+    strip_ml = np.count_nonzero(np.isin(labels, at_skull)) * view.grid.voxel_volume_ml
+    if strip_ml < _LEAST_STRIP_ML:
+        return []
+    return [f"A thin part of the mask ({strip_ml:.1f} mL) reaches the skull: check whether it is blood."]
 
 
 def _kind(view: CoarseView, bleed_ml: float) -> list[str]:

@@ -8,6 +8,7 @@ The limits lie well outside of what 17 real heads without a bleed and simulated 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,10 +25,9 @@ from .hematoma_checks import check_hematoma
 _TISSUE_HU = 15.0  # less is CSF
 _BRAIN_HU, _USUAL_BRAIN_HU = (22.0, 52.0), (28.0, 46.0)
 _AIR_HU = -950.0
-_SOFT_HU = (-20.0, 100.0)
-_MANY_CM2, _SOME_CM2, _FEW_CM2 = 60.0, 40.0, 20.0
-_LEAST_SOFT, _LEAST_BRAIN, _MOST_JUMP_HU = 0.4, 0.75, 12.0
-_MOST_CHANGE = 1.4
+_SOFT_HU = (0.0, 80.0)
+_SOME_CM2, _MOST_JUMP_HU = 40.0, 11.5
+_MANY_CM2, _MOST_CHANGE = 60.0, 1.4
 _TOP_CM2, _BOTTOM_CM2 = 60.0, 45.0
 _LEAST_OF_HULL, _HEAD_CM2, _LEAST_OF_HEAD, _MOST_EMPTY_MM = 0.82, 90.0, 0.25, 20.0
 _BLOOD_HU, _DENSER_HU = (52.0, 95.0), 110.0
@@ -106,27 +106,25 @@ def _density(slices: _Slices) -> list[str]:
 
 def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
     """Slices that do not fit those beside them; ``even``: none was interpolated."""
-    hu, areas = slices.hu, slices.areas_cm2
-    soft = np.count_nonzero((hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1]), axis=(1, 2)) * slices.pixel_cm2
-    medians = np.array([_median_of_tissue(hu[k][slices.brain[k]]) for k in range(len(hu))])
+    hu = slices.hu[:, ::2, ::2]
+    soft = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
     for k in range(1, len(hu) - 1):
-        sides = [k - 1, k + 1]
-        blank = min(soft[sides]) >= _SOME_CM2 and soft[k] < _LEAST_SOFT * min(soft[sides])
-        lost = min(areas[sides]) >= _FEW_CM2 and areas[k] < _LEAST_BRAIN * min(areas[sides])
-        steps = medians[k] - medians[sides]
-        jumps = min(areas[k - 1 : k + 2]) >= _MANY_CM2 and abs(steps).min() > _MOST_JUMP_HU and steps.prod() > 0
-        if blank or lost or jumps:
+        tissue = soft[k - 1] & soft[k + 1]
+        if np.count_nonzero(tissue) * 4 * slices.pixel_cm2 < _SOME_CM2:
+            continue
+        below, here, above = (float(np.median(part[tissue])) for part in hu[k - 1 : k + 2])
+        if abs(here - (below + above) / 2) > _MOST_JUMP_HU:
             raise InputError(
-                f"Slice {k + 1} of {len(hu)}, counted from the feet, does not fit those beside it: it is blank, or "
-                "its values are on another scale. Export the series again."
+                f"Slice {k + 1} of {len(hu)}, counted from the feet, does not fit those beside it: it is blank, "
+                "or its values are on another scale. Export the series again."
             )
     if not even:
         return []
-    changes = np.array([_difference(first, second) for first, second in zip(hu[:-1], hu[1:], strict=True)])
+    areas = slices.areas_cm2
+    changes = np.array([_difference(first, second) for first, second in pairwise(hu)])
     for k in range(1, len(changes) - 1):
-        if min(areas[k], areas[k + 1]) >= _MANY_CM2 and changes[k] > _MOST_CHANGE * max(
-            changes[k - 1], changes[k + 1]
-        ):
+        usual = max(changes[k - 1], changes[k + 1])
+        if min(areas[k], areas[k + 1]) >= _MANY_CM2 and changes[k] > _MOST_CHANGE * usual:
             return [
                 f"Slices {k + 1} and {k + 2}, counted from the feet, differ more than others do: slices may be "
                 "missing between them, or the patient moved. Volumes may be wrong."
@@ -134,14 +132,9 @@ def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
     return []
 
 
-def _median_of_tissue(hu: Array) -> float:
-    tissue = hu[hu > _TISSUE_HU]
-    return float(np.median(tissue)) if len(tissue) else -1000.0
-
-
 def _difference(first: Array, second: Array) -> float:
     """Mean difference of two slices where either holds the head, in HU, without the extremes of bone and air."""
-    one, other = (np.clip(part[::2, ::2], -200, 200) for part in (first, second))
+    one, other = (np.clip(part, -200, 200) for part in (first, second))
     head = (one > -150) | (other > -150)
     return float(np.abs(one - other)[head].mean()) if head.any() else 0.0
 
@@ -160,7 +153,8 @@ def _ends(slices: _Slices, hematoma: Array) -> list[str]:
         )
     if hematoma[0].any() or hematoma[-1].any():
         notes.append(
-            "The hematoma reaches the end of the scan: only the part in view is measured, so it is larger than told."
+            "The hematoma reaches the end of the scan, where slanting bone is easily taken for blood: check it. If "
+            "it is blood, the part out of view is missing from its volume."
         )
     return notes
 
@@ -169,13 +163,13 @@ def _skull(brain: Brain) -> list[str]:
     notes = []
     if brain.missing_bone_cm2:
         notes.append(
-            f"Bone is missing over about {brain.missing_bone_cm2:.0f} cm² of the skull, as after a craniectomy or in "
-            "an infant. The edge of the brain is a guess there: check that no scalp or muscle counts as blood."
+            f"Bone is missing over about {brain.missing_bone_cm2:.0f} cm² of the skull, as after a craniectomy or "
+            "in an infant. The edge of the brain is a guess there: check that no scalp or muscle counts as blood."
         )
     if brain.unseen_skull_cm2:
         notes.append(
-            f"About {brain.unseen_skull_cm2:.0f} cm² of the skull lie outside of the field of view: what is not in "
-            "view was not looked at."
+            f"About {brain.unseen_skull_cm2:.0f} cm² of the skull lie outside of the field of view: what is not "
+            "in view was not looked at."
         )
     return notes
 

@@ -26,14 +26,7 @@ from .plausibility import check_plausibility
 from .progress import Stages
 from .risk import Risk, measurements, predict_risk_of_scan
 from .scores import NOT_TOLD, ONSET_RANGE, ClinicalData, is_onset, scores_of
-from .segmentation import SMALLEST_HEMATOMA_ML, USER_MASK, identity_of_segmenter, segment
-
-LOOKED_FOR = f"blood inside the brain, from {SMALLEST_HEMATOMA_ML:.0f} mL"
-NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
-NO_HEMATOMA = (
-    f"No hematoma was found: {LOOKED_FOR}. That excludes no bleed: a small or faint one can be missed, and "
-    f"{NOT_LOOKED_FOR} was not looked for."
-)
+from .segmentation import LOOKED_FOR, NO_HEMATOMA, NOT_LOOKED_FOR, USER_MASK, identity_of_segmenter, segment
 
 
 @dataclass(frozen=True)
@@ -138,6 +131,9 @@ def predict(
             "research_use_only": True,
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
+            "scope": None
+            if segmenter == USER_MASK
+            else {"looked_for": LOOKED_FOR, "not_looked_for": NOT_LOOKED_FOR},
             **_describe_volumes(hematoma, growth, masks, options, probability),
             **_describe_markers(markers, risk, hematoma, options),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},

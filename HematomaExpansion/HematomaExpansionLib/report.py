@@ -16,6 +16,7 @@ from .grid import Array, Grid, bounding_box
 from .prediction import Prediction
 from .risk import models_disagree, models_used
 from .scores import bat_text, brain_text, markers_text
+from .segmentation import LOOKED_FOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
 # As in Abramova 2024, Figure 5.
 TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = "#e02020", "#20c020", "#3060ff"
 BASELINE_COLOR, FOLLOWUP_COLOR = "#ffd21f", "#ff4d5e"
+_NONE_FOUND = "none found, which excludes no bleed"
 _MOST_SLICES = 12
 _COLUMNS = 4
 
@@ -50,7 +52,10 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
     corrected = baseline.get("corrected_volume_ml")  # a scene saved by an earlier version has none
     beside = "" if corrected is None else f" ({corrected:.1f} mL corrected for the segmenter's bias)"
-    rows = [("Hematoma now", "none found" if growth is None else f"{baseline['volume_ml']:.1f} mL{beside}")]
+    rows = [("Hematoma now", _NONE_FOUND if growth is None else f"{baseline['volume_ml']:.1f} mL{beside}")]
+    if result.get("scope"):  # a mask of the user's own has none, nor has a scene saved by an earlier version
+        scope = result["scope"]
+        rows.append(("Looked for", f"{scope['looked_for']}; not for {scope['not_looked_for']}"))
     if growth is not None:
         low, high = followup["volume_ml_low"], followup["volume_ml_high"]
         interval = "" if low is None else f" ({low:.0f}–{high:.0f})"
@@ -62,7 +67,8 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             (
                 "ABC/2 now",
                 f"{baseline['abc2_ml']:.1f} mL ({baseline['a_mm']:.0f} × {baseline['b_mm']:.0f} × "
-                f"{baseline['c_mm']:.0f} mm; simplified {baseline['abc2_simplified_ml']:.1f} mL)",
+                f"{baseline['c_mm']:.0f} mm; simplified {baseline['abc2_simplified_ml']:.1f} mL); a bedside "
+                "estimate to compare with: rely on the volume above, which counts voxels",
             ),
             ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
         ]
@@ -78,10 +84,19 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ]
         if result["scores"].get("brain"):
             rows.append(("BRAIN score", brain_text(result["scores"]["brain"])))
-    for task, model in models_used(result).items():
-        rows.append((f"Model, {task}", " ".join(filter(None, (model["name"], model["version"])))))
-        if model["trained_on"] is not None:
-            rows.append(("  trained on", model["trained_on"]))
+    return [*rows, *_model_rows(result)]
+
+
+def _model_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which models were used, and in one line for all of them whom they were trained on."""
+    models = models_used(result)
+    names = [" ".join(filter(None, (model["name"], model["version"]))) for model in models.values()]
+    trained = {model["name"]: model["trained_on"] for model in models.values() if model["trained_on"] is not None}
+    rows = [("Models", ", ".join(names))]
+    if len(set(trained.values())) == 1:
+        rows.append(("Trained on", next(iter(trained.values()))))
+    elif trained:
+        rows.append(("Trained on", "; ".join(f"{name}: {whom}" for name, whom in trained.items())))
     return rows
 
 
@@ -97,7 +112,12 @@ def write_overlay(prediction: Prediction, path: Path) -> None:
     height = rows * 1.03 * width / columns * _shape_of_a_slice(prediction, slices) + 1.2
     figure = new_figure(width, height, "black")
     _draw_montage(figure, prediction, slices, bottom=0.5 / height, top=1 - 0.7 / height, left=0.01, right=0.99)
-    figure.suptitle(_title(prediction.result), color="white", fontsize=17, y=1 - 0.2 / height)
+    figure.suptitle(_title(prediction.result), color="white", fontsize=15, y=1 - 0.2 / height)
+    if notes := prediction.result["input"]["warnings"]:
+        told = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
+        figure.text(
+            0.5, 0.2 / height, f"{told} in the report", color="#ffb020", ha="center", va="center", fontsize=10
+        )
     figure.text(0.98, 0.2 / height, RESEARCH_USE, color="#bbbbbb", ha="right", va="center", fontsize=10)
     _draw_legend(figure, prediction, 0.02, 0.2 / height)
     figure.savefig(path, dpi=100)
@@ -129,7 +149,7 @@ def write_report(prediction: Prediction, path: Path) -> None:
 def _title(result: dict[str, Any]) -> str:
     now = f"{result['baseline']['volume_ml']:.1f} mL"
     if result["followup"] is None:
-        return "No hematoma found"
+        return f"No hematoma found ({LOOKED_FOR}); this excludes no bleed"
     return f"Hematoma {now}  →  predicted {result['followup']['volume_ml']:.1f} mL"
 
 

@@ -36,6 +36,12 @@ SHALLOW_MM = 8.0
 _FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
 """Larger than its area in adults, and how far above it the medulla lies."""
 
+LOOKED_FOR = f"blood inside the brain, from {SMALLEST_HEMATOMA_ML:.0f} mL"
+NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
+NO_HEMATOMA = (
+    f"No hematoma was found ({LOOKED_FOR}). That excludes no bleed: a small or faint one can be missed, and "
+    f"{NOT_LOOKED_FOR} was not looked for."
+)
 
 # How a result names the mask's origin when no model package gave it.
 USER_MASK: dict[str, str | None] = {"name": "user mask", "version": None, "sha256": None, "trained_on": None}

@@ -33,7 +33,7 @@ def card(result: dict[str, Any]) -> str:
     baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
     notes = "".join(_small(text) for text in result["input"]["warnings"])
     if growth is None:
-        return _large("No hematoma found") + notes
+        return _large("No hematoma found") + _line("This excludes no bleed.") + notes
     low, high = followup["volume_ml_low"], followup["volume_ml_high"]
     interval = "" if low is None else f" <span style='font-size:13pt'>({low:.0f}–{high:.0f})</span>"
     expansion = "<b>Expansion: YES</b>" if growth["expansion"] else "<b>Expansion: no</b>"
@@ -49,9 +49,16 @@ def card(result: dict[str, Any]) -> str:
         + _small(f"Definition: {growth['definition']}")
         + _probability(result)
         + _line(f"ABC/2 {baseline['abc2_ml']:.1f} mL → {followup['abc2_ml']:.1f} mL")
+        + _small("ABC/2 is a bedside estimate to compare with: rely on the volumes above, which count voxels.")
         + detectable
+        + _scope(result)
         + notes
     )
+
+
+def _scope(result: dict[str, Any]) -> str:
+    scope = result.get("scope")  # neither a mask of the user's own nor an earlier version's scene has one
+    return _small(f"Looked for: {scope['looked_for']}; not for {scope['not_looked_for']}.") if scope else ""
 
 
 def _probability(result: dict[str, Any]) -> str:
