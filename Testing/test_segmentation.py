@@ -1,10 +1,13 @@
 """What counts as a hematoma among what is dense."""
 
+import time
+
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.grid import Grid, image_on
 from HematomaExpansionLib.segmentation import keep_hematomas, segment_by_threshold
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions
+from scipy.ndimage import label
 
 GRID = head_grid((1.0, 1.0, 4.0))
 POINTS = positions(GRID)
@@ -59,6 +62,23 @@ def test_a_small_dense_spot_at_the_foramen_magnum_is_no_hematoma() -> None:
     assert 1.5 < higher.sum() * GRID.voxel_volume_ml < 3.0 < large.sum() * GRID.voxel_volume_ml
     np.testing.assert_array_equal(kept(large, inside), large)
     np.testing.assert_array_equal(kept(higher, inside), higher)
+
+
+def test_many_specks_cost_little_more_than_few() -> None:
+    z, y, x = np.indices(GRID.shape)
+    deep = ball((25.0, 10.0, 5.0), 12.0)
+    away = sitk.GetArrayFromImage(BRAIN) > 0
+    away &= np.linalg.norm(POINTS - (25.0, 10.0, 5.0), axis=-1) > 26
+    specks = away & (x % 6 < 3) & (y % 6 < 3) & (z % 3 == 0)
+
+    def seconds(mask: np.ndarray) -> float:
+        start = time.perf_counter()
+        np.testing.assert_array_equal(kept(mask), deep)
+        return time.perf_counter() - start
+
+    kept(deep)
+    assert label(specks)[1] > 2000
+    assert seconds(deep | specks) < 5 * seconds(deep) + 1
 
 
 def test_the_threshold_method_measures_a_ball_of_blood() -> None:

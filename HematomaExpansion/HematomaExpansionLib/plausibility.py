@@ -17,6 +17,7 @@ from scipy.spatial import ConvexHull
 
 from .brain import Brain
 from .coarse_view import CoarseView
+from .components import largest_component
 from .errors import InputError
 from .grid import Array
 from .head_ct import HeadCT
@@ -33,7 +34,7 @@ _LEAST_OF_HULL, _HEAD_CM2, _LEAST_OF_HEAD, _MOST_EMPTY_MM = 0.82, 90.0, 0.25, 20
 _BLOOD_HU, _DENSER_HU = (52.0, 95.0), 110.0
 _BLOOD_LEFT_ML, _BLOOD_OUTSIDE_ML, _DENSER_ML, _DEEP_MM = 3.5, 1.0, 1.5, 8.0
 _BESIDE_HEMATOMA_MM = 6.0
-_NOISE_VOXELS = 0.75
+_NOISE_VOXELS, _COMPACT_VOXELS = 0.75, 2
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,8 @@ def _ends(slices: _Slices, hematoma: Array) -> list[str]:
         )
     if hematoma[0].any() or hematoma[-1].any():
         notes.append(
-            "The hematoma reaches the end of the scan, where slanting bone is easily taken for blood: check it. If "
-            "it is blood, the part out of view is missing from its volume."
+            "The hematoma reaches the end of the scan, where slanting bone is easily taken for blood: check it. "
+            "If it is blood, the part out of view is missing from its volume."
         )
     return notes
 
@@ -192,20 +193,22 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
     smooth, voxel_ml = ndimage.gaussian_filter(view.hu, _NOISE_VOXELS), view.grid.voxel_volume_ml
     low, high = _BLOOD_HU
     dense = (smooth > low) & (smooth < high) & (view.distance_mm(view.bleed) > _BESIDE_HEMATOMA_MM)
-    inside_ml = _largest_compact(dense & view.inside) * voxel_ml
-    outside_ml = _largest_compact(_within(_hull(view), dense & ~view.inside)) * voxel_ml
+    left = _largest_compact(dense & view.inside)
+    outside = _largest_compact(_within(_hull(view), dense & ~view.inside))
     denser = (smooth > _DENSER_HU) & (view.depth_mm(view.inside) > _DEEP_MM)
     denser_ml = np.count_nonzero(denser) * voxel_ml
     notes = []
-    if inside_ml > _BLOOD_LEFT_ML:
+    if np.count_nonzero(left) * voxel_ml > _BLOOD_LEFT_ML:
+        told_ml = np.count_nonzero(_with_margin(left, dense & view.inside)) * voxel_ml
         notes.append(
-            f"{inside_ml:.0f} mL as dense as blood lie inside the skull and do not count as hematoma: check for "
-            "blood outside of the brain (epidural, subdural, subarachnoid), for which this tool is not made."
+            f"At least {told_ml:.0f} mL as dense as blood lie inside the skull and do not count as hematoma: "
+            "check for blood outside of the brain (epidural, subdural, subarachnoid), for which this tool is not made."
         )
-    if outside_ml > _BLOOD_OUTSIDE_ML:
+    if np.count_nonzero(outside) * voxel_ml > _BLOOD_OUTSIDE_ML:
+        told_ml = np.count_nonzero(_with_margin(outside, dense)) * voxel_ml
         notes.append(
-            f"{outside_ml:.0f} mL as dense as blood lie in the head, but outside of what was looked at: check the "
-            "scan for a bleed there."
+            f"At least {told_ml:.0f} mL as dense as blood lie in the head, but outside of what was looked at: "
+            "check the scan for a bleed there."
         )
     if denser_ml > _DENSER_ML:
         notes.append(
@@ -238,8 +241,12 @@ def _empty_mm(slices: _Slices) -> float:
     return float(np.count_nonzero(empty)) * slices.slice_mm
 
 
-def _largest_compact(where: Array) -> int:
-    """Voxels of the largest part of ``where`` that is more than some 8 mm thick."""
-    thick = ndimage.binary_opening(where, iterations=2)
-    labels, count = ndimage.label(thick)
-    return int(np.bincount(labels.ravel())[1:].max()) if count else 0
+def _largest_compact(where: Array) -> Array:
+    """The largest part of ``where`` that is more than some 8 mm thick."""
+    return largest_component(ndimage.binary_opening(where, iterations=_COMPACT_VOXELS))
+
+
+def _with_margin(part: Array, of: Array) -> Array:
+    """What an opening left, with the margin that it took."""
+    whole: Array = ndimage.binary_dilation(part, iterations=2 * _COMPACT_VOXELS, mask=of)
+    return whole
