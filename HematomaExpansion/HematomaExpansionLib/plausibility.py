@@ -202,7 +202,8 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
         told_ml = np.count_nonzero(_with_margin(left, dense & view.inside)) * voxel_ml
         notes.append(
             f"At least {told_ml:.0f} mL as dense as blood lie inside the skull and do not count as hematoma: "
-            "check for blood outside of the brain (epidural, subdural, subarachnoid), for which this tool is not made."
+            "check for blood outside of the brain (epidural, subdural, subarachnoid), which this tool is not made "
+            "for."
         )
     if np.count_nonzero(outside) * voxel_ml > _BLOOD_OUTSIDE_ML:
         told_ml = np.count_nonzero(_with_margin(outside, dense)) * voxel_ml
