@@ -402,8 +402,9 @@ def test_each_fold_has_a_network_of_its_own_and_each_patient_is_tested_once(
 def test_a_cohort_of_one_kind_teaches_nothing(tmp_path: Path) -> None:
     preset = risk_preset("two-output", None, (2, 2, 4, 4), (32, 32, 8))
     still = RiskImages(np.zeros((1, 1, 8, 32, 32), np.float16), np.zeros((1, 1, 8, 32, 32), np.uint8), False)
+    images = {tmp_path / str(k): still for k in range(4)}
     with pytest.raises(InputError, match="more whose did not"):
-        train_risk_network({tmp_path / str(k): still for k in range(4)}, tmp_path / "package", preset, "true")
+        train_risk_network(list(images), tmp_path / "package", preset, "true", None, "cpu", images)
 
 
 def test_what_does_not_go_together_is_refused_with_a_sentence(

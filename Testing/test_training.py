@@ -690,7 +690,7 @@ def make_cases(folder: Path, count: int) -> Path:
     for number in range(count):
         case = folder / f"case-{number}"
         case.mkdir(parents=True)
-        (case / "baseline.nii.gz").touch()
+        (case / "baseline.nii.gz").write_text(str(case))
         (case / "case.json").write_text(json.dumps({"source": "simulated"}))
     return folder
 

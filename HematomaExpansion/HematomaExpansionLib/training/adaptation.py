@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ from .cohort import (
     training_steps,
 )
 from .fitting import FitOptions, Patches, fit
+from .runs import begin_run, made_before, made_from
 from .segmentation_training import (
     PATCH,
     SPACING_MM,
@@ -162,18 +163,22 @@ def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage,
     """AdaBN alone: the package of a network whose weights are those of ``source``; masks are not looked at.
 
     Raises:
-        InputError: no model can be called like the folder.
+        InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
         ModelPackageError: the network has no batch normalization, or looks at other grids than ours.
     """
     name = package_name(package)
     _check_grid(source.description)
+    sources = made_from("batch-norm statistics", {"seed": seed}, learned=cases, start=[source])
+    if (made := made_before(package, sources)) is not None:
+        return made
     network = source.load()
     scans = [scan for case in prepare_all(prepare_scans, cases, "Preparing scans") for scan in case]
     reestimate_statistics(network, scans, seed)
     details = f"seed {seed}, weights of {source.description.name}"
     step = TrainingStep("batch-norm statistics of", len(cases), kind_of_cases(cases), details)
     results = {"trained_share": 0.0, "scans": len(scans)}
-    return write_package(package, _described(source, name, (*steps_before([source]), step), results), network)
+    description = _described(source, name, (*steps_before([source]), step), results)
+    return write_package(package, description, network, sources)
 
 
 def adapt(
@@ -183,7 +188,8 @@ def adapt(
     ``package/training``.
 
     Raises:
-        InputError: the rank is below 1, there are fewer than two cases, or no model can be called like the folder.
+        InputError: the rank is below 1, there are fewer than two cases, no model can be called like the folder, or
+            it holds what was made otherwise (``runs.py``).
         ModelPackageError: the network has no convolutions or no batch normalization, or looks at other grids than
             ours.
     """
@@ -195,6 +201,9 @@ def adapt(
     torch.manual_seed(options.seed)
     add_adapters(network, rank)
     training, validation = split_by_case(cases, 0.2, options.seed)
+    sources = made_from("adaptation", {"rank": rank, "fit": asdict(options)}, learned=cases, start=[source])
+    if (made := begin_run(package, sources)) is not None:
+        return made
     learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
     reestimate_statistics(network, learned, options.seed)
     with warnings.catch_warnings():
@@ -211,7 +220,7 @@ def adapt(
     merge_adapters(network)
     counts, details = (len(training), len(validation)), [f"ConvLoRA of rank {rank}, AdaBN"]
     trained_on = training_steps(cases, *counts, options.seed, [source], what="adapted to", details=details)
-    return write_package(package, _described(source, name, trained_on, results), network)
+    return write_package(package, _described(source, name, trained_on, results), network, sources)
 
 
 def _check_grid(description: ModelDescription) -> None:

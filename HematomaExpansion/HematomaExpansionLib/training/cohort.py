@@ -201,7 +201,11 @@ def steps_before(models: Sequence[ModelPackage]) -> tuple[TrainingStep, ...]:
     """How models came about that are gone on from, each step once. What was fitted to their outputs no longer
     counts.
     """
-    steps = [step for package in models for step in package.description.trained_on]
+    return lasting_steps([step for package in models for step in package.description.trained_on])
+
+
+def lasting_steps(steps: Sequence[TrainingStep]) -> tuple[TrainingStep, ...]:
+    """Each of them once, without those that fitted something to a network's outputs."""
     return tuple(dict.fromkeys(step for step in steps if step.what not in {CALIBRATED_ON, CORRECTED_ON}))
 
 

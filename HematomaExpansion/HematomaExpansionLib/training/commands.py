@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..case_list import write_rows
 from ..command_options import Commands, add_device, add_segmenter, find_risk, find_segmenter
-from ..errors import InputError
+from ..errors import InputError, ModelPackageError
 from ..folders import check_output_folder, whole_or_nothing
 from ..model_description import SHARE_EXPANDED, VOLUME_CORRECTION, Task, package_name
-from ..model_package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
+from ..model_package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package, open_package
 from ..pictures import draw_each
 from ..provenance import Provenance
 from .options import (
@@ -129,8 +129,9 @@ def _train(arguments: argparse.Namespace) -> int:
         _tell_of_registration(cases)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
     _note_masks(cases)
+    before = _package_in(arguments.output)
     package = train[arguments.task](arguments, cases)
-    print(json.dumps(package.description.results, indent=2))
+    _report(package, before)
     return 0
 
 
@@ -152,6 +153,20 @@ def _note_masks(cases: Sequence[Path]) -> None:
         print(f"Note: {note}", file=sys.stderr)
 
 
+def _package_in(folder: Path) -> ModelPackage | None:
+    try:
+        return open_package(folder)
+    except ModelPackageError:
+        return None
+
+
+def _report(package: ModelPackage, before: ModelPackage | None) -> None:
+    """Print the results of a training into a folder that held the package ``before``."""
+    print(json.dumps(package.description.results, indent=2))
+    if package == before:
+        print("Note: The very same training had ended before: nothing was learned anew.", file=sys.stderr)
+
+
 def _adapt(arguments: argparse.Namespace) -> int:
     from .adaptation import FIT, RANK, adapt, adapt_statistics
     from .cohort import case_folders
@@ -163,17 +178,20 @@ def _adapt(arguments: argparse.Namespace) -> int:
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     if not arguments.statistics_only:
         _note_masks(cases)
+    before = _package_in(arguments.output)
     if arguments.statistics_only:
         package = adapt_statistics(cases, arguments.output, source, options.seed)
     else:
         _tell_of_registration(cases)
         rank = RANK if arguments.rank is None else arguments.rank
         package = adapt(cases, arguments.output, source, rank, options)
-    print(json.dumps(package.description.results, indent=2))
+    _report(package, before)
     return 0
 
 
 def _correct(arguments: argparse.Namespace) -> int:
+    from .cohort import case_folders
+    from .runs import notes_on_seen_cases
     from .volume_correction import correct_volumes
 
     package_name(arguments.output)
@@ -182,6 +200,8 @@ def _correct(arguments: argparse.Namespace) -> int:
     package = correct_volumes(arguments.cohort, arguments.output, source, arguments.device)
     correction = package.description.settings[VOLUME_CORRECTION]
     print(json.dumps(correction, indent=2))
+    for note in notes_on_seen_cases([source], case_folders(arguments.cohort)):
+        print(f"Note: {note}")
     if correction["corrected_error_ml"] >= correction["error_ml"]:
         print("Note: on patients left out of the fit the corrected volumes are no better than the measured ones.")
     return 0
@@ -197,16 +217,14 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
     check_kinds(readable(has_expanded, cases))
     if arguments.preset == "compact":
         return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
-    from .risk_network_training import prepare_images, train_risk_network
+    from .risk_network_training import train_risk_network
 
-    preset = _risk_preset(arguments)
-    images = prepare_images(preset, arguments.masks, segmenter, "cpu", cases)
-    return train_risk_network(images, arguments.output, preset, arguments.masks)
+    return train_risk_network(cases, arguments.output, _risk_preset(arguments), arguments.masks, segmenter, "cpu")
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
     from .cohort import case_folders
-    from .growth_calibration import calibrate_growth, check_calibration, prepare_calibration
+    from .growth_calibration import Calibration, calibrate_growth, check_calibration
     from .growth_training import train_growth
 
     if arguments.masks == "automatic":
@@ -216,26 +234,22 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
     members = 1 if arguments.members is None else arguments.members
     if members < 1 or (members > 1 and start):
         raise InputError("--members takes 1 or more networks, which begin at random: leave out --start.")
-    calibration = [] if arguments.calibration is None else case_folders(arguments.calibration)
-    if calibration:
-        check_calibration(calibration, cases)
+    calibration = None
+    if arguments.calibration is not None:
+        calibration = Calibration(case_folders(arguments.calibration), find_risk(arguments.risk))
+        check_calibration(calibration.cases, cases, [*start, *([calibration.risk] if calibration.risk else [])])
     preset = replace(preset, members=members)
     if len(start) == 1 and arguments.epochs == 0:
         return calibrate_growth(start[0], cases, arguments.output, preset, segmenter, find_risk(arguments.risk))
-    # Of the other cohort too, what is wrong with it is told before anything is learned.
-    risk = find_risk(arguments.risk) if calibration else None
-    prepared = prepare_calibration(preset, segmenter, calibration, risk) if calibration else None
-    package = train_growth(
+    return train_growth(
         cases,
         arguments.output,
         preset,
         only_expanded=bool(arguments.only_expanded),
         segmenter=segmenter,
         start=start,
+        calibration=calibration,
     )
-    if calibration:
-        package = calibrate_growth(package, calibration, arguments.output, preset, segmenter, risk, prepared)
-    return package
 
 
 def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
@@ -344,7 +358,7 @@ def _evaluate_growth(arguments: argparse.Namespace) -> Evaluated:
 
     evaluation = None if arguments.folds is not None else _growth_evaluation(arguments)
     left_out: list[LeftOut] = []
-    notes = _notes_on_masks(arguments.cohort)
+    notes = _notes(arguments, () if evaluation is None else evaluation.packages)
     if evaluation is None:
         rows = _study(arguments)
     else:
@@ -375,7 +389,8 @@ def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
     return Evaluated(
         summarize_segmentation(rows),
         lambda folder: write_rows(SegmentationRow, rows, folder / "segmentation.csv"),
-        left_out=left_out,
+        _notes_on_seen(arguments, [segmenter]),
+        left_out,
     )
 
 
@@ -388,7 +403,8 @@ def _evaluate_markers(arguments: argparse.Namespace) -> Evaluated:
     return Evaluated(
         summarize_markers(rows),
         lambda folder: write_rows(MarkerRow, rows, folder / "markers.csv"),
-        left_out=left_out,
+        _notes_on_seen(arguments, []),
+        left_out,
     )
 
 
@@ -405,6 +421,7 @@ def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
     masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
     folds = None if arguments.folds is None else _folds(arguments)
     left_out: list[LeftOut] = []
+    measured: list[ModelPackage] = []
     check_cohort(arguments.cohort, folds)
     if folds is not None:
         learner = None if arguments.preset == "compact" else _network_learner(arguments, segmenter)
@@ -422,21 +439,32 @@ def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
     else:
         package = find_package(arguments.model, "risk")
         threshold = package.description.result(SHARE_EXPANDED)  # what is missing is told before the work
+        measured.append(package)
         rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device, left_out)
     return Evaluated(
         summarize_risk(rows, threshold),
         lambda folder: write_rows(RiskRow, rows, folder / "risk.csv"),
-        _notes_on_masks(arguments.cohort),
+        _notes(arguments, measured),
         left_out,
         {"risk.png": partial(draw_risk_figures, rows)},
     )
 
 
-def _notes_on_masks(cohort: Path) -> list[str]:
+def _notes(arguments: argparse.Namespace, packages: Sequence[ModelPackage | None]) -> list[str]:
+    """What is to be known of figures that true masks have a say in."""
     from .cohort import case_folders, note_on_masks
 
-    note = note_on_masks(case_folders(cohort))
-    return [] if note is None else [note]
+    note = note_on_masks(case_folders(arguments.cohort))
+    return [*([] if note is None else [note]), *_notes_on_seen(arguments, packages)]
+
+
+def _notes_on_seen(arguments: argparse.Namespace, packages: Sequence[ModelPackage | None]) -> list[str]:
+    """Which of the models that were measured, or found the masks, have seen some of the cases before."""
+    from .cohort import case_folders
+    from .runs import notes_on_seen_cases
+
+    finders = [find_segmenter(arguments.segmenter)] if arguments.masks == "automatic" else []
+    return notes_on_seen_cases([*packages, *finders], case_folders(arguments.cohort))
 
 
 def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | None) -> Learner:
@@ -445,7 +473,7 @@ def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | No
 
     preset, masks, device = _risk_preset(arguments), arguments.masks, arguments.device
     images = prepare_images(preset, masks, segmenter, device, case_folders(arguments.cohort))
-    return network_learner(images, arguments.output / FOLDS, preset, masks, device)
+    return network_learner(images, arguments.output / FOLDS, preset, masks, segmenter, device)
 
 
 def _folds(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,10 @@ same patches as one that was not.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +42,7 @@ Batch = dict[str, Tensor]
 
 _SMALLEST = {"epochs": 0, "batch_size": 1, "patience": 1, "seed": 0, "devices": 1, "nodes": 1}
 _LARGEST_SEED = 2**32 - 1
+_ENDED_FILE = "ended.json"
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,15 @@ def _precision() -> Literal["bf16-mixed", "32-true"]:
     return "bf16-mixed" if torch.cuda.is_available() else "32-true"
 
 
+def _has_ended(ended: Path, options: FitOptions) -> bool:
+    """Whether a run with these options came to its end, early or not; gone on with, it would learn longer."""
+    return ended.is_file() and ended.read_text(encoding="utf-8") == _as_json(options)
+
+
+def _as_json(options: FitOptions) -> str:
+    return json.dumps(asdict(options), indent=2) + "\n"
+
+
 def fit(
     network: nn.Module,
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
@@ -250,7 +261,8 @@ def fit(
     term as ``validation_<term>_loss``, which for Dice is one minus the Dice, and their sum as ``validation_loss``.
 
     ``folder`` takes checkpoints and a log (metrics.csv) for each start; a run that was killed goes on from its
-    last epoch. With no epochs the network stays as it is, and is validated.
+    last epoch, and one that had ended gives its best weights; ``runs.begin_run`` has made sure that they are of
+    the same run. With no epochs the network stays as it is, and is validated.
 
     Raises:
         InputError: the loss did not stay finite.
@@ -275,14 +287,16 @@ def fit(
         num_sanity_val_steps=0,
     )
     patients = _Patients(training, validation, options)
-    best_epoch = None
-    if options.epochs > 0:
+    best_epoch, ended = None, folder / _ENDED_FILE
+    if options.epochs > 0 and not _has_ended(ended, options):
         checkpoint = "last" if (folder / "last.ckpt").exists() else None
         try:
             trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
         except Stopped:
             raise Stopped("The same command goes on after its last epoch.") from None
-        best_epoch = "best"
+        ended.write_text(_as_json(options), encoding="utf-8")
+    if options.epochs > 0:
+        best_epoch = str(folder / "best.ckpt")
     results = trainer.validate(module, patients, ckpt_path=best_epoch, weights_only=True, verbose=False)[0]
     if not all(math.isfinite(value) for value in results.values()):
         raise InputError("The loss became infinite, so nothing was learned: choose a smaller --learning-rate.")

@@ -5,7 +5,7 @@ expansion, and how wrong its volumes are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -26,9 +26,10 @@ from ..model_description import (
     package_name,
 )
 from ..model_package import ModelPackage, write_package
-from .cohort import CALIBRATED_ON, kind_of_cases, steps_before
+from .cohort import CALIBRATED_ON, kind_of_cases, lasting_steps
 from .fitting import initial_network
 from .growth_samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
+from .runs import has_learned_from, have_scans_in_common, made_before, made_from
 from .volume_range import FEWEST_PATIENTS, fit_volume_range
 
 BOTH_MASKS = "from their own masks and automatic ones"
@@ -53,6 +54,14 @@ class _Outcomes:
     extent: Array
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """On whom something is fitted after the training, and the model whose probability growth is to follow."""
+
+    cases: Sequence[Path]
+    risk: ModelPackage | None
+
+
 def calibrate_growth(
     model: ModelPackage,
     cases: Sequence[Path],
@@ -60,60 +69,74 @@ def calibrate_growth(
     preset: GrowthPreset,
     segmenter: ModelPackage | None = None,
     risk: ModelPackage | None = None,
-    prepared: Samples | None = None,
 ) -> ModelPackage:
     """Write the same model with what is fitted on all of these cases, from whom it must not have learned.
 
     ``risk``: let the growth follow this model's probability of expansion, which must not have learned from them
     either; without it no probability has a say. Then the range of the volume. ``segmenter``: from each scan's
-    automatic mask too. ``prepared``: what ``prepare_calibration`` gave for the same, where it was done before.
+    automatic mask too.
 
     Raises:
-        InputError: the cases are too few, or no model can be called like the folder.
+        InputError: the cases are too few, no model can be called like the folder, or it holds one that was made
+            otherwise (``runs.py``).
         ModelPackageError: ``model`` is another network than the preset.
     """
     name = package_name(package)
-    check_calibration(cases)
+    check_calibration(cases, models=[model, *([] if risk is None else [risk])])
     network = initial_network(preset.architecture, preset.arguments, [model], preset.fit.seed).network
-    if prepared is None:
-        prepared = prepare_calibration(preset, segmenter, cases, risk)
-    patients = list(prepared.values())
+    options, models = {"preset": asdict(preset)}, {"segmenter": segmenter, "risk": risk}
+    sources = made_from("calibration of growth", options, calibrated=cases, start=[model], models=models)
+    if (made := made_before(package, sources)) is not None:
+        return made
+    prepared = prepare_growth_samples(preset, segmenter, cases, risk)
+    named = replace(model.description, name=name)
+    described = calibrated(named, network, prepared, preset, segmenter, risk)
+    return write_package(package, described, network, sources)
+
+
+def calibrated(
+    description: ModelDescription,
+    network: nn.Module,
+    prepared: Samples,
+    preset: GrowthPreset,
+    segmenter: ModelPackage | None,
+    risk: ModelPackage | None,
+) -> ModelDescription:
+    """The model's description with what is fitted on what was prepared of cases, as in ``calibrate_growth``."""
+    cases, patients = list(prepared), list(prepared.values())
     by_probability = {GROWTH_BY_PROBABILITY, PROBABILITY_FROM}
-    settings = {name: value for name, value in model.description.settings.items() if name not in by_probability}
+    settings = {name: value for name, value in description.settings.items() if name not in by_probability}
     if risk is not None:
         samples = [sample for own in patients for sample in own]
         settings[GROWTH_BY_PROBABILITY] = _growth_by_probability(network, samples, preset)
         settings[PROBABILITY_FROM] = {key: risk.identity[key] for key in ("name", "version", "sha256")}
-    description = replace(model.description, name=name, settings=settings)
+    description = replace(description, settings=settings)
     settings[VOLUME_RANGE] = volume_range(network, patients, preset, description)
     details = [] if segmenter is None else [BOTH_MASKS]
     if risk is not None:
         details.append(f"with the probability of {risk.description.name} {risk.description.version}")
     step = TrainingStep(CALIBRATED_ON, len(cases), kind_of_cases(cases), ", ".join(details))
-    return write_package(package, replace(description, trained_on=(*steps_before([model]), step)), network)
+    return replace(description, trained_on=(*lasting_steps(description.trained_on), step))
 
 
-def prepare_calibration(
-    preset: GrowthPreset, segmenter: ModelPackage | None, cases: Sequence[Path], risk: ModelPackage | None
-) -> Samples:
-    """The samples of the cases to calibrate on; see ``calibrate_growth``.
-
-    Raises:
-        InputError: some cases cannot be used; all of them are named.
-    """
-    return prepare_growth_samples(preset, segmenter, cases, risk)
-
-
-def check_calibration(cases: Sequence[Path], learned_from: Sequence[Path] = ()) -> None:
-    """Whether these cases can tell how wrong a model is that learned from those.
+def check_calibration(
+    cases: Sequence[Path], learned_from: Sequence[Path] = (), models: Sequence[ModelPackage] = ()
+) -> None:
+    """Whether these cases can tell how wrong models are that learned from those, or are there already.
 
     Raises:
-        InputError: there are too few, or some of them are those.
+        InputError: there are too few, or some of them are those, whatever their names.
     """
     if len(cases) < FEWEST_PATIENTS:
         raise InputError(f"A range of the volume needs at least {FEWEST_PATIENTS} cases: there are {len(cases)}.")
-    if {case.resolve() for case in cases} & {case.resolve() for case in learned_from}:
+    if have_scans_in_common(cases, learned_from):
         raise InputError("The range of the volume must be fitted on other cases than the model learns from.")
+    for model in models:
+        if has_learned_from(model, cases):
+            raise InputError(
+                f"Model {model.description.name!r} has learned from some of the cases on which growth and the "
+                "range of the volume are to be fitted: give others."
+            )
 
 
 def volume_range(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ from .cohort import (
     with_variants,
 )
 from .fitting import Batch, DescribedNetwork, FitOptions, ensemble_of, fit, initial_network
-from .growth_calibration import BOTH_MASKS, volume_range
+from .growth_calibration import BOTH_MASKS, Calibration, calibrated, volume_range
 from .growth_samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
+from .runs import begin_run, made_from
 from .volume_range import FEWEST_PATIENTS
 
 _ALL_EXPANDED = "all of whom expanded"
@@ -83,6 +84,7 @@ def train_growth(
     only_expanded: bool = False,
     segmenter: ModelPackage | None = None,
     start: Sequence[ModelPackage] = (),
+    calibration: Calibration | None = None,
     prepared: Samples | None = None,
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
@@ -91,10 +93,11 @@ def train_growth(
     too, where there are any. ``only_expanded``: leave out who did not expand, as the paper's cohort does; whose
     hematoma grows, a probability is to tell then (see ``growth_calibration``). ``segmenter``: begin from each
     scan's automatic mask too. ``start``: go on from the weights of this model instead of random ones, of several
-    from their ensemble; with no epochs they stay. ``prepared``: samples of all of them that are at hand already.
+    from their ensemble; with no epochs they stay. ``calibration``: what is fitted afterwards, and on whom.
+    ``prepared``: samples of all of them that are at hand already.
 
     Raises:
-        InputError: no model can be called like the folder.
+        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
         ModelPackageError: ``start`` holds another network than the preset.
     """
     name, seed = package_name(package), preset.fit.seed
@@ -109,8 +112,15 @@ def train_growth(
         ]  # who cannot be read is named later
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
+    sources = growth_sources(
+        cases, preset, use_variants=use_variants, segmenter=segmenter, start=start, calibration=calibration
+    )
+    if (made := begin_run(package, sources)) is not None:
+        return made
     if prepared is None:
         prepared = prepare_growth_samples(preset, segmenter, [*learned_from, *validation])
+    if calibration is not None:  # what is wrong with those cases is told too before anything is learned
+        to_calibrate = prepare_growth_samples(preset, segmenter, calibration.cases, calibration.risk)
     learned, unseen = (
         [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
@@ -141,7 +151,30 @@ def train_growth(
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
         settings=settings,
     )
-    return write_package(package, description, model.network)
+    if calibration is not None:
+        description = calibrated(description, model.network, to_calibrate, preset, segmenter, calibration.risk)
+    return write_package(package, description, model.network, sources)
+
+
+def growth_sources(
+    cases: Sequence[Path],
+    preset: GrowthPreset,
+    *,
+    use_variants: bool = True,
+    segmenter: ModelPackage | None = None,
+    start: Sequence[ModelPackage] = (),
+    calibration: Calibration | None = None,
+) -> dict[str, Any]:
+    """What ``train_growth`` makes its package from; ``cases``: those that it does not leave out."""
+    return made_from(
+        "growth",
+        {"preset": asdict(preset), "variants": use_variants},
+        learned=cases,
+        calibrated=[] if calibration is None else calibration.cases,
+        start=start,
+        models={"segmenter": segmenter, "risk": None if calibration is None else calibration.risk},
+        variants=use_variants,
+    )
 
 
 def _fit_members(

@@ -6,8 +6,8 @@ classifier of JPM 12:779, sections 2.5 and 3.3, whose probabilities for a patien
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -28,13 +28,14 @@ from ..grid import Array, average_onto
 from ..growth import Masks
 from ..measures import volume_ml
 from ..model_description import SHARE_EXPANDED, ModelDescription, package_name
-from ..model_package import DESCRIPTION_FILE, TRAINING_FOLDER, ModelPackage, open_package, write_package
+from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
 from ..risk import network_probability
 from ..risk_inputs import RiskView, risk_inputs, view_grid
 from ..risk_networks import expansion_logits
 from .cohort import has_expanded, prepare_all, read_baseline, split_by_case, training_steps
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
 from .risk_training import Learner, RiskSample, check_kinds
+from .runs import begin_run, made_from
 from .slice_training import vary_slices
 
 MASK_WEIGHT, EXPANSION_WEIGHT = 0.9, 0.1
@@ -215,17 +216,32 @@ def slice_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def train_risk_network(
-    images: Mapping[Path, RiskImages], package: Path, preset: RiskNetworkPreset, masks: Masks
+    cases: Sequence[Path],
+    package: Path,
+    preset: RiskNetworkPreset,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    prepared: Images | None = None,
 ) -> ModelPackage:
-    """Train on what was prepared of the cases and write the package; checkpoints and log lie in
-    ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
-    A fifth of the patients chooses the weights. ``masks``: those through which slices were chosen.
+    A fifth of the patients chooses the weights. ``masks``: those through which slices are chosen, by ``segmenter``
+    where they are automatic. ``prepared``: what the network sees of them, and of others, where that is at hand.
 
     Raises:
-        InputError: there are fewer than two patients of a kind, or no model can be called like the folder.
+        InputError: there are fewer than two patients of a kind, no model can be called like the folder, or it
+            holds what was made otherwise (``runs.py``).
     """
-    name, cases, seed = package_name(package), list(images), preset.fit.seed
+    name, seed = package_name(package), preset.fit.seed
+    options, models = {"preset": asdict(preset), "masks": masks}, {"segmenter": segmenter}
+    sources = made_from("risk network", options, learned=cases, models=models)
+    if (made := begin_run(package, sources)) is not None:
+        return made
+    if prepared is None:
+        prepared = prepare_images(preset, masks, segmenter, device, cases)
+    images = {case: prepared[case] for case in cases if case in prepared}
+    cases = list(images)
     check_kinds([images[case].expanded for case in cases])
     splits = (split_by_case(cases, 0.2, other_seed) for other_seed in count(seed))
     # Chance may put all patients of the rarer kind aside: then the next division.
@@ -258,7 +274,7 @@ def train_risk_network(
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
     )
-    return write_package(package, description, initial.network)
+    return write_package(package, description, initial.network, sources)
 
 
 def _parts(images: RiskImages) -> list[dict[str, Array]]:
@@ -270,21 +286,22 @@ def _parts(images: RiskImages) -> list[dict[str, Array]]:
 
 
 def network_learner(
-    images: Mapping[Path, RiskImages], folds: Path, preset: RiskNetworkPreset, masks: Masks, device: str
+    images: Images,
+    folds: Path,
+    preset: RiskNetworkPreset,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
 ) -> Learner:
     """For cross-validation: in each fold a network of its own, whose package lies in ``folds/<fold>``.
 
-    One that is there already is not trained again.
+    One that is there already, made from the same, is not trained again.
     """
     by_name = {case.name: case for case in images}
 
     def learn(fold: int, learned: Sequence[RiskSample], unseen: Sequence[RiskSample]) -> Array:
-        folder = folds / str(fold)
-        if (folder / DESCRIPTION_FILE).is_file():
-            package = open_package(folder)
-        else:
-            known = [by_name[sample.case] for sample in learned]
-            package = train_risk_network({case: images[case] for case in known}, folder, preset, masks)
+        known = [by_name[sample.case] for sample in learned]
+        package = train_risk_network(known, folds / str(fold), preset, masks, segmenter, device, images)
         network, on = package.load(), choose_device(device)
         return np.array(
             [network_probability(network, images[by_name[sample.case]].inputs, on) for sample in unseen]

@@ -33,6 +33,7 @@ from .cohort import (
     read_baseline,
     read_description,
 )
+from .runs import made_before, made_from
 
 FEATURES = (
     "log_volume_ml",
@@ -193,9 +194,12 @@ def train_risk(
     """Train on the cases of a cohort and write the package.
 
     Raises:
-        InputError: no model can be called like the folder.
+        InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
     """
     name, details = package_name(package), f"from {masks} masks, seed {seed}"
+    sources = made_from("risk", {"masks": masks, "seed": seed}, learned=cases, models={"segmenter": segmenter})
+    if (made := made_before(package, sources)) is not None:
+        return made
     samples = measure_cases(cases, masks, segmenter, device)
     network = fit_risk(samples, seed)
     expanded = [sample.expanded for sample in samples]
@@ -214,4 +218,4 @@ def train_risk(
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
     )
-    return write_package(package, description, network)
+    return write_package(package, description, network, sources)

@@ -7,6 +7,7 @@ elsewhere in the brain. Loss: Dice over the batch plus cross-entropy, and the Di
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
 from .cohort import prepare_parts, read_case, split_by_case, training_steps
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
+from .runs import begin_run, made_from
 
 SPACING_MM = (1.5, 1.5, 2.5)
 PATCH = (64, 64, 32)
@@ -130,13 +132,17 @@ def train_segmentation(
     ``start``: go on from the weights of this model instead of random ones.
 
     Raises:
-        InputError: no model can be called like the folder.
+        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
         ModelPackageError: ``start`` has other channels.
     """
     name, arguments = package_name(package), {"channels": list(channels)}
     initial = initial_network("segmentation-unet", arguments, start, options.seed)
     network = initial.network
     training, validation = split_by_case(cases, 0.2, options.seed)
+    chosen = {"channels": list(channels), "fit": asdict(options)}
+    sources = made_from("segmentation", chosen, learned=cases, start=start)
+    if (made := begin_run(package, sources)) is not None:
+        return made
     learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
     results = fit(
         network,
@@ -160,4 +166,4 @@ def train_segmentation(
         license="Apache-2.0",
         intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
     )
-    return write_package(package, description, network)
+    return write_package(package, description, network, sources)

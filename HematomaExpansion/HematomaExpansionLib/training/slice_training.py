@@ -8,7 +8,7 @@ loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from ..model_package import TRAINING_FOLDER, ModelPackage, write_package
 from ..segmentation import brain_region, segmentation_channels
 from .cohort import prepare_parts, read_case, split_by_case, training_steps
 from .fitting import Batch, FitOptions, Patches, fit, initial_network
+from .runs import begin_run, made_from
 from .segmentation_training import segmentation_loss
 
 MASK_NETWORKS = {
@@ -145,12 +146,15 @@ def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: Slice
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
     Raises:
-        InputError: no model can be called like the folder.
+        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
     """
     name, options = package_name(package), preset.fit
     arguments = {"network": preset.network, "channels": list(preset.channels)}
     initial = initial_network("slice-segmentation", arguments, (), options.seed)
     training, validation = split_by_case(cases, 0.2, options.seed)
+    sources = made_from("segmentation of slices", asdict(preset), learned=cases)
+    if (made := begin_run(package, sources)) is not None:
+        return made
     learned, unseen = prepare_parts(partial(prepare_scans, preset), training, validation)
     results = fit(
         initial.network,
@@ -174,4 +178,4 @@ def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: Slice
         license="Apache-2.0",
         intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
     )
-    return write_package(package, description, initial.network)
+    return write_package(package, description, initial.network, sources)

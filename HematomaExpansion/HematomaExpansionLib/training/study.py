@@ -11,11 +11,12 @@ from sklearn.model_selection import KFold
 
 from ..errors import InputError
 from ..growth import Masks
-from ..model_package import DESCRIPTION_FILE, ModelPackage, open_package
+from ..model_package import ModelPackage
 from .cohort import case_folders, rows_of_all, with_variants
 from .evaluation import GrowthEvaluation, GrowthRow, evaluate_growth_case
 from .growth_samples import GrowthPreset, Samples, prepare_growth_samples
-from .growth_training import train_growth
+from .growth_training import growth_sources, train_growth
+from .runs import made_before
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ def run_study(
     """Train each arm on all folds but one and evaluate it on that one; rows by arm, then those of the rivals.
 
     ``folds`` 0 leaves one case out at a time. Packages lie in ``output/folds/<fold>/<arm>``; those that are there
-    already are not trained again. The arm with synthetic variants needs some in the cohort.
+    already, made from the same, are not trained again. The arm with synthetic variants needs some in the cohort.
 
     Raises:
-        InputError: there are fewer cases than the folds need.
+        InputError: there are fewer cases than the folds need, or a package that is there was made otherwise.
     """
     cases = case_folders(cohort)
     count = folds or len(cases)
@@ -55,7 +56,13 @@ def run_study(
     splits = list(KFold(count, shuffle=True, random_state=0).split(cases))
     folders = [output / "folds" / str(number) for number in range(1, count + 1)]
     samples: Samples = {}
-    if not all(_is_trained(folder / arm.name) for folder in folders for arm in arms):
+    # All of them are asked, since one that was made otherwise is to be told before the work.
+    made = [
+        _made_before(folder / arm.name, [cases[k] for k in kept], preset, arm)
+        for folder, (kept, _) in zip(folders, splits, strict=True)
+        for arm in arms
+    ]
+    if not all(made):
         samples = prepare_growth_samples(preset, None, with_variants(cases))
     evaluations: dict[Path, GrowthEvaluation] = {}
     for folder, (kept, left_out) in zip(folders, splits, strict=True):
@@ -72,14 +79,13 @@ def _evaluate_left_out(evaluations: Mapping[Path, GrowthEvaluation], case: Path)
     return evaluate_growth_case(evaluations[case], case)
 
 
-def _is_trained(folder: Path) -> bool:
-    return (folder / DESCRIPTION_FILE).is_file()
+def _made_before(folder: Path, cases: Sequence[Path], preset: GrowthPreset, arm: Arm) -> bool:
+    sources = growth_sources(cases, replace(preset, augmented=arm.augmented), use_variants=arm.variants)
+    return made_before(folder, sources) is not None
 
 
 def _package(
     folder: Path, cases: Sequence[Path], preset: GrowthPreset, arm: Arm, samples: Samples
 ) -> ModelPackage:
-    if _is_trained(folder):
-        return open_package(folder)
     arm_preset = replace(preset, augmented=arm.augmented)
     return train_growth(cases, folder, arm_preset, use_variants=arm.variants, prepared=samples)

@@ -18,6 +18,7 @@ from ..model_description import VOLUME_CORRECTION, TrainingStep, package_name
 from ..model_package import ModelPackage, write_package
 from .cohort import CORRECTED_ON, case_folders, kind_of_cases, steps_before
 from .evaluation import evaluate_segmentation
+from .runs import made_before, made_from
 
 FEWEST_PATIENTS = 10
 """Below this no bias can be told from chance."""
@@ -77,13 +78,17 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: s
     A scan in which no hematoma is found says nothing of the bias.
 
     Raises:
-        InputError: the cohort is too small, the masks are too bad, or no model can be called like the folder.
+        InputError: the cohort is too small, the masks are too bad, no model can be called like the folder, or it
+            holds one that was made otherwise (``runs.py``).
     """
     name, cases = package_name(package), case_folders(cohort)
     if len(cases) < FEWEST_PATIENTS:
         raise InputError(
             f"The cohort holds {len(cases)} cases; a correction of volumes needs {FEWEST_PATIENTS} or more."
         )
+    sources = made_from("volume correction", {}, calibrated=cases, start=[source])
+    if (made := made_before(package, sources)) is not None:
+        return made
     rows = [row for row in evaluate_segmentation(cohort, source, device) if row.found_ml > 0]
     patients = np.unique([row.case for row in rows], return_inverse=True)[1]
     correction = fit_volume_correction(
@@ -96,4 +101,4 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: s
         trained_on=(*steps_before([source]), TrainingStep(CORRECTED_ON, len(cases), kind_of_cases(cases))),
         settings={**description.settings, VOLUME_CORRECTION: correction},
     )
-    return write_package(package, described, source.load())
+    return write_package(package, described, source.load(), sources)
