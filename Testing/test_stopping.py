@@ -77,7 +77,7 @@ def test_a_training_told_to_end_stops_at_once_and_can_be_gone_on_with(tmp_path: 
     wait_for(process, tmp_path, "package/training/**/last.ckpt", 1)
     seconds, message = stop(process)
     assert process.returncode == STOPPED_STATUS
-    assert seconds < 8
+    assert seconds < 30, "the ten thousand epochs take hours"
     assert message.startswith("hematoma: Told to end")
     assert "goes on after its last epoch" in message
     assert not (tmp_path / "package" / "model.json").exists()
@@ -92,7 +92,7 @@ def test_a_preparation_told_to_end_stops_with_its_workers(tmp_path: Path) -> Non
     wait_for(process, tmp_path, "at-work-*", 2)
     seconds, message = stop(process)
     assert process.returncode == STOPPED_STATUS
-    assert seconds < 8, "the cases that were begun take two minutes"
+    assert seconds < 30, "the cases that were begun take two minutes"
     assert message.startswith("hematoma: Told to end")
     assert not (tmp_path / "package" / "model.json").exists()
 
