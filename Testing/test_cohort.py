@@ -21,6 +21,7 @@ from HematomaExpansionLib.training import (
     evaluation,
     growth_samples,
     growth_training,
+    preparation,
     risk_evaluation,
     risk_network_training,
     risk_training,
@@ -96,6 +97,17 @@ def test_only_masks_that_prepare_found_itself_count_as_automatic(make_cohort: Ca
     assert note is not None
     assert note.startswith("In 2 of 4 cases a mask was found automatically")
     assert note_on_masks(folders[2:]) is None
+
+
+def test_prepare_says_in_how_many_cases_it_found_a_mask_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.csv").write_text("case,baseline,followup\nP1,a,b\nP2,a,b\nP3,a,b\nP4,a,b\n")
+    (tmp_path / "cohort").mkdir()
+    lines = [preparation.PreparedCase(f"P{k}", True, masks=masks) for k, masks in enumerate([*AUTOMATIC, "given"])]
+    monkeypatch.setattr(preparation, "prepare_cohort", lambda *_: lines)
+    assert run("prepare", "--pairs", tmp_path / "pairs.csv", "-o", tmp_path / "cohort") == 0
+    assert "in 2 of them a mask was found automatically" in capsys.readouterr().out
 
 
 def test_a_segmentation_is_not_measured_against_masks_that_nobody_drew(

@@ -114,6 +114,11 @@ def _prepare(arguments: argparse.Namespace) -> int:
         if not line.prepared:
             print(f"{line.case}: left out. {line.reason}")
     prepared = sum(line.prepared for line in lines)
+    found = sum("automatic" in line.masks for line in lines)
+    if found:
+        print(
+            f"Note: in {found} of them a mask was found automatically: correct it by hand before it is the truth."
+        )
     print(f"{prepared} of {len(lines)} pairs prepared; {REPORT_FILE} says how each fared. Research use only.")
     return 0
 

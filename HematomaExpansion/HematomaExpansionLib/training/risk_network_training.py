@@ -298,10 +298,12 @@ def network_learner(
     One that is there already, made from the same, is not trained again.
     """
     by_name = {case.name: case for case in images}
+    # A network that finds masks learns the true ones, whatever the others are measured with.
+    seen: Masks = "true" if preset.finds_masks else masks
 
     def learn(fold: int, learned: Sequence[RiskSample], unseen: Sequence[RiskSample]) -> Array:
         known = [by_name[sample.case] for sample in learned]
-        package = train_risk_network(known, folds / str(fold), preset, masks, segmenter, device, images)
+        package = train_risk_network(known, folds / str(fold), preset, seen, segmenter, device, images)
         network, on = package.load(), choose_device(device)
         return np.array(
             [network_probability(network, images[by_name[sample.case]].inputs, on) for sample in unseen]
