@@ -158,7 +158,7 @@ def _moved(ct: sitk.Image, mask: sitk.Image, displacement: sitk.Image) -> sitk.I
     values = sitk.GetArrayFromImage(ct)
     moved = sitk.GetArrayFromImage(sitk.Resample(sitk.Cast(ct, sitk.sitkFloat32), ct, transform, sitk.sitkLinear))
     still = np.linalg.norm(sitk.GetArrayViewFromImage(field), axis=-1) < 1e-3
-    still |= sitk.GetArrayViewFromImage(_distance(mask)) > UNTOUCHED_MM  # the field's grid may be a coarse one
+    still |= sitk.GetArrayFromImage(_distance(mask)) > UNTOUCHED_MM  # the field's grid may be a coarse one
     if np.issubdtype(values.dtype, np.integer):
         moved = np.round(moved)
     return image_on(Grid.of(ct), np.where(still, values, moved.astype(values.dtype)))
