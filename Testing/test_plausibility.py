@@ -84,6 +84,20 @@ def test_a_whole_scan_is_not_questioned() -> None:
     assert notes_of_sample(sample()) == ""
 
 
+@pytest.mark.parametrize(
+    ("side", "sentence"),
+    [(POINTS[..., 0] > 0, "thicker on the left side"), (POINTS[..., 0] < 0, "thicker on the right side")],
+    ids=["left", "right"],
+)
+def test_a_thin_layer_of_blood_along_one_side_of_the_skull_is_told(side: np.ndarray, sentence: str) -> None:
+    thin = within(6.0) & side & (POINTS[..., 2] > -20)
+    assert sentence in notes(head(thin))
+
+
+def test_a_thin_layer_of_blood_along_both_sides_is_told() -> None:
+    assert "on both sides" in notes(head(within(6.0) & (POINTS[..., 2] > -20)))
+
+
 @pytest.mark.parametrize("shift", [24.0, -24.0], ids=["denser", "less dense"])
 def test_values_that_are_shifted_are_refused(shift: float) -> None:
     with pytest.raises(InputError, match="shifted or rescaled"):

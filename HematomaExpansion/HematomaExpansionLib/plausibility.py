@@ -34,6 +34,11 @@ _LEAST_OF_HULL, _HEAD_CM2, _LEAST_OF_HEAD, _MOST_EMPTY_MM = 0.82, 90.0, 0.25, 20
 _BLOOD_HU, _DENSER_HU = (52.0, 95.0), 110.0
 _BLOOD_LEFT_ML, _BLOOD_OUTSIDE_ML, _DENSER_ML, _DEEP_MM = 3.5, 1.0, 1.5, 8.0
 _BESIDE_HEMATOMA_MM = 6.0
+# Of a layer along the skull: depth, part of the brain's height, and how much denser than brain. Bone that shares a
+# voxel is alike on both sides: 17 heads without a bleed differ by 2 mL at most and have 13 mL in all, a thin
+# subdural of 5 mm differs by 15 mL.
+_LAYER_MM, _LAYER_HEIGHT, _LAYER_HU = (4.0, 12.0), (0.35, 0.85), 18.0
+_MOST_ONE_SIDED_ML, _MOST_IN_LAYER_ML = 5.0, 25.0
 _NOISE_VOXELS, _COMPACT_VOXELS = 0.75, 2
 
 
@@ -113,8 +118,10 @@ def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
         tissue = soft[k - 1] & soft[k + 1]
         if np.count_nonzero(tissue) * 4 * slices.pixel_cm2 < _SOME_CM2:
             continue
-        below, here, above = (float(np.median(part[tissue])) for part in hu[k - 1 : k + 2])
-        if abs(here - (below + above) / 2) > _MOST_JUMP_HU:
+        # A large bleed moves the median of a slice, another scale all of its quartiles.
+        below, here, above = (np.percentile(part[tissue], (25, 50, 75)) for part in hu[k - 1 : k + 2])
+        jump = here - (below + above) / 2
+        if jump.min() > _MOST_JUMP_HU or jump.max() < -_MOST_JUMP_HU:
             raise InputError(
                 f"Slice {k + 1} of {len(hu)}, counted from the feet, does not fit those beside it: it is blank, "
                 "or its values are on another scale. Export the series again."
@@ -205,6 +212,8 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
             "check for blood outside of the brain (epidural, subdural, subarachnoid), which this tool is not made "
             "for."
         )
+    else:
+        notes += _layer(view, smooth)
     if np.count_nonzero(outside) * voxel_ml > _BLOOD_OUTSIDE_ML:
         told_ml = np.count_nonzero(_with_margin(outside, dense)) * voxel_ml
         notes.append(
@@ -217,6 +226,38 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
             "scan was made with contrast agent, use one without."
         )
     return notes
+
+
+def _layer(view: CoarseView, smooth: Array) -> list[str]:
+    """Blood in a layer along the skull that is too thin to be told from bone but by the other side of the head.
+
+    ``smooth``: the view's CT without its noise.
+    """
+    inside, (low, high) = view.inside, _LAYER_MM
+    brain_hu = float(np.median(smooth[inside & (smooth > _TISSUE_HU)]))
+    dense = (smooth > brain_hu + _LAYER_HU) & (smooth < _BLOOD_HU[1])
+    depth = view.depth_mm(inside)
+    layer = dense & (depth > low) & (depth < high) & (view.distance_mm(view.bleed) > _BESIDE_HEMATOMA_MM)
+    slices = np.flatnonzero(inside.any(axis=(1, 2)))
+    first, last = (round(slices[0] + part * np.ptp(slices)) for part in _LAYER_HEIGHT)
+    middle = round(np.argwhere(inside)[:, 2].mean())
+    right_ml, left_ml = (
+        np.count_nonzero(half) * view.grid.voxel_volume_ml
+        for half in (layer[first:last, :, : middle + 1], layer[first:last, :, middle + 1 :])
+    )
+    if abs(left_ml - right_ml) > _MOST_ONE_SIDED_ML:
+        side = "left" if left_ml > right_ml else "right"
+        return [
+            f"Along the skull, what is as dense as blood is thicker on the {side} side (at least "
+            f"{abs(left_ml - right_ml):.0f} mL more): check for epidural or subdural blood, which this tool is "
+            "not made for."
+        ]
+    if left_ml + right_ml > _MOST_IN_LAYER_ML:
+        return [
+            f"At least {left_ml + right_ml:.0f} mL as dense as blood lie in a layer along the skull: check for "
+            "subdural blood on both sides, which this tool is not made for."
+        ]
+    return []
 
 
 def _hull(view: CoarseView) -> ConvexHull:
