@@ -129,3 +129,14 @@ def test_a_burr_hole_is_no_missing_bone() -> None:
     z, y, x = np.indices(Grid.of(sample()).shape)
     brain = extract_brain(without_bone((np.hypot(y - 129, (z - 20) * 5) < 8) & (x < 128)))
     assert brain.missing_bone_cm2 == 0
+
+
+def test_too_little_brain_is_refused_with_the_reason_that_fits() -> None:
+    with pytest.raises(InputError, match=r"the scan ends within it: choose the series that covers the whole head"):
+        extract_brain(sample()[:, :, 20:])
+    small = sample()
+    small.SetSpacing([0.68 * step for step in small.GetSpacing()])
+    with pytest.raises(InputError, match=r"made for adults, not for an infant's"):
+        extract_brain(small)
+    with pytest.raises(InputError, match="No brain was found inside a skull"):
+        extract_brain(sample()[:, :, 27:])
