@@ -316,6 +316,8 @@ def test_what_an_evaluation_needs_of_a_package_is_missed_before_the_work(
 ) -> None:
     from HematomaExpansionLib.training import evaluation, risk_evaluation
 
+    (tmp_path / "P1").mkdir()
+    (tmp_path / "P1" / "baseline.nii.gz").touch()
     for module in (evaluation, risk_evaluation):
         monkeypatch.setattr(module, "case_folders", lambda _: pytest.fail("the cases were begun with"))
     growth = find_package(None, "growth")

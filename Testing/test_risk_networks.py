@@ -275,9 +275,11 @@ def test_slices_are_those_through_the_hematoma(cohorts: dict[str, Path]) -> None
     assert len(inputs) == pytest.approx(height_mm / 5, abs=1)
     assert inputs.min() == 0, "air, outside of the head"
     assert inputs.max() == 1, "bone"
+    thick = replace(view, spacing_mm=(4.0, 4.0, 10.0))
+    middle = view_grid(inside_skull, thick).point((30, 30, 8))  # of one of its slices
     dot = sitk.Image(hematoma) * 0
-    dot[40, 48, 16] = 1
-    assert len(risk_inputs(ct, dot, inside_skull, replace(view, spacing_mm=(4.0, 4.0, 10.0)))) == 1
+    dot[dot.TransformPhysicalPointToIndex(middle.tolist())] = 1
+    assert len(risk_inputs(ct, dot, inside_skull, thick)) == 1
 
 
 @pytest.mark.parametrize("architecture", list(SMALL_VIEWS))
@@ -465,8 +467,8 @@ def test_a_mask_network_of_slices_is_trained_and_used_like_any_other(
         "--preset",
         "slices",
     ]
-    small = ["--network", "unet", "--channels", "4,4,8,8,8", "--size", "64,64", "--epochs", "6"]
-    assert main([*train, *small, "--batch-size", "8", "--learning-rate", "0.1"]) == 0
+    small = ["--network", "unet", "--channels", "4,4,8,8,8", "--size", "64,64", "--epochs", "12"]
+    assert main([*train, *small, "--batch-size", "8", "--learning-rate", "0.03"]) == 0
     assert open_package(package).description.patch_size == (64, 64, 1)
     evaluate = ["evaluate", "segmentation", "--cohort", str(cohorts["unseen"]), "-o", str(tmp_path / "out")]
     assert main([*evaluate, "--model", str(package)]) == 0

@@ -116,6 +116,7 @@ def test_a_step_that_hears_nothing_is_ended_all_the_same() -> None:
     process = subprocess.Popen([sys.executable, "-c", DEAF], env=variables(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    time.sleep(1.0)  # until it waits
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == STOPPED_STATUS
 

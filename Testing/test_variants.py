@@ -237,7 +237,9 @@ def test_synthesize_makes_a_case_of_the_users_own_files(case_folder: Path, tmp_p
     case = read_case(output)  # registers the follow-up
     assert dice(array(case.followup_mask) > 0, array(read_case(case_folder).followup_mask) > 0) > 0.9
     assert (output / "variants" / "1" / "baseline.nii.gz").exists()
-    assert main(["synthesize", *files, "-o", str(output)]) == 2, "the output exists"
+    (output / "note.txt").write_text("checked by eye")
+    assert main(["synthesize", *files, "-o", str(output)]) == 2, "the output holds somebody's note"
+    assert (output / "note.txt").read_text() == "checked by eye"
     assert main(["synthesize", "--variants", "3"]) == 2
 
 

@@ -121,7 +121,8 @@ def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
         # A large bleed moves the median of a slice, another scale all of its quartiles.
         below, here, above = (np.percentile(part[tissue], (25, 50, 75)) for part in hu[k - 1 : k + 2])
         jump = here - (below + above) / 2
-        if jump.min() > _MOST_JUMP_HU or jump.max() < -_MOST_JUMP_HU:
+        is_other = jump.min() > _MOST_JUMP_HU or jump.max() < -_MOST_JUMP_HU
+        if is_other and not _is_bone(hu[k - 1 : k + 2], here[1]):
             raise InputError(
                 f"Slice {k + 1} of {len(hu)}, counted from the feet, does not fit those beside it: it is blank, "
                 "or its values are on another scale. Export the series again."
@@ -138,6 +139,12 @@ def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
                 "missing between them, or the patient moved. Volumes may be wrong."
             ]
     return []
+
+
+def _is_bone(hu: Array, median_hu: float) -> bool:
+    """Whether the middle one of three slices may hold bone where its neighbors hold none: air is what it is there."""
+    air = (hu[0] < _AIR_HU) & (hu[2] < _AIR_HU)
+    return median_hu > _DENSER_HU and air.any() and float(np.median(hu[1][air])) < _AIR_HU
 
 
 def _difference(first: Array, second: Array) -> float:

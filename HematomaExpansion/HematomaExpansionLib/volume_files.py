@@ -101,7 +101,7 @@ def _unreadable(path: Path, suffix: str, what: str) -> InputError:
 
 def _read_by_itk(path: Path, what: str) -> Volume:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(library_name(path))
     reader.ReadImageInformation()
     check_size(reader.GetSize())
     image = reader.Execute()

@@ -141,7 +141,6 @@ def make_case(
         HematomaError: a sentence for the user.
     """
     given, images, warnings = dict(files), dict[str, sitk.Image](), list[str]()
-    contents = {name: stored_sha256(path) for name, path in given.items()}
     for name, told_as in _SCANS.items():
         if name in given:
             scan = read_head_ct(given[name])
@@ -150,6 +149,7 @@ def make_case(
             mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
             if mask is not None:
                 images[f"{name}-mask"] = mask
+    contents = {name: stored_sha256(path) for name, path in given.items()}
     sources = {"files": contents, "labels": dict(labels), "known": dict(known)}
     with whole_or_nothing(folder, Provenance(OWN_CASE, sources)) as scratch:
         for name, image in images.items():

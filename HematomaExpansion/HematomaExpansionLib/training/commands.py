@@ -427,8 +427,8 @@ def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
     folds = None if arguments.folds is None else _folds(arguments)
     left_out: list[LeftOut] = []
     measured: list[ModelPackage] = []
-    check_cohort(arguments.cohort, folds)
     if folds is not None:
+        check_cohort(arguments.cohort, folds)
         learner = None if arguments.preset == "compact" else _network_learner(arguments, segmenter)
         rows = cross_validate_risk(
             arguments.cohort,
@@ -445,6 +445,7 @@ def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
         package = find_package(arguments.model, "risk")
         threshold = package.description.result(SHARE_EXPANDED)  # what is missing is told before the work
         measured.append(package)
+        check_cohort(arguments.cohort, folds)
         rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device, left_out)
     return Evaluated(
         summarize_risk(rows, threshold),
