@@ -219,12 +219,13 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
     if arguments.masks == "both":
         raise InputError("A risk model is trained with --masks true or automatic, not with both.")
     segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    preset = None if arguments.preset == "compact" else _risk_preset(arguments)
     check_kinds(readable(has_expanded, cases))
-    if arguments.preset == "compact":
+    if preset is None:
         return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
     from .risk_network_training import train_risk_network
 
-    return train_risk_network(cases, arguments.output, _risk_preset(arguments), arguments.masks, segmenter, "cpu")
+    return train_risk_network(cases, arguments.output, preset, arguments.masks, segmenter, "cpu")
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
