@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 from .dicom_pixels import AIR_HU
 from .grid import Array, Grid, average_onto, crop_to, resample
@@ -38,19 +40,35 @@ class CoarseView:
         )
         return cls(grid, average_onto(ct, grid, outside=AIR_HU), inside, bleed)
 
+    @cached_property
+    def hull(self) -> ConvexHull:
+        """Of the inside of the skull, in voxels (z, y, x)."""
+        return ConvexHull(np.argwhere(self.inside & ~ndimage.binary_erosion(self.inside)))
+
+    @cached_property
+    def depth_inside_mm(self) -> Array:
+        """For each voxel inside the skull how deep it lies in it, 0 outside."""
+        return _depth_mm(self.inside)
+
+    @cached_property
+    def depth_in_head_mm(self) -> Array:
+        """The same where the end of the scan's slices is no skull: the inside goes on above and below them."""
+        return _depth_mm(self._inside_and_beyond)
+
+    @cached_property
+    def from_bleed_mm(self) -> Array:
+        """For each voxel how far it lies from the hematoma, infinite where there is none."""
+        return _depth_mm(~self.bleed) if self.bleed.any() else np.full(self.bleed.shape, np.inf)
+
     @property
-    def inside_and_beyond(self) -> Array:
-        """``inside``, gone on with above and below the scan's slices: where these end is no skull."""
+    def _inside_and_beyond(self) -> Array:
         seen = np.flatnonzero((self.hu > AIR_HU + 1).any(axis=(1, 2)))
         nearest = np.clip(np.arange(len(self.hu)), seen[0], seen[-1])
         whole: Array = self.inside[nearest]
         return whole
 
-    def depth_mm(self, mask: Array) -> Array:
-        """For each voxel of a mask how deep it lies in it, 0 outside."""
-        depth: Array = ndimage.distance_transform_edt(mask) * _SPACING_MM
-        return depth
 
-    def distance_mm(self, mask: Array) -> Array:
-        """For each voxel how far it lies from a mask, infinite from an empty one."""
-        return self.depth_mm(~mask) if mask.any() else np.full(mask.shape, np.inf)
+def _depth_mm(mask: Array) -> Array:
+    """For each voxel of a mask how deep it lies in it, 0 outside."""
+    depth: Array = ndimage.distance_transform_edt(mask) * _SPACING_MM
+    return depth

@@ -67,7 +67,7 @@ def _check_place(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
 
 
 def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
-    away = view.distance_mm(view.bleed)
+    away = view.from_bleed_mm
     near = view.hu[view.inside & (away > _AROUND_MM[0]) & (away < _AROUND_MM[1])]
     brain = near[(near > _BRAIN_HU[0]) & (near < _BRAIN_HU[1])]
     core = ndimage.binary_erosion(view.bleed)
@@ -96,7 +96,7 @@ def _share_outside(ct: sitk.Image, inside_skull: sitk.Image, mask: sitk.Image) -
 
 def _strip(view: CoarseView) -> list[str]:
     """A thin part that reaches the skull, of a mask that is thick elsewhere and deep."""
-    depth = view.depth_mm(view.inside_and_beyond)
+    depth = view.depth_in_head_mm
     thick = ndimage.binary_opening(view.bleed, iterations=_THICK)
     if not thick.any() or depth[thick].min() <= _STRIP_MM:
         return []
@@ -113,7 +113,7 @@ def _kind(view: CoarseView, bleed_ml: float) -> list[str]:
     """Which other kind of blood it looks like, if any."""
     inside, bleed = view.inside, view.bleed
     surface = bleed & ~ndimage.binary_erosion(bleed)
-    depth = view.depth_mm(view.inside_and_beyond)
+    depth = view.depth_in_head_mm
     if np.mean(depth[surface] <= _AT_SKULL_MM) > _MOST_AT_SKULL:
         return [_looks_like("epidural or subdural blood, since it lies along the skull")]
     across = np.argwhere(bleed)[:, 2]

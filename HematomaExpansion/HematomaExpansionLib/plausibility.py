@@ -190,10 +190,7 @@ def _skull(brain: Brain) -> list[str]:
 
 def _gaps(slices: _Slices, view: CoarseView) -> list[str]:
     """An inside of the skull that is much smaller than its hull, or ends early."""
-    if (
-        np.count_nonzero(view.inside) >= _LEAST_OF_HULL * _hull(view).volume
-        and _empty_mm(slices) <= _MOST_EMPTY_MM
-    ):
+    if np.count_nonzero(view.inside) >= _LEAST_OF_HULL * view.hull.volume and _empty_mm(slices) <= _MOST_EMPTY_MM:
         return []
     return [
         "Parts of the brain may not have been looked at: what was found inside the skull has gaps. Check it with "
@@ -205,10 +202,10 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
     """What is as dense as blood, or denser, and does not count as hematoma."""
     smooth, voxel_ml = ndimage.gaussian_filter(view.hu, _NOISE_VOXELS), view.grid.voxel_volume_ml
     low, high = _BLOOD_HU
-    dense = (smooth > low) & (smooth < high) & (view.distance_mm(view.bleed) > _BESIDE_HEMATOMA_MM)
+    dense = (smooth > low) & (smooth < high) & (view.from_bleed_mm > _BESIDE_HEMATOMA_MM)
     left = _largest_compact(dense & view.inside)
-    outside = _largest_compact(_within(_hull(view), dense & ~view.inside))
-    denser = (smooth > _DENSER_HU) & (view.depth_mm(view.inside) > _DEEP_MM)
+    outside = _largest_compact(_within(view.hull, dense & ~view.inside))
+    denser = (smooth > _DENSER_HU) & (view.depth_inside_mm > _DEEP_MM)
     denser_ml = np.count_nonzero(denser) * voxel_ml
     notes = []
     if np.count_nonzero(left) * voxel_ml > _BLOOD_LEFT_ML:
@@ -242,8 +239,8 @@ def _layer(view: CoarseView, smooth: Array) -> list[str]:
     inside, (low, high) = view.inside, _LAYER_MM
     brain_hu = float(np.median(smooth[inside & (smooth > _TISSUE_HU)]))
     dense = (smooth > brain_hu + _LAYER_HU) & (smooth < _BLOOD_HU[1])
-    depth = view.depth_mm(inside)
-    layer = dense & (depth > low) & (depth < high) & (view.distance_mm(view.bleed) > _BESIDE_HEMATOMA_MM)
+    depth = view.depth_inside_mm
+    layer = dense & (depth > low) & (depth < high) & (view.from_bleed_mm > _BESIDE_HEMATOMA_MM)
     slices = np.flatnonzero(inside.any(axis=(1, 2)))
     first, last = (round(slices[0] + part * np.ptp(slices)) for part in _LAYER_HEIGHT)
     middle = round(np.argwhere(inside)[:, 2].mean())
@@ -259,10 +256,6 @@ def _layer(view: CoarseView, smooth: Array) -> list[str]:
             "not made for."
         ]
     return []
-
-
-def _hull(view: CoarseView) -> ConvexHull:
-    return ConvexHull(np.argwhere(view.inside & ~ndimage.binary_erosion(view.inside)))
 
 
 def _within(hull: ConvexHull, mask: Array) -> Array:
