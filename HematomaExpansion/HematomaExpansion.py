@@ -459,7 +459,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def startPrediction(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_prediction``."""
-        from HematomaExpansionLib.scores import ClinicalData
+        from HematomaExpansionLib.markers.scores import ClinicalData
         from HematomaSlicerLib.node_files import Segment
         from HematomaSlicerLib.prediction_jobs import PredictionRequest, start_prediction
 
@@ -543,7 +543,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def modelNames(self) -> dict[str, list[str]]:
         """Names of the model packages at hand, by task; the shipped ones first."""
-        from HematomaExpansionLib.model_package import ModelPackage, available_packages
+        from HematomaExpansionLib.models.package import ModelPackage, available_packages
 
         names: dict[str, list[str]] = {"growth": [], "segmentation": [], "risk": []}
         for package in available_packages():
@@ -553,13 +553,13 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def modelCard(self, name: str) -> str:
         """Everything a model says about itself."""
-        from HematomaExpansionLib.model_package import DESCRIPTION_FILE, locate_package
+        from HematomaExpansionLib.models.package import DESCRIPTION_FILE, locate_package
 
         return (locate_package(name).folder / DESCRIPTION_FILE).read_text(encoding="utf-8")
 
     def installModel(self, folder: str) -> str:
         """Install the model package in a folder; returns its name."""
-        from HematomaExpansionLib.model_package import install_package
+        from HematomaExpansionLib.models.package import install_package
 
         return install_package(pathlib.Path(folder)).description.name
 

@@ -20,7 +20,7 @@ import nibabel
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid, image_on
+from HematomaExpansionLib.scan.grid import Grid, image_on
 from phantoms import STRAIGHT, head_grid, head_hu, head_image, positions, write_dicom_series
 from pydicom.uid import ExplicitVRBigEndian
 

@@ -74,12 +74,14 @@ def published_steps() -> Iterator[TrainingStep]:
     """The networks of the papers and those that ship, each with its own batch."""
     from functools import partial
 
-    from HematomaExpansionLib.training import (
-        growth_samples,
-        growth_training,
-        risk_network_training,
-        segmentation_training,
-        slice_training,
+    from HematomaExpansionLib.training.growth import samples as growth_samples
+    from HematomaExpansionLib.training.growth import training as growth_training
+    from HematomaExpansionLib.training.risk import networks as risk_network_training
+    from HematomaExpansionLib.training.segmentation import (
+        slices as slice_training,
+    )
+    from HematomaExpansionLib.training.segmentation import (
+        training as segmentation_training,
     )
 
     for name in ("paper", "compact"):
@@ -122,7 +124,7 @@ def step_cost(step: TrainingStep, device: torch.device, *, mixed: bool, times: i
         torch.cuda.OutOfMemoryError: the GPU's memory does not suffice.
     """
     import torch
-    from HematomaExpansionLib.networks import build_network
+    from HematomaExpansionLib.models.networks.build import build_network
 
     torch.manual_seed(0)
     network = build_network(step.architecture, step.arguments).to(device).train()
@@ -158,7 +160,8 @@ def _wait_for(device: torch.device) -> None:
 def agreement_of(first: Prediction, second: Prediction) -> Agreement:
     """Of two predictions of one scan in which a hematoma was found."""
     import SimpleITK as sitk
-    from HematomaExpansionLib.measures import dice, volume_ml
+    from HematomaExpansionLib.measures.agreement import dice
+    from HematomaExpansionLib.measures.volumes import volume_ml
 
     assert first.growth is not None
     assert second.growth is not None
@@ -174,8 +177,8 @@ def check_predictions() -> bool:
     """The sample on GPU and CPU, and on a GPU without memory."""
     import torch
     from HematomaExpansionLib.device import GPU_MEMORY
-    from HematomaExpansionLib.head_ct import read_head_ct
     from HematomaExpansionLib.prediction import predict
+    from HematomaExpansionLib.scan.head_ct import read_head_ct
     from speed import SAMPLE, options
 
     scan = read_head_ct(SAMPLE)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.head_ct import read_head_ct
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import read_head_ct
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 

@@ -98,7 +98,7 @@ def _is_called(label: ReadSlice, result: ScanResult) -> bool:
 def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
     """Send a scan through the command, and measure what it left in ``output``."""
     import SimpleITK as sitk
-    from HematomaExpansionLib.commands import main as hematoma
+    from HematomaExpansionLib.cli.main import main as hematoma
 
     told, errors = StringIO(), StringIO()
     with redirect_stdout(told), redirect_stderr(errors):

@@ -148,7 +148,7 @@ def draw_variants(case: Path, picture: Path) -> None:
 
 
 def _save(panels: dict[str, np.ndarray], picture: Path) -> None:
-    from HematomaExpansionLib.report import new_figure
+    from HematomaExpansionLib.output.drawing import new_figure
 
     figure = new_figure(4 * len(panels), 4.4, "black")
     for axes, (title, panel) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):

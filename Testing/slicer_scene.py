@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid
+from HematomaExpansionLib.scan.grid import Grid
 from phantoms import positions
 
 RADIUS_MM, GROWN = 12.0, 1 / 0.75

@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
-from HematomaExpansionLib.grid import image_on
-from HematomaExpansionLib.measures import dice
-from HematomaExpansionLib.model_description import VOLUME_CORRECTION, TrainingStep
-from HematomaExpansionLib.model_package import ModelPackage, find_package, open_package, write_package
-from HematomaExpansionLib.networks import MarkerLogistic, build_network
-from HematomaExpansionLib.training import adaptation, cohort
-from HematomaExpansionLib.training.adaptation import (
+from HematomaExpansionLib.measures.agreement import dice
+from HematomaExpansionLib.models.description import VOLUME_CORRECTION, TrainingStep
+from HematomaExpansionLib.models.networks.build import build_network
+from HematomaExpansionLib.models.networks.risk import MarkerLogistic
+from HematomaExpansionLib.models.package import ModelPackage, find_package, open_package, write_package
+from HematomaExpansionLib.scan.grid import image_on
+from HematomaExpansionLib.training.data import cohort
+from HematomaExpansionLib.training.fitting import FitOptions
+from HematomaExpansionLib.training.segmentation import adaptation
+from HematomaExpansionLib.training.segmentation.adaptation import (
     FIT,
     RANK,
     adapt,
@@ -30,8 +33,7 @@ from HematomaExpansionLib.training.adaptation import (
     reestimate_statistics,
     trained_share,
 )
-from HematomaExpansionLib.training.fitting import FitOptions
-from HematomaExpansionLib.training.segmentation_training import segmentation_loss
+from HematomaExpansionLib.training.segmentation.training import segmentation_loss
 from phantoms import head_grid, head_image, positions
 from torch import nn
 

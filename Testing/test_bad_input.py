@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from bad_input import BALL_ML, Input, make_bad_input
-from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.grid import Grid
-from HematomaExpansionLib.workers import case_workers, use_one_torch_thread
+from HematomaExpansionLib.batch.workers import case_workers, use_one_torch_thread
+from HematomaExpansionLib.cli.main import main
+from HematomaExpansionLib.scan.grid import Grid
 
 MOST_SECONDS, MOST_GIB = 120.0, 4.0
 VOLUME_TOLERANCE = 0.12

@@ -22,16 +22,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from environment import variables
-from HematomaExpansionLib.batch import predict_case, run_batch
-from HematomaExpansionLib.batch_cases import BatchCase, find_cases
-from HematomaExpansionLib.batch_rows import DONE, LITTLE_MEMORY, UNFORESEEN, CaseRow
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.batch.cases import BatchCase, find_cases
+from HematomaExpansionLib.batch.rows import DONE, LITTLE_MEMORY, UNFORESEEN, CaseRow
+from HematomaExpansionLib.batch.run import predict_case, run_batch
+from HematomaExpansionLib.batch.workers import Workers, local_workers
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.folders import OWNER_FILE
-from HematomaExpansionLib.model_package import find_package
+from HematomaExpansionLib.files.folders import OWNER_FILE
+from HematomaExpansionLib.markers.scores import ClinicalData, markers_text
+from HematomaExpansionLib.models.package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
-from HematomaExpansionLib.scores import ClinicalData, markers_text
-from HematomaExpansionLib.workers import Workers, local_workers
 from phantoms import head_grid, head_image, write_dicom_series, write_slices
 from test_prediction import FILES
 
@@ -485,7 +485,7 @@ def test_a_table_that_is_open_elsewhere_is_written_when_it_can_be(
         if len(tables) in (2, 3):
             raise InputError("The table could not be written.")
 
-    monkeypatch.setattr("HematomaExpansionLib.batch.write_rows", write_rows)
+    monkeypatch.setattr("HematomaExpansionLib.batch.run.write_rows", write_rows)
     cases = [BatchCase("P1", tmp_path), BatchCase("P2", tmp_path)]
     rows = run_batch(cases, tmp_path, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
     assert tables[-1] == rows == [CaseRow("P1", DONE), CaseRow("P2", DONE)]
@@ -502,7 +502,7 @@ def test_an_error_that_nobody_foresaw_is_a_row_without_its_text(
 
     case = BatchCase("P1", tmp_path / "scan.nii.gz", onset_hours=2.0)
     for failure, reason in ((fail, UNFORESEEN), (need_memory, LITTLE_MEMORY)):
-        monkeypatch.setattr("HematomaExpansionLib.batch.read_head_ct", failure)
+        monkeypatch.setattr("HematomaExpansionLib.batch.run.read_head_ct", failure)
         row = predict_case(options(), tmp_path, case)
         assert (row.status, row.reason, row.onset_hours, row.mask) == ("failed", reason, 2.0, "automatic")
     row = predict_case(options(), tmp_path, BatchCase("P1", tmp_path, onset_hours=-1.0))

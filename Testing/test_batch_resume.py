@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.batch import run_batch
-from HematomaExpansionLib.batch_cases import BatchCase
+from HematomaExpansionLib.batch.cases import BatchCase
+from HematomaExpansionLib.batch.run import run_batch
+from HematomaExpansionLib.batch.workers import Workers
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.model_package import find_package
+from HematomaExpansionLib.models.package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
-from HematomaExpansionLib.workers import Workers
 from phantoms import head_grid, head_image, write_dicom_series
 
 COARSE = head_grid((4.0, 4.0, 8.0))

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.brain import extract_brain
+from HematomaExpansionLib.anatomy.brain import extract_brain
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.head_ct import read_head_ct
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import read_head_ct
 from phantoms import BRAIN_ML, BRAIN_SEMI_AXES, STRAIGHT, head_grid, head_image, positions, sample, without_flap
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.1, 0.2).GetMatrix()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from HematomaExpansionLib.batch_cases import BatchCase, find_cases
+from HematomaExpansionLib.batch.cases import BatchCase, find_cases
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.scores import ClinicalData
-from HematomaExpansionLib.training.preparation import read_pairs
+from HematomaExpansionLib.markers.scores import ClinicalData
+from HematomaExpansionLib.training.data.preparation import read_pairs
 
 
 def listed(folder: Path, content: str | bytes, name: str = "list.csv") -> list[BatchCase]:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 from bad_input import BALL_MM
-from HematomaExpansionLib.batch import run_batch
-from HematomaExpansionLib.batch_cases import BatchCase
-from HematomaExpansionLib.batch_rows import DONE, LITTLE_MEMORY, CaseRow
-from HematomaExpansionLib.cluster import connect
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.batch.cases import BatchCase
+from HematomaExpansionLib.batch.cluster import connect
+from HematomaExpansionLib.batch.rows import DONE, LITTLE_MEMORY, CaseRow
+from HematomaExpansionLib.batch.run import run_batch
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.prediction import PredictionOptions
 from phantoms import head_grid, head_image
@@ -118,7 +118,7 @@ def test_the_command_hands_its_cases_to_the_scheduler(address: str, tmp_path: Pa
 def test_a_scheduler_that_is_not_there_gets_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from HematomaExpansionLib import cluster as module
+    from HematomaExpansionLib.batch import cluster as module
 
     monkeypatch.setattr(module, "_TIMEOUT_S", 1)
     sitk.WriteImage(head_image(head_grid(), BALL_MM), str(tmp_path / "head.nii.gz"))
@@ -130,7 +130,7 @@ def test_a_scheduler_that_is_not_there_gets_a_sentence(
 
 def test_a_scheduler_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
-    from HematomaExpansionLib import cluster as module
+    from HematomaExpansionLib.batch import cluster as module
 
     monkeypatch.setattr(module, "_TIMEOUT_S", 1)
     with (
@@ -143,7 +143,7 @@ def test_a_scheduler_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyP
 
 def test_a_scheduler_that_goes_away_gets_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
-    from HematomaExpansionLib import cluster as module
+    from HematomaExpansionLib.batch import cluster as module
 
     monkeypatch.setattr(module, "_TIMEOUT_S", 2)  # for which it is waited for
     here = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)

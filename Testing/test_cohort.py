@@ -12,33 +12,34 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import image_on
-from HematomaExpansionLib.model_package import open_package
-from HematomaExpansionLib.training import cohort as cohort_module
-from HematomaExpansionLib.training import (
-    evaluation,
-    growth_samples,
-    growth_training,
-    preparation,
-    risk_evaluation,
-    risk_network_training,
-    risk_training,
-)
-from HematomaExpansionLib.training.cohort import (
-    LeftOut,
+from HematomaExpansionLib.models.package import open_package
+from HematomaExpansionLib.scan.grid import image_on
+from HematomaExpansionLib.training.data import cohort as cohort_module
+from HematomaExpansionLib.training.data import each_case, preparation
+from HematomaExpansionLib.training.data.case_description import (
     has_automatic_masks,
     kind_of_cases,
     note_on_masks,
-    prepare_all,
-    prepare_each,
-    prepare_parts,
     read_description,
 )
-from HematomaExpansionLib.training.preparation import read_pairs
-from HematomaExpansionLib.training.risk_evaluation import check_folds
-from HematomaExpansionLib.training.risk_training import fit_risk
+from HematomaExpansionLib.training.data.each_case import LeftOut, prepare_all, prepare_each, prepare_parts
+from HematomaExpansionLib.training.data.preparation import read_pairs
+from HematomaExpansionLib.training.growth import evaluation
+from HematomaExpansionLib.training.growth import samples as growth_samples
+from HematomaExpansionLib.training.growth import training as growth_training
+from HematomaExpansionLib.training.risk import (
+    evaluation as risk_evaluation,
+)
+from HematomaExpansionLib.training.risk import (
+    logistic as risk_training,
+)
+from HematomaExpansionLib.training.risk import (
+    networks as risk_network_training,
+)
+from HematomaExpansionLib.training.risk.evaluation import check_folds
+from HematomaExpansionLib.training.risk.logistic import fit_risk
 from phantoms import head_grid, head_image, positions
 from test_risk import patients
 
@@ -260,7 +261,7 @@ def number_of(folder: Path) -> int | None:
 def test_whatever_goes_wrong_with_a_case_is_told_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cohort_module, "_FEW_CASES", 100)
+    monkeypatch.setattr(each_case, "_FEW_CASES", 100)
     folders = [tmp_path / str(number) for number in range(8)]
     done = prepare_each(number_of, folders, "Cases")
     assert [done[k] for k in (0, 1, 2, 6, 7)] == [0, 1, 2, None, 7]
@@ -372,7 +373,7 @@ def test_a_damaged_cohort_to_calibrate_on_is_told_before_anything_is_learned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(growth_training, "fit", no_work)
-    monkeypatch.setattr(cohort_module, "_FEW_CASES", 100)
+    monkeypatch.setattr(each_case, "_FEW_CASES", 100)
     cohort, other = make_cohort(2), tmp_path / "other"
     for number in range(10):
         (other / f"other-{number}").mkdir(parents=True)

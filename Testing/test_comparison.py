@@ -15,22 +15,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib import comparison
-from HematomaExpansionLib.brain import extract_brain
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.anatomy.brain import extract_brain
+from HematomaExpansionLib.anatomy.registration import Registration, register, similarity
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.comparison import Found, doubt_of_growth
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.head_ct import HeadCT, head_ct_from_image, read_head_ct
-from HematomaExpansionLib.measures import dice, volume_ml
-from HematomaExpansionLib.registration import Registration, register, similarity
-from HematomaExpansionLib.training import cohort
-from HematomaExpansionLib.training.cohort import (
-    case_folders,
-    note_on_registration,
-    read_case,
-    read_description,
-)
-from HematomaExpansionLib.training.preparation import read_pairs
+from HematomaExpansionLib.measures.agreement import dice
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image, read_head_ct
+from HematomaExpansionLib.training.data import cohort
+from HematomaExpansionLib.training.data.case_description import note_on_registration, read_description
+from HematomaExpansionLib.training.data.cohort import case_folders, read_case
+from HematomaExpansionLib.training.data.preparation import read_pairs
 from phantoms import head_grid, head_image, positions
 
 if TYPE_CHECKING:
@@ -248,7 +245,7 @@ def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_told(
         scan = read_head_ct(path)
         return replace(scan, warnings=(*scan.warnings, f"This is odd in the {path.name[0]}-scan."))
 
-    monkeypatch.setattr("HematomaExpansionLib.head_ct.read_head_ct", read)
+    monkeypatch.setattr("HematomaExpansionLib.scan.head_ct.read_head_ct", read)
     result = compare_found(found, tmp_path, monkeypatch)
     assert result["growth"]["absolute_ml"] == pytest.approx(volume_ml(found[1]) - volume_ml(found[0]))
     told = ["Baseline: This is odd in the b-scan.", "Follow-up: This is odd in the f-scan."]

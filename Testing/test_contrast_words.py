@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from HematomaExpansionLib.contrast_words import Contrast, agent_contrast, described_contrast
+from HematomaExpansionLib.scan.dicom.contrast_words import Contrast, agent_contrast, described_contrast
 
 GIVEN = """
 CTA HEAD | CT Angio Brain | ANGIOGRAPHY | CT ANGIOGRAM HEAD/NECK | Angio-CT | HeadAngio

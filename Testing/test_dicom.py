@@ -11,14 +11,14 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.batch_cases import find_cases
-from HematomaExpansionLib.dicom_checks import check_headers
-from HematomaExpansionLib.dicom_files import files_below, is_dicom
-from HematomaExpansionLib.dicom_gaps import Stack, check_complete
-from HematomaExpansionLib.dicom_series import DicomScan, read_dicom_series
+from HematomaExpansionLib.batch.cases import find_cases
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid
-from HematomaExpansionLib.head_ct import read_head_ct
+from HematomaExpansionLib.scan.dicom.checks import check_headers
+from HematomaExpansionLib.scan.dicom.files import files_below, is_dicom
+from HematomaExpansionLib.scan.dicom.gaps import Stack, check_complete
+from HematomaExpansionLib.scan.dicom.series import DicomScan, read_dicom_series
+from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.head_ct import read_head_ct
 from phantoms import head_grid, head_hu, head_image, write_dicom_series, write_slices
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, generate_frames

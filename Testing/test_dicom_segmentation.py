@@ -11,10 +11,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import InputError, MissingLibraryError
-from HematomaExpansionLib.grid import Grid
-from HematomaExpansionLib.head_ct import read_head_ct
-from HematomaExpansionLib.masks import read_mask, read_mask_file
-from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.masks import read_mask, read_mask_file
 from phantoms import head_grid, head_hu, head_image, positions, write_dicom_series, write_slices
 
 highdicom = pytest.importorskip("highdicom")

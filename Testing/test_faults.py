@@ -18,11 +18,11 @@ import pytest
 import SimpleITK as sitk
 from bad_input import BALL_MM
 from environment import variables
-from HematomaExpansionLib import folders
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.model_package import find_package, write_package
-from HematomaExpansionLib.volume_files import write_image
+from HematomaExpansionLib.files import folders
+from HematomaExpansionLib.models.package import find_package, write_package
+from HematomaExpansionLib.scan.volume_files import write_image
 from phantoms import head_grid, head_image
 from test_prediction import FILES, refused
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 from environment import variables
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.folders import check_output_folder
-from HematomaExpansionLib.head_ct import read_head_ct
+from HematomaExpansionLib.files.folders import check_output_folder
+from HematomaExpansionLib.scan.head_ct import read_head_ct
 from phantoms import head_grid, head_image, write_dicom_series
 from test_batch import read_table
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from environment import variables
 from filelock import FileLock
-from HematomaExpansionLib import folders
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.folders import (
+from HematomaExpansionLib.files import folders
+from HematomaExpansionLib.files.folders import (
     OWNER_FILE,
     alone_in,
     check_output_folder,
@@ -24,7 +24,7 @@ from HematomaExpansionLib.folders import (
     remove_unfinished,
     whole_or_nothing,
 )
-from HematomaExpansionLib.provenance import (
+from HematomaExpansionLib.files.provenance import (
     PROVENANCE_FILE,
     Provenance,
     content_sha256,
@@ -262,7 +262,7 @@ OWNER = """
 import sys
 import tempfile
 from pathlib import Path
-from HematomaExpansionLib.folders import own_scratch
+from HematomaExpansionLib.files.folders import own_scratch
 with own_scratch(Path(sys.argv[1])) as scratch:
     (scratch / "ct.nii.gz").write_text("a patient's")
     print(scratch, flush=True)

@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import (
-    Grid,
-    average_onto,
-    bounding_box,
-    crop_to,
-    image_on,
-    resample,
-    smooth_for,
-)
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.resampling import average_onto, crop_to, resample, smooth_for
+from HematomaExpansionLib.scan.shapes import bounding_box
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
 FLIPPED = (-1.0, 0, 0, 0, 1, 0, 0, 0, -1)

@@ -7,22 +7,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.growth import (
-    confined_displacement,
-    followup_range,
-    growth_channels,
-    growth_region,
-    predict_growth,
-    smallest_jacobian,
-    told_range,
-    warp,
-    warp_ct,
-    warp_image,
-    warp_mask,
-)
-from HematomaExpansionLib.measures import volume_ml
-from HematomaExpansionLib.model_description import (
+from HematomaExpansionLib.forecast.followup_range import followup_range, told_range
+from HematomaExpansionLib.growth.field import confined_displacement, growth_channels, growth_region, warp
+from HematomaExpansionLib.growth.growth import predict_growth
+from HematomaExpansionLib.growth.warping import smallest_jacobian, warp_ct, warp_image, warp_mask
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.models.description import (
     ARCHITECTURES_OF,
     GROWTH_BY_PROBABILITY,
     INTEGRATION_STEPS,
@@ -30,8 +20,10 @@ from HematomaExpansionLib.model_description import (
     ModelDescription,
     TrainingStep,
 )
-from HematomaExpansionLib.model_package import ModelPackage, write_package
-from HematomaExpansionLib.networks import ARCHITECTURES, build_network, displacement_unet, segmentation_unet
+from HematomaExpansionLib.models.networks.build import ARCHITECTURES, build_network
+from HematomaExpansionLib.models.networks.unet import displacement_unet, segmentation_unet
+from HematomaExpansionLib.models.package import ModelPackage, write_package
+from HematomaExpansionLib.scan.grid import Grid, image_on
 from torch import nn
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix()

@@ -11,10 +11,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.head_ct import HeadCT, head_ct_from_image, read_head_ct
-from HematomaExpansionLib.masks import mask_on_scan, read_mask, read_mask_file
-from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image, read_head_ct
+from HematomaExpansionLib.scan.masks import mask_on_scan, read_mask, read_mask_file
 from phantoms import STRAIGHT, head_grid, head_hu, head_image, positions, write_dicom_series, write_slices
 
 TILT = np.deg2rad(18.5)

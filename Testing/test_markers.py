@@ -9,14 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.markers import Marker, describe_markers, find_markers
-from HematomaExpansionLib.measurement_names import MEASUREMENTS
-from HematomaExpansionLib.risk import measurements
-from HematomaExpansionLib.scores import ClinicalData, bat_score, brain_score, overrule, present_markers
-from HematomaExpansionLib.training.marker_evaluation import MarkerRow, painted_markers, summarize_markers
+from HematomaExpansionLib.forecast.probability import measurements
+from HematomaExpansionLib.markers.markers import Marker, describe_markers, find_markers
+from HematomaExpansionLib.markers.scores import (
+    ClinicalData,
+    bat_score,
+    brain_score,
+    overrule,
+    present_markers,
+)
+from HematomaExpansionLib.models.measurement_names import MEASUREMENTS
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.training.risk.marker_evaluation import MarkerRow, painted_markers, summarize_markers
 from phantoms import STRAIGHT, positions
 from scipy.ndimage import gaussian_filter
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.head_ct import HeadCT, head_ct_from_image
-from HematomaExpansionLib.masks import mask_on_scan, read_mask, read_mask_file
-from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image
+from HematomaExpansionLib.scan.masks import mask_on_scan, read_mask, read_mask_file
 from phantoms import head_grid, head_image, positions
 
 SPACING = (2.0, 2.0, 4.0)
@@ -250,8 +250,8 @@ def test_each_command_with_a_mask_takes_its_label(
 
 
 def test_lists_have_columns_for_labels(files: dict[str, str], tmp_path: Path) -> None:
-    from HematomaExpansionLib.batch_cases import find_cases
-    from HematomaExpansionLib.training.preparation import prepare_cohort, read_pairs
+    from HematomaExpansionLib.batch.cases import find_cases
+    from HematomaExpansionLib.training.data.preparation import prepare_cohort, read_pairs
 
     (tmp_path / "list.csv").write_text(f"case,scan,mask,label\nP1,{files['scan']},{files['mask']},Hematoma\n")
     assert [case.label for case in find_cases(tmp_path / "list.csv", tmp_path / "out")] == ["Hematoma"]
@@ -268,7 +268,7 @@ def test_lists_have_columns_for_labels(files: dict[str, str], tmp_path: Path) ->
 
 
 def test_a_mask_of_several_labels_in_a_cohort_is_refused(files: dict[str, str], tmp_path: Path) -> None:
-    from HematomaExpansionLib.training.cohort import has_expanded, read_baseline, read_case
+    from HematomaExpansionLib.training.data.cohort import has_expanded, read_baseline, read_case
 
     case = tmp_path / "cohort" / "P1"
     case.mkdir(parents=True)

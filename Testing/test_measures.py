@@ -3,14 +3,10 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.measures import (
-    EllipsoidEstimate,
-    ExpansionDefinition,
-    abc2,
-    measure_growth,
-    volume_ml,
-)
+from HematomaExpansionLib.measures.abc2 import EllipsoidEstimate, abc2
+from HematomaExpansionLib.measures.expansion import ExpansionDefinition, measure_growth
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid, image_on
 
 STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 

@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import ModelPackageError
-from HematomaExpansionLib.measurement_names import MEASUREMENTS
-from HematomaExpansionLib.model_description import (
+from HematomaExpansionLib.models.description import (
     ARCHITECTURES_OF,
     ENSEMBLE,
     ModelDescription,
     TrainingStep,
     package_name,
 )
-from HematomaExpansionLib.model_package import (
+from HematomaExpansionLib.models.measurement_names import MEASUREMENTS
+from HematomaExpansionLib.models.networks.build import ARCHITECTURES, build_network
+from HematomaExpansionLib.models.networks.risk import MarkerLogistic
+from HematomaExpansionLib.models.package import (
     ModelPackage,
     available_packages,
     find_package,
@@ -30,8 +32,7 @@ from HematomaExpansionLib.model_package import (
     shipped_models_folder,
     write_package,
 )
-from HematomaExpansionLib.networks import ARCHITECTURES, MarkerLogistic, build_network
-from HematomaExpansionLib.training.risk_training import FEATURES
+from HematomaExpansionLib.training.risk.logistic import FEATURES
 
 
 @pytest.fixture
@@ -314,7 +315,8 @@ def test_a_network_for_another_task_is_refused_when_the_package_is_opened(
 def test_what_an_evaluation_needs_of_a_package_is_missed_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from HematomaExpansionLib.training import evaluation, risk_evaluation
+    from HematomaExpansionLib.training.growth import evaluation
+    from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
 
     (tmp_path / "P1").mkdir()
     (tmp_path / "P1" / "baseline.nii.gz").touch()
@@ -332,7 +334,8 @@ def test_what_an_evaluation_needs_of_a_package_is_missed_before_the_work(
 def test_a_name_that_will_not_do_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from HematomaExpansionLib.training import cohort, volume_correction
+    from HematomaExpansionLib.training.data import cohort
+    from HematomaExpansionLib.training.segmentation import volume_correction
 
     for module in (cohort, volume_correction):
         monkeypatch.setattr(module, "case_folders", lambda _: pytest.fail("the cases were begun with"))

@@ -14,13 +14,13 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid
-from HematomaExpansionLib.head_ct import HeadCT, read_head_ct
-from HematomaExpansionLib.masks import read_mask
-from HematomaExpansionLib.measures import volume_ml
-from HematomaExpansionLib.volume_files import read_volume
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.head_ct import HeadCT, read_head_ct
+from HematomaExpansionLib.scan.masks import read_mask
+from HematomaExpansionLib.scan.volume_files import read_volume
 from phantoms import head_grid, head_hu, head_image, positions
 
 SPHERE_MM = 20.0
@@ -184,9 +184,9 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(
     def fail(*_arguments: Any) -> None:
         raise RuntimeError("ITK ERROR: Could not open file for reading")
 
-    monkeypatch.setattr("HematomaExpansionLib.volume_files.os.access", lambda *_arguments: False)
-    monkeypatch.setattr("HematomaExpansionLib.volume_files.read_nifti", deny)
-    monkeypatch.setattr("HematomaExpansionLib.volume_files._read_by_itk", fail)
+    monkeypatch.setattr("HematomaExpansionLib.scan.volume_files.os.access", lambda *_arguments: False)
+    monkeypatch.setattr("HematomaExpansionLib.scan.volume_files.read_nifti", deny)
+    monkeypatch.setattr("HematomaExpansionLib.scan.volume_files._read_by_itk", fail)
     with pytest.raises(InputError, match="cannot be opened"):
         read_head_ct(tmp_path / name)
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import pytest
 import SimpleITK as sitk
 from environment import variables
-from HematomaExpansionLib.batch import predict_case, run_batch
-from HematomaExpansionLib.batch_cases import BatchCase
-from HematomaExpansionLib.case_list import write_rows
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.batch.cases import BatchCase
+from HematomaExpansionLib.batch.run import predict_case, run_batch
+from HematomaExpansionLib.batch.workers import Workers
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.folders import check_output_folder
-from HematomaExpansionLib.model_package import find_package
+from HematomaExpansionLib.files.csv_tables import write_rows
+from HematomaExpansionLib.files.folders import check_output_folder
+from HematomaExpansionLib.models.package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
-from HematomaExpansionLib.workers import Workers
 from phantoms import head_grid, head_image
 from test_batch import only_named
 from test_folders import OWNER

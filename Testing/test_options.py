@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from HematomaExpansionLib import commands
-from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.training.options import PRESETS, TABLE
+from HematomaExpansionLib.cli import main as commands
+from HematomaExpansionLib.cli.main import main
+from HematomaExpansionLib.cli.train_options import PRESETS, TABLE
 
 ALWAYS = {"help", "task", "source", "cohort", "output"}
 COMMANDS = {"train": tuple(PRESETS), "evaluate": ("segmentation", "growth", "markers", "risk"), "adapt": ("",)}

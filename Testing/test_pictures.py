@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib import comparison_folder
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.anatomy.registration import Registration
+from HematomaExpansionLib.cli import evaluate as commands
+from HematomaExpansionLib.cli.evaluate import Evaluated
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.comparison import Comparison
-from HematomaExpansionLib.pictures import draw_each
-from HematomaExpansionLib.registration import Registration
-from HematomaExpansionLib.training import commands
-from HematomaExpansionLib.training.commands import Evaluated
+from HematomaExpansionLib.output import comparison_folder
+from HematomaExpansionLib.output.drawing import draw_each
 
 
 def half_drawn(*arguments: object) -> None:

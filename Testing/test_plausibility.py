@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.brain import Brain, extract_brain
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.anatomy.brain import Brain, extract_brain
+from HematomaExpansionLib.anatomy.plausibility import check_plausibility
+from HematomaExpansionLib.anatomy.segmentation import segment_by_threshold
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.head_ct import HeadCT
-from HematomaExpansionLib.plausibility import check_plausibility
-from HematomaExpansionLib.report import summary_rows
-from HematomaExpansionLib.segmentation import segment_by_threshold
+from HematomaExpansionLib.output.report import summary_rows
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import HeadCT
 from HematomaSlicerLib.result_card import card
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions, sample, without_flap
 

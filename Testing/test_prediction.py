@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import DeviceError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.growth import smallest_jacobian, warp_mask
-from HematomaExpansionLib.head_ct import read_head_ct
-from HematomaExpansionLib.masks import read_mask
-from HematomaExpansionLib.measures import dice, volume_ml
-from HematomaExpansionLib.model_package import ModelPackage, find_package, write_package
+from HematomaExpansionLib.growth.warping import smallest_jacobian, warp_mask
+from HematomaExpansionLib.measures.agreement import dice
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.models.package import ModelPackage, find_package, write_package
 from HematomaExpansionLib.prediction import PredictionOptions
 from HematomaExpansionLib.prediction import predict as predict_scan
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.masks import read_mask
 
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
@@ -239,7 +240,7 @@ def test_progress_comes_as_json_lines(
 def test_a_run_that_fails_while_writing_leaves_nothing(
     case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from HematomaExpansionLib import prediction_folder
+    from HematomaExpansionLib.output import prediction_folder
 
     def fail(*arguments: object) -> None:
         raise RuntimeError("killed")
@@ -264,7 +265,7 @@ def test_a_run_that_fails_while_writing_leaves_nothing(
 def test_a_picture_that_cannot_be_drawn_costs_a_warning_and_not_the_numbers(
     case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from HematomaExpansionLib import prediction_folder
+    from HematomaExpansionLib.output import prediction_folder
 
     def fail(prediction: object, path: Path) -> None:
         path.write_bytes(b"half")

@@ -44,8 +44,8 @@ def test_the_engine_imports_nothing_of_slicer_and_no_pickle(file: Path) -> None:
 
 def test_the_engine_runs_without_slicer_ever_being_imported() -> None:
     code = (
-        "import sys, HematomaExpansionLib.commands, HematomaExpansionLib.prediction;"
-        "import HematomaExpansionLib.networks;"
+        "import sys, HematomaExpansionLib.cli.main, HematomaExpansionLib.prediction;"
+        "import HematomaExpansionLib.models.networks.build;"
         "print(sorted({'slicer', 'qt', 'ctk', 'vtk'} & set(sys.modules)))"
     )
     environment = {"PYTHONPATH": str(ENGINE.parent)}

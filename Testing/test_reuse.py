@@ -11,25 +11,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Array, image_on
-from HematomaExpansionLib.training import (
+from HematomaExpansionLib.scan.grid import Array, image_on
+from HematomaExpansionLib.training.data.cohort import case_folders
+from HematomaExpansionLib.training.growth import study
+from HematomaExpansionLib.training.growth import training as growth_training
+from HematomaExpansionLib.training.growth.samples import PRESETS
+from HematomaExpansionLib.training.growth.study import run_study
+from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
+from HematomaExpansionLib.training.risk import networks as risk_network_training
+from HematomaExpansionLib.training.risk.logistic import RiskSample
+from HematomaExpansionLib.training.risk.networks import RiskImages
+from HematomaExpansionLib.training.segmentation import (
     adaptation,
     evaluation,
-    growth_training,
-    risk_evaluation,
-    risk_network_training,
-    segmentation_training,
-    slice_training,
-    study,
 )
-from HematomaExpansionLib.training.cohort import case_folders
-from HematomaExpansionLib.training.evaluation import SegmentationRow
-from HematomaExpansionLib.training.growth_samples import PRESETS
-from HematomaExpansionLib.training.risk_network_training import RiskImages
-from HematomaExpansionLib.training.risk_training import RiskSample
-from HematomaExpansionLib.training.study import run_study
+from HematomaExpansionLib.training.segmentation import (
+    slices as slice_training,
+)
+from HematomaExpansionLib.training.segmentation import (
+    training as segmentation_training,
+)
+from HematomaExpansionLib.training.segmentation.evaluation import SegmentationRow
 from test_adaptation import network_of, package_of
 from test_training import ML_GRID, growing_balls
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
-from HematomaExpansionLib.model_package import find_package, open_package, write_package
-from HematomaExpansionLib.report import summary_rows
-from HematomaExpansionLib.risk import measurements, models_disagree, models_used, predict_risk
-from HematomaExpansionLib.scores import ClinicalData, brain_score, brain_text
-from HematomaExpansionLib.training import risk_training
-from HematomaExpansionLib.training.risk_evaluation import (
+from HematomaExpansionLib.forecast.probability import measurements, models_disagree, models_used, predict_risk
+from HematomaExpansionLib.markers.scores import ClinicalData, brain_score, brain_text
+from HematomaExpansionLib.models.package import find_package, open_package, write_package
+from HematomaExpansionLib.output.report import summary_rows
+from HematomaExpansionLib.training.risk import logistic as risk_training
+from HematomaExpansionLib.training.risk.evaluation import (
     BAT,
     MODEL,
     VOLUME,
@@ -25,8 +25,8 @@ from HematomaExpansionLib.training.risk_evaluation import (
     draw_risk_figures,
     summarize_risk,
 )
-from HematomaExpansionLib.training.risk_statistics import at_threshold, auc, brier, calibration, compare_auc
-from HematomaExpansionLib.training.risk_training import FEATURES, RiskSample, fit_risk, risk_of, train_risk
+from HematomaExpansionLib.training.risk.logistic import FEATURES, RiskSample, fit_risk, risk_of, train_risk
+from HematomaExpansionLib.training.statistics import at_threshold, auc, brier, calibration, compare_auc
 from sklearn.metrics import roc_auc_score
 
 
@@ -162,7 +162,7 @@ def test_a_risk_package_says_what_its_training_found(tmp_path: Path, monkeypatch
 
 
 def test_the_table_sets_the_model_beside_volume_and_bat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from HematomaExpansionLib.training import risk_evaluation
+    from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
 
     monkeypatch.setattr(risk_evaluation, "measure_cases", lambda *_arguments: patients(300, 3))
     monkeypatch.setattr(risk_evaluation, "case_folders", lambda cohort: [cohort])
@@ -181,7 +181,7 @@ def test_the_table_sets_the_model_beside_volume_and_bat(tmp_path: Path, monkeypa
 
 
 def test_a_cohort_where_nobody_expands_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from HematomaExpansionLib.training import risk_evaluation
+    from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
 
     still = [sample for sample in patients(50, 3) if not sample.expanded]
     monkeypatch.setattr(risk_evaluation, "measure_cases", lambda *_arguments: still)

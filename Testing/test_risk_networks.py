@@ -12,21 +12,22 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.brain import extract_brain
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.anatomy.brain import extract_brain
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
-from HematomaExpansionLib.grid import image_on
-from HematomaExpansionLib.head_ct import read_head_ct
-from HematomaExpansionLib.masks import read_mask
-from HematomaExpansionLib.measures import cohen_kappa, dice, mean_iou, volume_ml
-from HematomaExpansionLib.model_description import ModelDescription, TrainingStep
-from HematomaExpansionLib.model_package import ModelPackage, open_package, write_package
-from HematomaExpansionLib.networks import build_network
-from HematomaExpansionLib.risk import predict_risk_of_scan
-from HematomaExpansionLib.risk_inputs import RiskView, risk_inputs, standardized, view_grid
-from HematomaExpansionLib.risk_networks import TwoOutputUNet, expansion_logits
+from HematomaExpansionLib.forecast.probability import predict_risk_of_scan
+from HematomaExpansionLib.forecast.probability_inputs import RiskView, risk_inputs, standardized, view_grid
+from HematomaExpansionLib.measures.agreement import cohen_kappa, dice, mean_iou
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.models.description import ModelDescription, TrainingStep
+from HematomaExpansionLib.models.networks.build import build_network
+from HematomaExpansionLib.models.networks.risk import TwoOutputUNet, expansion_logits
+from HematomaExpansionLib.models.package import ModelPackage, open_package, write_package
+from HematomaExpansionLib.scan.grid import image_on
+from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.masks import read_mask
 from HematomaExpansionLib.training.fitting import FitOptions, LossModule
-from HematomaExpansionLib.training.risk_network_training import (
+from HematomaExpansionLib.training.risk.networks import (
     EXPANSION_WEIGHT,
     MASK_WEIGHT,
     PRESETS,
@@ -37,7 +38,7 @@ from HematomaExpansionLib.training.risk_network_training import (
     train_risk_network,
     two_output_loss,
 )
-from HematomaExpansionLib.training.slice_training import MASK_NETWORKS, mask_preset, slice_transform
+from HematomaExpansionLib.training.segmentation.slices import MASK_NETWORKS, mask_preset, slice_transform
 from phantoms import head_grid, head_image, positions
 from torch import nn
 

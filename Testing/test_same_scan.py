@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.grid import Grid, image_on, resample
+from HematomaExpansionLib.cli.main import main
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.resampling import resample
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from phantoms import head_hu, positions

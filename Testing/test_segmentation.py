@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.segmentation import keep_hematomas, segment_by_threshold
+from HematomaExpansionLib.anatomy.hematomas import keep_hematomas
+from HematomaExpansionLib.anatomy.segmentation import segment_by_threshold
+from HematomaExpansionLib.scan.grid import Grid, image_on
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions
 from scipy.ndimage import label
 

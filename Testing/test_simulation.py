@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
-from HematomaExpansionLib.grid import Grid, image_on, resample, signed_distance
-from HematomaExpansionLib.growth import warp_image
-from HematomaExpansionLib.head_ct import read_head_ct
-from HematomaExpansionLib.measures import dice, volume_ml
+from HematomaExpansionLib.cli.main import main
+from HematomaExpansionLib.growth.warping import warp_image
+from HematomaExpansionLib.measures.agreement import dice
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.resampling import resample
+from HematomaExpansionLib.scan.shapes import signed_distance
 from HematomaSynthesisLib.simulation.anatomy import Anatomy, anatomy_from_scan, crop, icbm_anatomy
 from HematomaSynthesisLib.simulation.bleeding import (
     BleedingParameters,

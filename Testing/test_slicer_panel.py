@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.scores import NOT_TOLD, ClinicalData, overrule, scores_of
+from HematomaExpansionLib.markers.scores import NOT_TOLD, ClinicalData, overrule, scores_of
 from HematomaSlicerLib.result_card import card, comparison_text, marker_rows, notice, scores_text, training_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -351,7 +351,7 @@ for name in libraries.split():
     sys.modules[name] = None
 sys.modules["qt"] = types.SimpleNamespace(QByteArray=None, QProcessEnvironment=None)
 sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=str)
-for name in {[*names, "HematomaExpansionLib.model_package"]}:
+for name in {[*names, "HematomaExpansionLib.models.package"]}:
     importlib.import_module(name)
 """
     folders = os.pathsep.join(str((REPOSITORY / package).parent) for package in packages)

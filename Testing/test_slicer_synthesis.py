@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on, signed_distance
-from HematomaExpansionLib.measures import volume_ml
-from HematomaExpansionLib.training.cohort import read_case, with_variants
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.shapes import signed_distance
+from HematomaExpansionLib.training.data.cohort import read_case, with_variants
 from slicer_scene import nodes, overlap, wait_for
 
 slicer = pytest.importorskip("slicer")

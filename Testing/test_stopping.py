@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from environment import variables
-from HematomaExpansionLib import commands
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.stopping import STOPPED_STATUS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals differ")
@@ -23,9 +22,9 @@ import sys, threading, time
 from pathlib import Path
 import numpy as np
 import torch
-from HematomaExpansionLib import commands
-from HematomaExpansionLib.training import segmentation_training
-from HematomaExpansionLib.training import cohort
+from HematomaExpansionLib.cli import main as commands
+from HematomaExpansionLib.training.segmentation import training as segmentation_training
+from HematomaExpansionLib.training.data import cohort
 
 def samples(folder):
     if sys.argv[2] == "preparing":
@@ -124,7 +123,9 @@ def test_a_step_that_hears_nothing_is_ended_all_the_same() -> None:
 def test_within_another_program_the_signal_is_given_back(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "available_packages", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "HematomaExpansionLib.cli.models.available_packages", lambda: os.kill(os.getpid(), signal.SIGTERM)
+    )
     assert main(["models", "list"]) == STOPPED_STATUS
     assert "Told to end" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

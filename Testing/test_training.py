@@ -14,46 +14,40 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.anatomy.segmentation import segment
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
-from HematomaExpansionLib.grid import Grid, image_on
-from HematomaExpansionLib.growth import followup_range, growth_strength
-from HematomaExpansionLib.measures import dice, growth_dice, volume_ml
-from HematomaExpansionLib.model_description import ModelDescription, TrainingStep
-from HematomaExpansionLib.model_package import ModelPackage, find_package, open_package, write_package
-from HematomaExpansionLib.networks import build_network
-from HematomaExpansionLib.segmentation import segment
-from HematomaExpansionLib.training import growth_calibration, growth_training
-from HematomaExpansionLib.training.cohort import (
-    case_folders,
-    read_case,
-    split_by_case,
-    training_steps,
-    with_variants,
-)
-from HematomaExpansionLib.training.evaluation import (
-    GrowthRow,
-    summarize_growth,
-    uniform_dilation,
-)
-from HematomaExpansionLib.training.figures import expansion_table, growth_table
+from HematomaExpansionLib.forecast.followup_range import followup_range
+from HematomaExpansionLib.forecast.strength import growth_strength
+from HematomaExpansionLib.measures.agreement import dice, growth_dice
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.models.description import ModelDescription, TrainingStep
+from HematomaExpansionLib.models.networks.build import build_network
+from HematomaExpansionLib.models.package import ModelPackage, find_package, open_package, write_package
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.training.data.cohort import case_folders, read_case, split_by_case, with_variants
 from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
-from HematomaExpansionLib.training.growth_calibration import LADDER, calibrate_growth, fit_strength
-from HematomaExpansionLib.training.growth_samples import (
+from HematomaExpansionLib.training.growth import calibration as growth_calibration
+from HematomaExpansionLib.training.growth import training as growth_training
+from HematomaExpansionLib.training.growth.calibration import LADDER, calibrate_growth, fit_strength
+from HematomaExpansionLib.training.growth.evaluation import GrowthRow, summarize_growth, uniform_dilation
+from HematomaExpansionLib.training.growth.figures import expansion_table, growth_table
+from HematomaExpansionLib.training.growth.samples import (
     PRESETS,
     GrowthSample,
     Samples,
     growth_samples,
     patch_transform,
 )
-from HematomaExpansionLib.training.growth_training import growth_loss, roughness
-from HematomaExpansionLib.training.segmentation_training import (
+from HematomaExpansionLib.training.growth.training import growth_loss, roughness
+from HematomaExpansionLib.training.growth.volume_range import fit_volume_range, range_coverage
+from HematomaExpansionLib.training.segmentation.training import (
     RandBrightenNearBone,
     bone_around,
     segmentation_loss,
 )
-from HematomaExpansionLib.training.segmentation_training import patch_transform as segmentation_patch_transform
-from HematomaExpansionLib.training.volume_range import fit_volume_range, range_coverage
+from HematomaExpansionLib.training.segmentation.training import patch_transform as segmentation_patch_transform
+from HematomaExpansionLib.training.steps import training_steps
 from monai.transforms import Compose, EnsureTyped, RandFlipd
 from torch import nn
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Grid, image_on, signed_distance
-from HematomaExpansionLib.measures import dice, volume_ml
-from HematomaExpansionLib.training.cohort import read_case
+from HematomaExpansionLib.measures.agreement import dice
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.shapes import signed_distance
+from HematomaExpansionLib.training.data.cohort import read_case
 from HematomaSynthesisLib import mask_registration, variant_folders
 from HematomaSynthesisLib.target_shapes import Family, TargetOptions, draw_targets, structuring_elements
 from HematomaSynthesisLib.variants import UNTOUCHED_MM, Variant, make_variants

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.batch_cases import BatchCase
-from HematomaExpansionLib.batch_rows import predicted_row
-from HematomaExpansionLib.commands import main
+from HematomaExpansionLib.batch.cases import BatchCase
+from HematomaExpansionLib.batch.rows import predicted_row
+from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
-from HematomaExpansionLib.grid import image_on
-from HematomaExpansionLib.measures import corrected_volume
-from HematomaExpansionLib.model_package import ModelPackage, find_package, open_package, write_package
+from HematomaExpansionLib.measures.volumes import corrected_volume
+from HematomaExpansionLib.models.package import ModelPackage, find_package, open_package, write_package
+from HematomaExpansionLib.output.report import summary_rows
 from HematomaExpansionLib.prediction import corrected_baseline
-from HematomaExpansionLib.report import summary_rows
-from HematomaExpansionLib.training import volume_correction
-from HematomaExpansionLib.training.evaluation import SegmentationRow
-from HematomaExpansionLib.training.volume_correction import fit_volume_correction
+from HematomaExpansionLib.scan.grid import image_on
+from HematomaExpansionLib.training.segmentation import volume_correction
+from HematomaExpansionLib.training.segmentation.evaluation import SegmentationRow
+from HematomaExpansionLib.training.segmentation.volume_correction import fit_volume_correction
 from phantoms import head_grid, head_image, positions
 
 LINE = {"constant_ml": 1.5, "slope": 1.2, "smallest_ml": 3.0, "largest_ml": 60.0}

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 from environment import variables
-from HematomaExpansionLib.batch import default_jobs
-from HematomaExpansionLib.workers import available_cores, case_workers, each_result
+from HematomaExpansionLib.batch.run import default_jobs
+from HematomaExpansionLib.batch.workers import available_cores, case_workers, each_result
 
 
 def square(number: int) -> int:
@@ -97,7 +97,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script.write_text(
         "import os, time\n"
         "from pathlib import Path\n"
-        "from HematomaExpansionLib.workers import case_workers\n"
+        "from HematomaExpansionLib.batch.workers import case_workers\n"
         "def case(number):\n"
         "    Path(f'worker-{os.getpid()}').touch()\n"
         "    time.sleep(1)\n"

@@ -9,16 +9,18 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import __version__
-from .brain import extract_brain
+from .anatomy.brain import extract_brain
+from .anatomy.plausibility import check_plausibility
+from .anatomy.registration import SMALLEST_SIMILARITY, Registration, register
+from .anatomy.segmentation import USER_MASK, identity_of_segmenter, segment
 from .device import choose_device
-from .grid import resample
-from .head_ct import HeadCT
-from .measures import ExpansionDefinition, dice, growth_dice, measure_growth, volume_ml
-from .model_package import ModelPackage
-from .plausibility import check_plausibility
+from .measures.agreement import dice, growth_dice
+from .measures.expansion import ExpansionDefinition, measure_growth
+from .measures.volumes import volume_ml
+from .models.package import ModelPackage
 from .progress import Stages
-from .registration import SMALLEST_SIMILARITY, Registration, register
-from .segmentation import USER_MASK, identity_of_segmenter, segment
+from .scan.head_ct import HeadCT
+from .scan.resampling import resample
 
 _LEAST_LEFT = 0.5
 """Share of a hematoma that is still seen days later, unless it was evacuated."""

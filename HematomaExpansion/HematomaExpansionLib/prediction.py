@@ -12,21 +12,32 @@ from typing import Any
 import SimpleITK as sitk
 
 from . import __version__
-from .brain import extract_brain
+from .anatomy.brain import extract_brain
+from .anatomy.plausibility import check_plausibility
+from .anatomy.segmentation import (
+    LOOKED_FOR,
+    NO_HEMATOMA,
+    NOT_LOOKED_FOR,
+    USER_MASK,
+    identity_of_segmenter,
+    segment,
+)
 from .device import choose_device, compute_on
 from .errors import InputError
-from .grid import Grid
-from .growth import Growth, Masks, may_follow, predict_growth, told_range, unfollowed
-from .head_ct import HeadCT
-from .markers import describe_markers
-from .measures import ExpansionDefinition, abc2, corrected_volume, measure_growth, volume_ml
-from .model_description import VOLUME_CORRECTION
-from .model_package import ModelPackage
-from .plausibility import check_plausibility
+from .forecast.followup_range import Masks, told_range
+from .forecast.probability import Risk, measurements, predict_risk_of_scan
+from .forecast.strength import may_follow, unfollowed
+from .growth.growth import Growth, predict_growth
+from .markers.markers import describe_markers
+from .markers.scores import NOT_TOLD, ONSET_RANGE, ClinicalData, is_onset, scores_of
+from .measures.abc2 import abc2
+from .measures.expansion import ExpansionDefinition, measure_growth
+from .measures.volumes import corrected_volume, volume_ml
+from .models.description import VOLUME_CORRECTION
+from .models.package import ModelPackage
 from .progress import Stages
-from .risk import Risk, measurements, predict_risk_of_scan
-from .scores import NOT_TOLD, ONSET_RANGE, ClinicalData, is_onset, scores_of
-from .segmentation import LOOKED_FOR, NO_HEMATOMA, NOT_LOOKED_FOR, USER_MASK, identity_of_segmenter, segment
+from .scan.grid import Grid
+from .scan.head_ct import HeadCT
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class BackgroundCommand:
         self._process.connect("finished(int,QProcess::ExitStatus)", self._on_finished)
         self._process.connect("errorOccurred(QProcess::ProcessError)", self._on_error)
         self._under_way.add(self)
-        self._process.start(_python(), ["-m", "HematomaExpansionLib.worker", *arguments])
+        self._process.start(_python(), ["-m", "HematomaExpansionLib.cli.worker", *arguments])
 
     @property
     def is_over(self) -> bool:

@@ -52,7 +52,7 @@ def start_job(
     Raises:
         NodeError: from ``arguments``: a node cannot be used.
     """
-    from HematomaExpansionLib.folders import own_scratch, remove_unfinished
+    from HematomaExpansionLib.files.folders import own_scratch, remove_unfinished
 
     temporary = Path(tempfile.gettempdir())
     remove_unfinished(temporary)

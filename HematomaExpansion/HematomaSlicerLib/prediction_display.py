@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from HematomaExpansionLib.grid import Grid, bounding_box
+from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.shapes import bounding_box
 
 from .node_images import image_from_segment, use_brain_window
 from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun, find_runs

@@ -25,7 +25,7 @@ def start_export(
     Raises:
         NodeError: the scan was removed from the scene.
     """
-    from HematomaExpansionLib.prediction_folder import write_parts
+    from HematomaExpansionLib.output.prediction_folder import write_parts
 
     names = (f"{_FOLDER}-{number}" for number in count(1))
     target = next(parent / name for name in names if not (parent / name).exists())

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import slicer
+from HematomaExpansionLib.markers.scores import NOT_TOLD, ClinicalData
 from HematomaExpansionLib.progress import Progress
-from HematomaExpansionLib.scores import NOT_TOLD, ClinicalData
 
 from .background import BackgroundCommand, Outcome
 from .jobs import start_job, still_there

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from HematomaExpansionLib.scores import overrule
+from HematomaExpansionLib.markers.scores import overrule
 
 from .node_images import (
     NodeError,
@@ -186,7 +186,7 @@ def prediction_of(run: PredictionRun) -> Any:
     Raises:
         NodeError: the scan was removed from the scene.
     """
-    from HematomaExpansionLib.growth import Growth
+    from HematomaExpansionLib.growth.growth import Growth
     from HematomaExpansionLib.prediction import Prediction
 
     if run.background is None:

@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.risk import models_disagree, models_used
-from HematomaExpansionLib.scores import bat_text, brain_text, present_markers
+from HematomaExpansionLib.forecast.probability import models_disagree, models_used
+from HematomaExpansionLib.markers.scores import bat_text, brain_text, present_markers
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
 _DECIDING = 2

@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in _COMMANDS:
         arguments = ["predict", *arguments]
     try:
-        from HematomaExpansionLib.commands import main
+        from HematomaExpansionLib.cli.main import main
 
         return main(arguments)
     except SystemExit as stop:  # argparse: --help, or arguments that are at fault

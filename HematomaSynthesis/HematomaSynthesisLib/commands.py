@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from HematomaExpansionLib.command_options import Commands, add_json_progress, add_label, finite, reporting
+from HematomaExpansionLib.cli.option_rules import Takes, When, check_options
+from HematomaExpansionLib.cli.options import Commands, add_json_progress, add_label, finite, reporting
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.folders import check_output_folder
-from HematomaExpansionLib.option_rules import Takes, When, check_options
+from HematomaExpansionLib.files.folders import check_output_folder
 
 _ONE_CASE = When("without --cohort", lambda given: given.cohort is None)
 _SYNTHESIZE = (
@@ -105,7 +105,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     )
     scan = None
     if arguments.anatomy != "icbm":
-        from HematomaExpansionLib.head_ct import read_head_ct
+        from HematomaExpansionLib.scan.head_ct import read_head_ct
 
         scan = read_head_ct(Path(arguments.anatomy))
     before = {case: case.stat().st_mtime_ns for case in arguments.output.glob("*/case.json")}
@@ -161,7 +161,7 @@ def _add_synthesize(commands: Commands) -> None:
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
-    from HematomaExpansionLib.training.cohort import read_description
+    from HematomaExpansionLib.training.data.case_description import read_description
     from tqdm import tqdm
 
     from .target_shapes import Family, TargetOptions

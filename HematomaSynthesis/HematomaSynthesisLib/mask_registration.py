@@ -6,7 +6,8 @@ import importlib.util
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Array, Grid, image_on, signed_distance
+from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.shapes import signed_distance
 
 # Signed distances are clipped here: farther away nothing needs to move.
 _REACH_MM = 4.0

@@ -14,9 +14,9 @@ from enum import Enum
 from itertools import combinations
 
 import numpy as np
-from HematomaExpansionLib.components import largest_component
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Array
+from HematomaExpansionLib.scan.grid import Array
+from HematomaExpansionLib.scan.shapes import largest_component
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, gaussian_filter
 
 _AXES = {"x": 2, "y": 1, "z": 0}

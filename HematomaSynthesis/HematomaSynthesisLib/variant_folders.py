@@ -12,16 +12,17 @@ from types import MappingProxyType
 from typing import Any
 
 import SimpleITK as sitk
+from HematomaExpansionLib.batch.workers import case_workers
 from HematomaExpansionLib.errors import HematomaError, InputError
-from HematomaExpansionLib.folders import check_output_folder, whole_or_nothing
-from HematomaExpansionLib.head_ct import read_head_ct
-from HematomaExpansionLib.masks import read_given_mask, read_mask
-from HematomaExpansionLib.prediction_folder import as_int16
+from HematomaExpansionLib.files.folders import check_output_folder, whole_or_nothing
+from HematomaExpansionLib.files.provenance import Provenance, content_sha256, is_made_from
 from HematomaExpansionLib.progress import Progress, silent
-from HematomaExpansionLib.provenance import Provenance, content_sha256, is_made_from
-from HematomaExpansionLib.training.cohort import case_folders, read_description
-from HematomaExpansionLib.volume_files import stored_sha256, write_image
-from HematomaExpansionLib.workers import case_workers
+from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.intensities import as_int16
+from HematomaExpansionLib.scan.masks import read_given_mask, read_mask
+from HematomaExpansionLib.scan.volume_files import stored_sha256, write_image
+from HematomaExpansionLib.training.data.case_description import read_description
+from HematomaExpansionLib.training.data.cohort import case_folders
 
 from .mask_registration import registration_method
 from .target_shapes import TargetOptions

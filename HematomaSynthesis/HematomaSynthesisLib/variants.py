@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.grid import Array, Grid, bounding_box, image_on, resample, shape_on, signed_distance
-from HematomaExpansionLib.growth import smallest_jacobian
-from HematomaExpansionLib.measures import dice, volume_ml
+from HematomaExpansionLib.growth.warping import smallest_jacobian
+from HematomaExpansionLib.measures.agreement import dice
+from HematomaExpansionLib.measures.volumes import volume_ml
+from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.resampling import resample
+from HematomaExpansionLib.scan.shapes import bounding_box, shape_on, signed_distance
 
 from .mask_registration import register_masks, registration_method
 from .target_shapes import Target, TargetOptions, draw_targets

@@ -13,7 +13,7 @@ from typing import Any
 
 import SimpleITK as sitk
 import slicer
-from HematomaExpansionLib.grid import Grid
+from HematomaExpansionLib.scan.grid import Grid
 from HematomaSlicerLib.node_images import (
     grid_transform_from_image,
     image_from_volume,

@@ -23,10 +23,11 @@ sys.path.insert(0, str(ROOT / "HematomaExpansion"))
 
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
-from HematomaExpansionLib.commands import main as hematoma  # noqa: E402
-from HematomaExpansionLib.grid import Grid, average_onto, image_on  # noqa: E402
-from HematomaExpansionLib.model_package import DESCRIPTION_FILE  # noqa: E402
-from HematomaExpansionLib.training.cohort import case_folders  # noqa: E402
+from HematomaExpansionLib.cli.main import main as hematoma  # noqa: E402
+from HematomaExpansionLib.models.package import DESCRIPTION_FILE  # noqa: E402
+from HematomaExpansionLib.scan.grid import Grid, image_on  # noqa: E402
+from HematomaExpansionLib.scan.resampling import average_onto  # noqa: E402
+from HematomaExpansionLib.training.data.cohort import case_folders  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 

@@ -24,15 +24,16 @@ sys.path[:0] = [str(ROOT / "HematomaExpansion"), str(Path(__file__).parent)]
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
-from HematomaExpansionLib.brain import extract_brain  # noqa: E402
-from HematomaExpansionLib.grid import Grid, image_on, resample  # noqa: E402
-from HematomaExpansionLib.growth import predict_growth  # noqa: E402
-from HematomaExpansionLib.head_ct import HeadCT, read_head_ct  # noqa: E402
-from HematomaExpansionLib.model_package import ModelPackage, find_package  # noqa: E402
+from HematomaExpansionLib.anatomy.brain import extract_brain  # noqa: E402
+from HematomaExpansionLib.anatomy.segmentation import brain_region  # noqa: E402
+from HematomaExpansionLib.growth.growth import predict_growth  # noqa: E402
+from HematomaExpansionLib.models.package import ModelPackage, find_package  # noqa: E402
+from HematomaExpansionLib.output.prediction_folder import write_prediction  # noqa: E402
 from HematomaExpansionLib.prediction import PredictionOptions, predict  # noqa: E402
-from HematomaExpansionLib.prediction_folder import write_prediction  # noqa: E402
 from HematomaExpansionLib.progress import Stages  # noqa: E402
-from HematomaExpansionLib.segmentation import brain_region  # noqa: E402
+from HematomaExpansionLib.scan.grid import Grid, image_on  # noqa: E402
+from HematomaExpansionLib.scan.head_ct import HeadCT, read_head_ct  # noqa: E402
+from HematomaExpansionLib.scan.resampling import resample  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 SAMPLE = ROOT / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"

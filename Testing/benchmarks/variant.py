@@ -14,11 +14,12 @@ sys.path[:0] = [str(ROOT / "HematomaExpansion"), str(ROOT / "HematomaSynthesis")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from HematomaExpansionLib.brain import extract_brain  # noqa: E402
-from HematomaExpansionLib.grid import Grid, shape_on  # noqa: E402
-from HematomaExpansionLib.head_ct import read_head_ct  # noqa: E402
-from HematomaExpansionLib.model_package import find_package  # noqa: E402
-from HematomaExpansionLib.segmentation import segment  # noqa: E402
+from HematomaExpansionLib.anatomy.brain import extract_brain  # noqa: E402
+from HematomaExpansionLib.anatomy.segmentation import segment  # noqa: E402
+from HematomaExpansionLib.models.package import find_package  # noqa: E402
+from HematomaExpansionLib.scan.grid import Grid  # noqa: E402
+from HematomaExpansionLib.scan.head_ct import read_head_ct  # noqa: E402
+from HematomaExpansionLib.scan.shapes import shape_on  # noqa: E402
 from HematomaSynthesisLib.mask_registration import register_masks  # noqa: E402
 from HematomaSynthesisLib.target_shapes import TargetOptions, draw_targets  # noqa: E402
 from HematomaSynthesisLib.variants import make_variants  # noqa: E402

@@ -19,12 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "HematomaExpansion"))
 
 import torch  # noqa: E402
-from HematomaExpansionLib.brain import extract_brain  # noqa: E402
-from HematomaExpansionLib.growth import growth_channels, growth_region, predict_growth  # noqa: E402
-from HematomaExpansionLib.head_ct import read_head_ct  # noqa: E402
-from HematomaExpansionLib.model_package import find_package  # noqa: E402
-from HematomaExpansionLib.networks import displacement_unet  # noqa: E402
-from HematomaExpansionLib.segmentation import segment  # noqa: E402
+from HematomaExpansionLib.anatomy.brain import extract_brain  # noqa: E402
+from HematomaExpansionLib.anatomy.segmentation import segment  # noqa: E402
+from HematomaExpansionLib.growth.field import growth_channels, growth_region  # noqa: E402
+from HematomaExpansionLib.growth.growth import predict_growth  # noqa: E402
+from HematomaExpansionLib.models.networks.unet import displacement_unet  # noqa: E402
+from HematomaExpansionLib.models.package import find_package  # noqa: E402
+from HematomaExpansionLib.scan.head_ct import read_head_ct  # noqa: E402
 from monai.inferers import sliding_window_inference  # noqa: E402
 
 SAMPLE = ROOT / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"

@@ -1,1 +1,4 @@
-"""Training and evaluation of the models, on any cohort that lies on disk in the project's layout."""
+"""Training and evaluation of the models, on any cohort in the project's layout.
+
+Uses all but ``cli``; only ``cli`` may use it.
+"""

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler
 
 from ..errors import InputError, MissingLibraryError, ModelPackageError
-from ..grid import Array
-from ..model_description import ENSEMBLE
-from ..model_package import ModelPackage
-from ..networks import Ensemble, build_network
+from ..models.description import ENSEMBLE
+from ..models.networks.build import Ensemble, build_network
+from ..models.package import ModelPackage
+from ..scan.grid import Array
 from ..stopping import Stopped
 
 try:

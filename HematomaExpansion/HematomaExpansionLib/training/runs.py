@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..folders import check_output_folder
-from ..model_package import DESCRIPTION_FILE, PACKAGE, TRAINING_FOLDER, ModelPackage, open_package
-from ..provenance import Provenance, content_sha256, is_made_from, read_provenance, write_provenance
+from ..files.folders import check_output_folder
+from ..files.provenance import Provenance, content_sha256, is_made_from, read_provenance, write_provenance
+from ..models.package import DESCRIPTION_FILE, PACKAGE, TRAINING_FOLDER, ModelPackage, open_package
 
 CHECKPOINTS = "training"
 """The kind of the folder for checkpoints, as its provenance says."""

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.grid import Array, Grid, average_onto, image_on
+from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.resampling import average_onto
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from .template import MEAN_SCALE, STRAIGHT, template
 
 if TYPE_CHECKING:
-    from HematomaExpansionLib.head_ct import HeadCT
+    from HematomaExpansionLib.scan.head_ct import HeadCT
 
 AIR_HU = -1000.0
 _HEAD = Grid((216, 232, 168), (1.0, 1.0, 1.0), (-107.5, -110.0, -76.0), STRAIGHT)
@@ -200,7 +201,7 @@ def _add_holder(hu: Array, random: np.random.Generator) -> None:
 
 def anatomy_from_scan(scan: HeadCT) -> Anatomy:
     """A real head CT without a bleed, as it is; positions in ICBM152 space are fitted to its brain's box."""
-    from HematomaExpansionLib.brain import extract_brain
+    from HematomaExpansionLib.anatomy.brain import extract_brain
 
     inside = extract_brain(scan.image).mask
     hu = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(scan.image, 1.2))

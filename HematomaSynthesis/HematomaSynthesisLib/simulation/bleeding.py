@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.components import largest_component
-from HematomaExpansionLib.grid import Array, Grid, image_on, resample
+from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.resampling import resample
+from HematomaExpansionLib.scan.shapes import largest_component
 from scipy.ndimage import gaussian_filter
 
 from .anatomy import Anatomy, crop

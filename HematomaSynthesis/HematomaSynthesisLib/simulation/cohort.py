@@ -10,18 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from HematomaExpansionLib.folders import check_output_folder, make_folder, whole_or_nothing
+from HematomaExpansionLib.batch.workers import case_workers, use_one_torch_thread
+from HematomaExpansionLib.files.folders import check_output_folder, make_folder, whole_or_nothing
+from HematomaExpansionLib.files.provenance import Provenance, is_made_from
 from HematomaExpansionLib.progress import Progress, silent
-from HematomaExpansionLib.provenance import Provenance, is_made_from
-from HematomaExpansionLib.volume_files import write_image
-from HematomaExpansionLib.workers import case_workers, use_one_torch_thread
+from HematomaExpansionLib.scan.volume_files import write_image
 
 from .anatomy import Anatomy, anatomy_from_scan
 from .causal_model import SimulationOptions
 from .patient import SimulatedPatient, simulate_patient
 
 if TYPE_CHECKING:
-    from HematomaExpansionLib.head_ct import HeadCT
+    from HematomaExpansionLib.scan.head_ct import HeadCT
 
 SIMULATED_CASE = "simulated case"
 """The kind of folder, as its provenance says."""

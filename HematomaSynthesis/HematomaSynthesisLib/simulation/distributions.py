@@ -12,13 +12,13 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib import RESEARCH_USE
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.folders import check_output_folder, whole_or_nothing
-from HematomaExpansionLib.grid import Array
-from HematomaExpansionLib.measures import ExpansionDefinition, measure_growth
-from HematomaExpansionLib.pictures import draw_each
-from HematomaExpansionLib.provenance import Provenance
-from HematomaExpansionLib.report import new_figure
-from HematomaExpansionLib.training.cohort import case_folders, read_case, read_description
+from HematomaExpansionLib.files.folders import check_output_folder, whole_or_nothing
+from HematomaExpansionLib.files.provenance import Provenance
+from HematomaExpansionLib.measures.expansion import ExpansionDefinition, measure_growth
+from HematomaExpansionLib.output.drawing import draw_each, new_figure
+from HematomaExpansionLib.scan.grid import Array
+from HematomaExpansionLib.training.data.case_description import read_description
+from HematomaExpansionLib.training.data.cohort import case_folders, read_case
 
 from .bleeding import SITES
 from .causal_model import SIGNS

@@ -14,16 +14,17 @@ from functools import cache
 import numpy as np
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.components import largest_component
-from HematomaExpansionLib.grid import Array, Grid, image_on, resample
-from HematomaExpansionLib.growth import (
+from HematomaExpansionLib.growth.field import (
     confined_displacement,
     confinement_of,
     growth_region,
-    smallest_jacobian,
     to_millimeters,
     warp,
 )
+from HematomaExpansionLib.growth.warping import smallest_jacobian
+from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.resampling import resample
+from HematomaExpansionLib.scan.shapes import largest_component
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Grid, resample
-from HematomaExpansionLib.growth import field_on, warp_image, with_part
-from HematomaExpansionLib.measures import volume_ml
+from HematomaExpansionLib.growth.warping import field_on, warp_image, with_part
+from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.progress import Progress, silent
+from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.resampling import resample
 
 from .anatomy import Anatomy, icbm_anatomy
 from .bleeding import Hematoma, make_hematoma, paint, paint_ventricles

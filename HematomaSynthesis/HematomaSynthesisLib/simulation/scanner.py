@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.grid import Array, Grid, image_on, resample
+from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.resampling import resample
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
 

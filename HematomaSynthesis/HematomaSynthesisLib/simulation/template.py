@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.components import largest_component
 from HematomaExpansionLib.errors import MissingLibraryError
-from HematomaExpansionLib.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.shapes import largest_component
 from scipy.ndimage import binary_dilation, binary_opening
 
 MEAN_SCALE = 0.915

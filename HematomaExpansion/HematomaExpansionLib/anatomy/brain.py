@@ -1,0 +1,161 @@
+"""The inside of the skull: what is left of a head CT without table, head holder, scalp, bone and orbits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import rotate
+
+from ..errors import InputError
+from ..measures.volumes import volume_ml
+from ..scan.grid import Array, Grid, image_on
+from ..scan.intensities import AIR_HU
+from ..scan.resampling import average_onto, resample
+from ..scan.shapes import largest_component
+from .skull_openings import find_openings
+
+PLAUSIBLE_ML = (500.0, 2300.0)
+"""Volume of the inside of the skull, from a child's to the largest."""
+
+# Lengths below are in mm, so one grid of that spacing serves thin and thick slices alike.
+_SPACING_MM = 2.0
+
+_BONE_HU = 220.0
+
+# From fluid to clotted blood; above it bone, also where a thick slice holds only part of it.
+_SOFT_HU = (-15.0, 130.0)
+
+# The same for the scan's own voxels, with room for their noise; without fat and air.
+_SOFT_VOXEL_HU = (-40.0, 160.0)
+
+_SEAL_MM = 8.0
+
+_CUT_MM = 7.0
+
+_HARDLY_ANY_ML, _CUT_CM2 = 100.0, 45.0
+
+_MARGIN = 4  # voxels
+
+
+@dataclass(frozen=True)
+class Brain:
+    """``mask``: the inside of the skull (brain, CSF and blood), 0 or 1, on the scan's own grid.
+
+    ``missing_bone_cm2``, ``unseen_skull_cm2``: area over which the skull is open, and over which it lies outside
+    of the field of view; there the mask ends under the scalp, or with the view.
+    """
+
+    mask: sitk.Image
+    volume_ml: float
+    missing_bone_cm2: float = 0.0
+    unseen_skull_cm2: float = 0.0
+
+
+def extract_brain(image: sitk.Image) -> Brain:
+    """The inside of the skull in a head CT (HU, orthogonal grid, array axis 0 nearest the body's axis).
+
+    By morphology, as in Abramova 2024, section 2.1.1: the largest component is the head; what bone surrounds
+    on axial slices is cut free of orbits, nose and neck by an erosion, and the largest part grown back. Where the
+    skull is open, a shell stands for its bone.
+
+    Raises:
+        InputError: nothing of an adult brain's size is enclosed by bone.
+    """
+    scan = Grid.of(image)
+    coarse = scan.with_spacing((_SPACING_MM,) * 3)
+    # Room around the slices: a head that the field of view cuts goes on there.
+    columns, rows, slices = coarse.size
+    grid = coarse.cropped((-_MARGIN, -_MARGIN, 0), (columns + 2 * _MARGIN, rows + 2 * _MARGIN, slices))
+    hu = average_onto(image, grid, outside=AIR_HU)
+    head = largest_component(hu > -300)
+    bone = head & (hu > _BONE_HU)
+    possible = head & (hu < _SOFT_HU[1])
+    openings = find_openings(hu, head, _SPACING_MM, _MARGIN)
+    if openings is not None:
+        bone |= openings.shell
+        possible &= ~openings.beyond
+    enclosed = possible & (hu > _SOFT_HU[0]) & _enclosed(bone)
+    core = largest_component(_eroded(enclosed, _CUT_MM))
+    inside = _dilated(core, _CUT_MM + 1.0) & enclosed
+    inside = _filled(largest_component(_closed(inside, 6.0) & possible))
+    # Up to the bone on the scan's own voxels: the coarse ones at its edge hold some of both.
+    near = image_on(grid, _dilated(inside, _SPACING_MM).astype(np.float32))
+    soft_voxels = sitk.BinaryThreshold(image, *_SOFT_VOXEL_HU)
+    mask = sitk.BinaryFillhole(sitk.And(resample(near, scan) >= 0.5, soft_voxels))
+    volume = volume_ml(mask)
+    if not PLAUSIBLE_ML[0] <= volume <= PLAUSIBLE_ML[1]:
+        raise InputError(_implausible(mask, volume))
+    if openings is None:
+        return Brain(mask, volume)
+    return Brain(mask, volume, openings.missing_cm2, openings.unseen_cm2)
+
+
+def _implausible(mask: sitk.Image, inside_ml: float) -> str:
+    """What to say of an inside of the skull (0/1) that is not of an adult brain's size."""
+    if inside_ml < _HARDLY_ANY_ML:
+        return f"No brain was found inside a skull ({inside_ml:.0f} mL enclosed by bone): give a CT of the head."
+    if inside_ml > PLAUSIBLE_ML[1]:
+        return f"What lies inside the skull measures {inside_ml:.0f} mL, more than a brain: give a CT of the head."
+    x_mm, y_mm, _ = mask.GetSpacing()
+    cm2 = np.count_nonzero(sitk.GetArrayViewFromImage(mask), axis=(1, 2)) * x_mm * y_mm / 100
+    if max(cm2[0], cm2[-1]) > _CUT_CM2:
+        return (
+            f"Only {inside_ml:.0f} mL of brain are in view, since the scan ends within it: choose the series that "
+            "covers the whole head."
+        )
+    return (
+        f"Only {inside_ml:.0f} mL of brain were found inside the skull. This tool is made for adults, not for an "
+        "infant's small, open skull. If it is an adult's, choose the series that covers the whole head."
+    )
+
+
+def _enclosed(bone: Array) -> Array:
+    """What sees bone in at least seven of eight directions on its axial slice.
+
+    At the base the ring of bone is open toward orbits and nose, so enclosure cannot be asked of it.
+    """
+    sealed = _closed(bone, _SEAL_MM)
+    turned = rotate(sealed.astype(np.uint8), 45, axes=(1, 2), order=0)
+    back = rotate(_rays_that_hit(turned > 0), -45, axes=(1, 2), order=0)
+    first = [(n - m) // 2 for n, m in zip(back.shape[1:], bone.shape[1:], strict=True)]
+    diagonal = back[:, first[0] : first[0] + bone.shape[1], first[1] : first[1] + bone.shape[2]]
+    return _rays_that_hit(sealed) + diagonal >= 7
+
+
+def _rays_that_hit(bone: Array) -> Array:
+    """For each voxel, how many of the four rays along the slice's axes meet bone."""
+    hits = np.zeros(bone.shape, np.uint8)
+    for axis in (1, 2):
+        hits += np.maximum.accumulate(bone, axis=axis)
+        hits += np.flip(np.maximum.accumulate(np.flip(bone, axis), axis=axis), axis)
+    return hits
+
+
+def _filled(mask: Array) -> Array:
+    return sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(mask.astype(np.uint8)))) > 0
+
+
+def _distance(mask: Array) -> Array:
+    """Distance in mm from each voxel to the mask, 0 inside."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    distance = sitk.SignedMaurerDistanceMap(sitk.GetImageFromArray(mask.astype(np.uint8)), squaredDistance=False)
+    return np.maximum(sitk.GetArrayFromImage(distance), 0) * _SPACING_MM
+
+
+def _dilated(mask: Array, radius_mm: float) -> Array:
+    return _distance(mask) <= radius_mm
+
+
+def _eroded(mask: Array, radius_mm: float) -> Array:
+    return _distance(~mask) > radius_mm
+
+
+def _closed(mask: Array, radius_mm: float) -> Array:
+    """Closing; the array is padded, so that its edge closes nothing."""
+    room = int(np.ceil(radius_mm / _SPACING_MM)) + 1
+    padded = np.pad(mask, room)
+    closed = _eroded(_dilated(padded, radius_mm), radius_mm)
+    return closed[tuple(slice(room, -room) for _ in range(3))]

@@ -1,0 +1,179 @@
+"""Where the skull is open: a bone flap was taken out, or the side of the head lies outside of the field of view.
+
+The skull is looked at from the middle of the head, along rays to all sides. A ray that leaves the head without
+meeting bone leaves through an opening. Orbits, nose and neck, where every skull is open, are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..scan.grid import Array
+from ..scan.intensities import AIR_HU
+
+_STEP_DEGREES = 4.0
+
+_LOWEST_DEGREES, _LOWEST_IN_FRONT_DEGREES, _LOWEST_DEGREES_OF_ORBITS = -44.0, 2.0, -20.0
+
+_IN_FRONT = 0.7  # cosine between a direction and straight ahead, in the axial plane
+
+_NEAREST_MM, _FARTHEST_MM = 20.0, 170.0
+
+_VERTEX_TO_CENTER_MM, _CENTER_SLAB_MM, _SMALLEST_VERTEX_CM2 = 75.0, 40.0, 20.0
+
+# Half of it bone counts, as at a thin or slanting place of a thick slice.
+_SOME_BONE_HU = 150.0
+
+_SKIN_HU = -300.0
+
+_SMALLEST_OPENING_CM2 = 6.0
+
+_SHELL_MM = 3.0
+
+_MOST_BULGE_MM = 10.0
+
+_SCALP_MM = (3.0, 12.0)
+
+_SMOOTHING_STEPS = 400
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Openings of the skull, on the grid on which they were looked for.
+
+    Attributes:
+        shell: a shell to stand for the bone that is missing: under the scalp, or at the edge of the view.
+        beyond: the shell and what lies outside of it.
+        missing_cm2: area without bone.
+        unseen_cm2: area that lies outside of the field of view.
+    """
+
+    shell: Array
+    beyond: Array
+    missing_cm2: float
+    unseen_cm2: float
+
+
+def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Openings | None:
+    """The openings of a skull that are larger than a burr hole; None where there is none.
+
+    Args:
+        hu: CT (z, y, x) in HU, axes nearest to superior, posterior, left, voxels alike in all directions.
+        head: where in it the head is.
+        spacing_mm: edge of a voxel.
+        margin: how many voxels at each edge of the axial plane lie outside of the field of view.
+    """
+    center = _center(head, spacing_mm)
+    if center is None:
+        return None
+    height, turn = _directions()
+    ways = np.stack([np.sin(height), np.cos(height) * np.sin(turn), np.cos(height) * np.cos(turn)], axis=-1)
+    radii = np.arange(_NEAREST_MM, _FARTHEST_MM, spacing_mm)
+    points = np.moveaxis(center + ways[..., None, :] * (radii / spacing_mm)[:, None], -1, 0)
+    values = ndimage.map_coordinates(np.where(head, hu, AIR_HU), points, order=1, cval=AIR_HU)
+    in_stack, in_plane = _seen(points, hu.shape, margin)
+    in_head = in_stack & in_plane & (values > _SKIN_HU)
+    bone = in_head & (values > _SOME_BONE_HU)
+    last = _last(in_head)
+    after = np.minimum(last + 1, len(radii) - 1)[..., None]
+    ends, unseen = (~np.take_along_axis(seen, after, axis=-1)[..., 0] for seen in (in_stack, in_plane))
+    hard = bone.any(axis=-1)
+    in_front, degrees = -np.sin(turn) > _IN_FRONT, np.degrees(height)
+    open_there = in_head.any(axis=-1) & ~hard & ~ends
+    # What is but a ray or two wide is a suture, the channel of a vessel, or a burr hole.
+    opening = _all_around(ndimage.binary_opening, open_there & (~in_front | (degrees >= _LOWEST_IN_FRONT_DEGREES)))
+    area = opening * np.cos(height) * np.radians(_STEP_DEGREES) ** 2 * radii[last] ** 2 / 100
+    if area.sum() < _SMALLEST_OPENING_CM2:
+        return None
+    outer_table = radii[_last(bone)]
+    scalp = (
+        float(np.clip(np.median((radii[last] - outer_table)[hard]), *_SCALP_MM)) if hard.any() else _SCALP_MM[0]
+    )
+    under_scalp = np.minimum(radii[last] - scalp, _continued(outer_table, hard) + _MOST_BULGE_MM)
+    # One that comes down to the orbits goes on there.
+    near = open_there & (degrees >= _LOWEST_DEGREES_OF_ORBITS)
+    opening |= ndimage.binary_propagation(opening, mask=opening | (near & in_front))
+    radius = np.where(unseen, radii[last] + spacing_mm, under_scalp)
+    wider = opening | (_all_around(ndimage.binary_dilation, opening) & ~hard)  # so that the shell meets the bone
+    shell, beyond = _shell(hu.shape, center, spacing_mm, wider, radius)
+    return Openings(shell, beyond, float(area[~unseen].sum()), float(area[unseen].sum()))
+
+
+def _directions() -> tuple[Array, Array]:
+    """Height above the axial plane and turn in it, from left by the back, in radians (height, turn)."""
+    step = np.radians(_STEP_DEGREES)
+    heights = np.arange(np.radians(_LOWEST_DEGREES), np.pi / 2, step)
+    height, turn = np.meshgrid(heights, np.arange(round(2 * np.pi / step)) * step, indexing="ij")
+    return height, turn
+
+
+def _center(head: Array, spacing_mm: float) -> Array | None:
+    """Index (z, y, x) of about the middle of the brain; None where no slice holds enough of a head."""
+    areas = np.count_nonzero(head, axis=(1, 2)) * spacing_mm**2 / 100
+    wide = np.flatnonzero(areas >= _SMALLEST_VERTEX_CM2)
+    if len(wide) == 0:
+        return None
+    z = max(float(wide[-1]) - _VERTEX_TO_CENTER_MM / spacing_mm, 0.0)
+    _, y, x = np.argwhere(head[int(z) : int(z + _CENTER_SLAB_MM / spacing_mm)]).mean(axis=0)
+    return np.array([z, y, x])
+
+
+def _seen(points: Array, shape: tuple[int, ...], margin: int) -> tuple[Array, Array]:
+    """Which points (indices, first axis z, y, x) lie between the stack's slices, and which between their edges.
+
+    What lies beyond the middle of the outermost voxels holds some of the air that stands for what was not seen.
+    """
+    inside = [
+        (points[axis] >= border) & (points[axis] <= shape[axis] - border - 1)
+        for axis, border in enumerate((0, margin, margin))
+    ]
+    return inside[0], inside[1] & inside[2]
+
+
+def _last(along: Array) -> Array:
+    """Index of the last true value along the last axis."""
+    index: Array = along.shape[-1] - 1 - along[..., ::-1].argmax(axis=-1)
+    return index
+
+
+def _all_around(filtered: Callable[[Array, Array], Array], where: Array) -> Array:
+    """A morphological filter by 3 × 3 on directions (height, turn): a ring that ends at the vertex."""
+    wide = np.pad(np.pad(where, ((0, 0), (2, 2)), mode="wrap"), ((2, 2), (0, 0)), mode="edge")
+    return filtered(wide, np.ones((3, 3), bool))[2:-2, 2:-2]
+
+
+def _continued(radius: Array, known: Array) -> Array:
+    """Radii (height, turn); those not known are the other side's, else even between the known ones."""
+    turns = radius.shape[1]
+    other = (turns // 2 - np.arange(turns)) % turns
+    filled = np.where(known, radius, np.where(known[:, other], radius[:, other], radius[known].mean()))
+    fixed = known | known[:, other]
+    if fixed.all():
+        return filled
+    for _ in range(_SMOOTHING_STEPS):
+        wide = np.pad(np.pad(filled, ((0, 0), (1, 1)), mode="wrap"), ((1, 1), (0, 0)), mode="edge")
+        even = (wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]) / 4
+        filled = np.where(fixed, filled, even)
+    return filled
+
+
+def _shell(
+    shape: tuple[int, ...], center: Array, spacing_mm: float, opening: Array, radius: Array
+) -> tuple[Array, Array]:
+    """Where voxels lie on a surface given by its radii (height, turn) in mm, and where on it or beyond."""
+    z, y, x = (
+        axis - middle for axis, middle in zip(np.indices(shape, np.float32, sparse=True), center, strict=True)
+    )
+    in_plane = np.hypot(y, x)
+    step = np.radians(_STEP_DEGREES)
+    row = np.rint((np.arctan2(z, in_plane) - np.radians(_LOWEST_DEGREES)) / step).astype(int)
+    column = np.rint(np.arctan2(y, x) / step).astype(int) % opening.shape[1]
+    known = (row >= 0) & (row < len(opening))
+    row = np.clip(row, 0, len(opening) - 1)
+    outward = np.hypot(in_plane, z) * spacing_mm - radius[row, column]
+    in_opening = known & opening[row, column]
+    return in_opening & (np.abs(outward) <= _SHELL_MM), in_opening & (outward >= -_SHELL_MM)

@@ -1,0 +1,78 @@
+"""The command ``hematoma compare``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..progress import Stages
+from .options import (
+    Commands,
+    add_definition,
+    add_device,
+    add_json_progress,
+    add_label,
+    add_segmenter,
+    find_segmenter,
+    print_table,
+    reporting,
+)
+
+
+def add_commands(commands: Commands) -> None:
+    """Add it to the command line."""
+    parser = commands.add_parser("compare", help="a prediction against the real follow-up scan")
+    for name in ("baseline", "followup"):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="CT", help=f"the {name} scan")
+        parser.add_argument(
+            f"--{name}-mask", type=Path, metavar="MASK", help="its hematoma (default: found automatically)"
+        )
+        add_label(parser, f"--{name}-mask")
+    parser.add_argument("--prediction", type=Path, metavar="DIR", help="what predict left for this baseline")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add_segmenter(parser)
+    add_definition(parser)
+    add_device(parser)
+    add_json_progress(parser)
+    parser.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from ..comparison import ScanWithMask, compare
+    from ..files.folders import check_output_folder
+    from ..output.comparison_folder import COMPARISON, comparison_rows, write_comparison
+    from ..scan.head_ct import read_head_ct
+    from ..scan.masks import read_given_mask, read_mask_file
+
+    check_output_folder(arguments.output, COMPARISON)
+
+    def read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
+        scan = read_head_ct(path)
+        return ScanWithMask(scan, read_given_mask(mask, scan, label))
+
+    with reporting(arguments.json_progress) as progress:
+        stages = Stages(progress)
+        with stages("read", 0.0):
+            baseline = read(arguments.baseline, arguments.baseline_mask, arguments.baseline_label)
+            followup = read(arguments.followup, arguments.followup_mask, arguments.followup_label)
+            predicted = None
+            if arguments.prediction is not None:
+                predicted = read_mask_file(arguments.prediction / "followup-mask.nii.gz")
+        comparison = compare(
+            baseline,
+            followup,
+            predicted,
+            find_segmenter(arguments.segmenter),
+            arguments.device,
+            arguments.expansion_definition,
+            stages,
+        )
+        progress("write", 0.9)
+        failed = write_comparison(comparison, arguments.output)
+        progress("done", 1.0)
+    if not arguments.json_progress:
+        for sentence in [*comparison.result["warnings"], *failed]:
+            print(f"Note: {sentence}")
+        print_table(comparison_rows(comparison))
+        print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
+    return 0

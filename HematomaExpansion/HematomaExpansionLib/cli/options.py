@@ -1,0 +1,112 @@
+"""What several commands of the command line share: their options, their progress, their tables."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..measures.expansion import ExpansionDefinition
+from ..models.package import ModelPackage, find_package
+from ..progress import BarProgress, JsonProgress, Progress
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = object
+
+
+THRESHOLD_SEGMENTER = "threshold"
+
+NO_RISK = "none"
+
+
+def add_scan(parser: argparse.ArgumentParser) -> None:
+    """The option for the baseline scan."""
+    parser.add_argument(
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        metavar="CT",
+        help="DICOM folder, or NIfTI, NRRD or MHA file",
+    )
+
+
+def add_label(parser: argparse.ArgumentParser, mask: str = "--mask") -> None:
+    """The option for the hematoma's label in a mask; named after the mask's own option."""
+    parser.add_argument(
+        f"{mask.removesuffix('mask')}label",
+        metavar="NUMBER|NAME",
+        help="which label or segment of it is the hematoma, where it has several",
+    )
+
+
+def finite(text: str) -> float:
+    """A number, for ``argparse``: Python itself takes "nan" and "inf" for numbers too."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return number
+
+
+def add_segmenter(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """The option for the way a hematoma is found; ``of``: the beginning of its help."""
+    parser.add_argument(
+        "--segmenter", metavar="NAME|PATH", help=f"{of}segmentation model, or {THRESHOLD_SEGMENTER!r}"
+    )
+
+
+def find_segmenter(name: str | None) -> ModelPackage | None:
+    """The package for ``--segmenter``; None for the threshold method."""
+    return None if name == THRESHOLD_SEGMENTER else find_package(name, "segmentation")
+
+
+def add_risk(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """The option for the probability of expansion; ``of``: the beginning of its help."""
+    parser.add_argument("--risk", metavar="NAME|PATH", help=f"{of}model of the probability, or {NO_RISK!r}")
+
+
+def find_risk(name: str | None) -> ModelPackage | None:
+    """The package for ``--risk``; None where no probability is to be told."""
+    return None if name == NO_RISK else find_package(name, "risk")
+
+
+def add_device(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
+    """The option for the computing device; without a ``default`` it can be told whether it was given."""
+    parser.add_argument("--device", default=default, metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+
+
+def add_definition(parser: argparse.ArgumentParser) -> None:
+    """The option for when growth counts as expansion."""
+    parser.add_argument(
+        "--expansion-definition",
+        type=ExpansionDefinition,
+        choices=list(ExpansionDefinition),
+        default=ExpansionDefinition.SIX_ML,
+        metavar="|".join(definition.value for definition in ExpansionDefinition),
+        help="when growth counts as expansion (default: 6ml)",
+    )
+
+
+def add_json_progress(parser: argparse.ArgumentParser) -> None:
+    """The option for a program that waits at the other end."""
+    parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
+
+
+def reporting(as_json: bool = False) -> AbstractContextManager[Progress]:
+    """Progress for the length of a block: JSON lines for a program, a bar for a person."""
+    return nullcontext(JsonProgress()) if as_json else BarProgress()
+
+
+def print_table(rows: Sequence[tuple[str, str]]) -> None:
+    """Label and value in two columns."""
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:<{width}}  {value}")

@@ -1,0 +1,141 @@
+"""The commands ``hematoma predict`` and ``export``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..markers.scores import ClinicalData
+from ..models.package import (
+    find_package,
+)
+from ..progress import Stages
+from .options import (
+    Commands,
+    add_definition,
+    add_device,
+    add_json_progress,
+    add_label,
+    add_risk,
+    add_scan,
+    add_segmenter,
+    find_risk,
+    find_segmenter,
+    finite,
+    print_table,
+    reporting,
+)
+
+if TYPE_CHECKING:
+    from ..prediction import PredictionOptions
+
+
+def add_commands(commands: Commands) -> None:
+    """Add both to the command line."""
+    _add_predict(commands)
+    _add_export(commands)
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = commands.add_parser("predict", help="predict the follow-up hematoma of one scan")
+    add_scan(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    parser.add_argument(
+        "--mask", type=Path, help="the hematoma's mask, used as it is (as for CT, or .seg.nrrd or DICOM SEG)"
+    )
+    add_label(parser)
+    parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from onset to scan")
+    for name, what in (
+        ("recurrent", "an earlier intracerebral hemorrhage"),
+        ("warfarin", "taken at onset"),
+        ("intraventricular", "blood in the ventricles too"),
+    ):
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what}; for BRAIN")
+    add_prediction_options(parser)
+    parser.add_argument(
+        "--keep-intermediate", action="store_true", help="write the inside of the skull, found on the way, too"
+    )
+    add_json_progress(parser)
+    parser.set_defaults(run=_predict)
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """What is the same for one scan and for many."""
+    add_segmenter(parser)
+    parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
+    add_risk(parser)
+    add_device(parser)
+    add_definition(parser)
+
+
+def prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
+    from ..prediction import PredictionOptions
+
+    return PredictionOptions(
+        growth=find_package(arguments.growth, "growth"),
+        risk=find_risk(arguments.risk),
+        segmenter=find_segmenter(arguments.segmenter),
+        expansion_definition=arguments.expansion_definition,
+        device=arguments.device,
+    )
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from ..files.folders import check_output_folder
+    from ..output.drawing import new_figure
+    from ..output.prediction_folder import PREDICTION, prediction_sources, write_prediction
+    from ..output.report import summary_rows
+    from ..prediction import predict
+    from ..scan.head_ct import read_head_ct
+    from ..scan.masks import read_given_mask
+
+    check_output_folder(arguments.output, PREDICTION)
+    new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
+    options = replace(
+        prediction_options(arguments),
+        onset_hours=arguments.onset_hours,
+        clinical=ClinicalData(arguments.recurrent, arguments.warfarin, arguments.intraventricular),
+        keep_intermediate=arguments.keep_intermediate,
+    )
+    with reporting(arguments.json_progress) as progress:
+        stages = Stages(progress)
+        with stages("read", 0.0):
+            scan = read_head_ct(arguments.input)
+            mask = read_given_mask(arguments.mask, scan, arguments.label)
+        prediction = predict(scan, options, mask, stages)
+        progress("write", 0.8)
+        sources = prediction_sources(scan.sha256, arguments.mask, arguments.label, options)
+        result = write_prediction(prediction, arguments.output, sources)
+        progress("done", 1.0)
+    if not arguments.json_progress:
+        for warning in result["input"]["warnings"]:
+            print(f"Note: {warning}")
+        print_table(summary_rows(result))
+        print(f"Pictures and report: overlay.png and report.pdf in {arguments.output}")
+        print("Research use only.")
+    return 0
+
+
+def _add_export(commands: Commands) -> None:
+    parser = commands.add_parser("export", help="what predict leaves, from a prediction in Slicer's scene")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="DIR", help="what Slicer hands over")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add_json_progress(parser)
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from ..files.folders import check_output_folder
+    from ..output.prediction_folder import PREDICTION, read_parts, write_prediction
+
+    check_output_folder(arguments.output, PREDICTION)
+    with reporting(arguments.json_progress) as progress:
+        stages = Stages(progress)
+        with stages("read", 0.1):
+            prediction = read_parts(arguments.input)
+        with stages("write", 0.3):
+            write_prediction(prediction, arguments.output)
+        progress("done", 1.0)
+    return 0

@@ -1,0 +1,56 @@
+"""The command ``hematoma prepare``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..files.csv_tables import write_rows
+from .options import Commands, add_device, add_segmenter, find_segmenter
+
+
+def add_commands(commands: Commands) -> None:
+    """Add it to the command line."""
+    prepare = commands.add_parser("prepare", help="make a cohort of a hospital's pairs of scans")
+    prepare.add_argument(
+        "--pairs",
+        type=Path,
+        required=True,
+        metavar="LIST.csv",
+        help="columns case, baseline, followup, and if known baseline_mask, followup_mask, onset_hours; "
+        "baseline_label, followup_label: of the hematoma in a mask of several labels",
+    )
+    prepare.add_argument("-o", "--output", type=Path, required=True, metavar="COHORT", help="folder for the cases")
+    prepare.add_argument("--source", default="patients", help="said in every case and in what is trained on it")
+    add_segmenter(prepare)
+    add_device(prepare)
+    prepare.set_defaults(run=_prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ..training.data.preparation import (
+        REPORT_FILE,
+        PreparedCase,
+        check_cohort_folder,
+        prepare_cohort,
+        read_pairs,
+    )
+
+    pairs, segmenter = read_pairs(arguments.pairs), find_segmenter(arguments.segmenter)
+    check_cohort_folder(pairs, arguments.output)
+    cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, arguments.device)
+    lines = list(tqdm(cases, total=len(pairs), desc="Preparing pairs", disable=None))
+    write_rows(PreparedCase, lines, arguments.output / REPORT_FILE)
+    for line in lines:
+        if not line.prepared:
+            print(f"{line.case}: left out. {line.reason}")
+    prepared = sum(line.prepared for line in lines)
+    found = sum("automatic" in line.masks for line in lines)
+    if found:
+        print(
+            f"Note: in {found} of them a mask was found automatically: correct it by hand before it is the truth."
+        )
+    print(f"{prepared} of {len(lines)} pairs prepared; {REPORT_FILE} says how each fared. Research use only.")
+    return 0

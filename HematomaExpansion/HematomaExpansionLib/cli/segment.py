@@ -1,0 +1,91 @@
+"""The commands ``hematoma segment`` and ``measure``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..progress import Stages
+from .options import (
+    Commands,
+    add_device,
+    add_label,
+    add_scan,
+    add_segmenter,
+    find_segmenter,
+    reporting,
+)
+
+
+def add_commands(commands: Commands) -> None:
+    """Add both to the command line."""
+    _add_segment(commands)
+    _add_measure(commands)
+
+
+def _add_segment(commands: Commands) -> None:
+    parser = commands.add_parser("segment", help="find the hematoma and write its mask")
+    add_scan(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MASK", help="new mask file")
+    add_segmenter(parser)
+    add_device(parser)
+    parser.set_defaults(run=_segment)
+
+
+def _segment(arguments: argparse.Namespace) -> int:
+    from ..anatomy.brain import extract_brain
+    from ..anatomy.plausibility import check_plausibility
+    from ..anatomy.segmentation import NO_HEMATOMA, segment
+    from ..device import choose_device
+    from ..measures.volumes import volume_ml
+    from ..scan.head_ct import read_head_ct
+    from ..scan.volume_files import check_volume_output, write_volume
+
+    check_volume_output(arguments.output)
+    segmenter, device = find_segmenter(arguments.segmenter), choose_device(arguments.device)
+    with reporting() as progress:
+        stages = Stages(progress)
+        with stages("read", 0.0):
+            scan = read_head_ct(arguments.input)
+        with stages("brain", 0.3):
+            brain = extract_brain(scan.image)
+        with stages("segmentation", 0.6):
+            mask = segment(scan.image, brain.mask, segmenter, device)
+            notes = [*scan.warnings, *check_plausibility(scan, brain, mask, drawn=False)]
+        write_volume(scan.restore(mask), arguments.output)
+    if not volume_ml(mask):
+        notes.append(NO_HEMATOMA)
+    for note in notes:
+        print(f"Note: {note}")
+    print(f"Hematoma: {volume_ml(mask):.1f} mL. Research use only.")
+    return 0
+
+
+def _add_measure(commands: Commands) -> None:
+    parser = commands.add_parser("measure", help="volumes and ABC/2 of a mask, as JSON")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="MASK", help="the hematoma's mask")
+    add_label(parser)
+    parser.set_defaults(run=_measure)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    from ..measures.abc2 import abc2
+    from ..measures.volumes import volume_ml
+    from ..scan.masks import read_mask_volume
+
+    volume = read_mask_volume(arguments.input, arguments.label)
+    mask = volume.image
+    estimate = abc2(mask)
+    measures = {
+        "research_use_only": True,
+        "volume_ml": volume_ml(mask),
+        "abc2_ml": estimate.volume_ml,
+        "abc2_simplified_ml": estimate.simplified_volume_ml,
+        "a_mm": estimate.a_mm,
+        "b_mm": estimate.b_mm,
+        "c_mm": estimate.c_mm,
+        "warnings": list(volume.notes),
+    }
+    print(json.dumps(measures, indent=2))
+    return 0

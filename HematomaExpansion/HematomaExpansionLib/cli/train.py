@@ -1,0 +1,113 @@
+"""The command ``hematoma train``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..files.folders import check_output_folder
+from ..models.description import package_name
+from ..models.package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
+from .options import Commands, find_risk, find_segmenter
+from .presets import check_task, chosen_risk_preset, fit_options, growth_preset, size, starting_models, widths
+from .train_options import (
+    SLICES,
+    add_train_options,
+)
+from .training_notes import note_masks, note_registration, package_in, report_training
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_commands(commands: Commands) -> None:
+    """Add it to the command line."""
+    train = commands.add_parser("train", help="train a model on a cohort")
+    add_train_options(train)
+    train.set_defaults(run=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from ..training.data.cohort import case_folders
+
+    check_task("train", arguments)
+    package_name(arguments.output)  # a name that will not do is told before the work
+    cases = case_folders(arguments.cohort)
+    check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
+    if arguments.task != "risk":  # which looks at baselines alone
+        note_registration(cases)
+    train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
+    note_masks(cases)
+    before = package_in(arguments.output)
+    package = train[arguments.task](arguments, cases)
+    report_training(package, before)
+    return 0
+
+
+def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from ..training.data.cohort import has_expanded
+    from ..training.data.each_case import readable
+    from ..training.risk.logistic import check_kinds, train_risk
+
+    if arguments.masks == "both":
+        raise InputError("A risk model is trained with --masks true or automatic, not with both.")
+    segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    preset = None if arguments.preset == "compact" else chosen_risk_preset(arguments)
+    check_kinds(readable(has_expanded, cases))
+    if preset is None:
+        return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
+    from ..training.risk.networks import train_risk_network
+
+    return train_risk_network(cases, arguments.output, preset, arguments.masks, segmenter, "cpu")
+
+
+def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from ..training.data.cohort import case_folders
+    from ..training.growth.calibration import Calibration, calibrate_growth, check_calibration
+    from ..training.growth.training import train_growth
+
+    if arguments.masks == "automatic":
+        raise InputError("A growth model is trained with --masks true or both.")
+    segmenter = find_package(arguments.segmenter, "segmentation") if arguments.masks == "both" else None
+    start, preset = starting_models(arguments, "growth"), growth_preset(arguments)
+    members = 1 if arguments.members is None else arguments.members
+    if members < 1 or (members > 1 and start):
+        raise InputError("--members takes 1 or more networks, which begin at random: leave out --start.")
+    calibration = None
+    if arguments.calibration is not None:
+        calibration = Calibration(case_folders(arguments.calibration), find_risk(arguments.risk))
+        check_calibration(calibration.cases, cases, [*start, *([calibration.risk] if calibration.risk else [])])
+    preset = replace(preset, members=members)
+    if len(start) == 1 and arguments.epochs == 0:
+        return calibrate_growth(start[0], cases, arguments.output, preset, segmenter, find_risk(arguments.risk))
+    return train_growth(
+        cases,
+        arguments.output,
+        preset,
+        only_expanded=bool(arguments.only_expanded),
+        segmenter=segmenter,
+        start=start,
+        calibration=calibration,
+    )
+
+
+def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from ..training.segmentation.training import CHANNELS, FIT, train_segmentation
+
+    if arguments.preset == SLICES:
+        return _train_slice_segmentation(arguments, cases)
+    channels = widths(arguments.channels) or CHANNELS
+    start = starting_models(arguments, "segmentation")
+    return train_segmentation(cases, arguments.output, channels, fit_options(arguments, FIT), start)
+
+
+def _train_slice_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
+    from ..training.segmentation.slices import mask_preset, train_slice_segmentation
+
+    preset = mask_preset(arguments.network, widths(arguments.channels), size(arguments.size))
+    return train_slice_segmentation(
+        cases, arguments.output, replace(preset, fit=fit_options(arguments, preset.fit))
+    )

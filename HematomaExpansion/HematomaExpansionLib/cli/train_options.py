@@ -1,0 +1,226 @@
+"""The options of ``hematoma train``, ``adapt`` and ``evaluate``: which there are, and which a task takes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .option_rules import Takes, When, check_options, tasks_taking
+from .options import add_device, add_risk, add_segmenter, finite
+
+SLICES, TWO_OUTPUT = "slices", "two-output"
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "growth": ("compact", "paper", "affine"),
+    "segmentation": ("compact", SLICES),
+    "risk": ("compact", TWO_OUTPUT, SLICES),
+}
+"""Of each task that is trained."""
+
+LOOP = "epochs patience batch_size learning_rate max_minutes devices nodes seed"
+"""Options of the training loop (``fitting.FitOptions``)."""
+
+_DEFAULTS: dict[str, Any] = {"preset": "compact", "masks": "true", "device": "auto", "start": (), "rival": ()}
+
+_AUTOMATIC = When("with --masks automatic", lambda given: given.masks == "automatic")
+
+_BOTH = When("with --masks both", lambda given: given.masks == "both")
+
+_COMPACT = When("with --preset compact", lambda given: given.preset == "compact")
+
+_ON_SLICES = When("with --preset slices", lambda given: given.preset == SLICES)
+
+_NETWORK = When("with --preset two-output or slices", lambda given: given.preset in {TWO_OUTPUT, SLICES})
+
+_BY_MASKS = When("with --preset compact or slices", lambda given: given.preset != TWO_OUTPUT)
+
+_FOLDS = When("with --folds", lambda given: given.folds is not None)
+
+_NO_FOLDS = When("without --folds", lambda given: given.folds is None)
+
+_LEARNING = When("above 0 epochs", lambda given: given.epochs != 0 or len(given.start) != 1)
+
+_CALIBRATING = When("with --calibration", lambda given: given.calibration is not None)
+
+_RENEWING = When("with --epochs 0 and one model to --start", lambda given: not _LEARNING.holds(given))
+
+_WEIGHTS = When("without --statistics-only", lambda given: not given.statistics_only)
+
+TABLE = (
+    Takes("train growth", "preset masks start channels epochs seed"),
+    Takes("train growth", "segmenter", (_BOTH,)),
+    Takes("train growth", f"members only_expanded calibration {LOOP}", (_LEARNING,)),
+    Takes("train growth", "risk", (_CALIBRATING,)),
+    Takes("train growth", "risk", (_RENEWING,)),
+    Takes("train segmentation", f"preset channels {LOOP}"),
+    Takes("train segmentation", "start", (_COMPACT,)),
+    Takes("train segmentation", "network size", (_ON_SLICES,)),
+    Takes("train risk", "preset seed"),
+    Takes("train risk", "masks", (_BY_MASKS,)),
+    Takes("train risk", "segmenter", (_AUTOMATIC,)),
+    Takes("train risk", f"size channels {LOOP}", (_NETWORK,)),
+    Takes("train risk", "network", (_ON_SLICES,)),
+    Takes("evaluate segmentation", "model device"),
+    Takes("evaluate growth", "masks folds device"),
+    Takes("evaluate growth", "segmenter", (_AUTOMATIC,)),
+    Takes("evaluate growth", "model rival risk", (_NO_FOLDS,)),
+    Takes("evaluate growth", f"preset channels {LOOP}", (_FOLDS,)),
+    Takes("evaluate markers", "masks device"),
+    Takes("evaluate markers", "segmenter", (_AUTOMATIC,)),
+    Takes("evaluate risk", "masks folds device"),
+    Takes("evaluate risk", "segmenter", (_AUTOMATIC,)),
+    Takes("evaluate risk", "model", (_NO_FOLDS,)),
+    Takes("evaluate risk", "preset seed", (_FOLDS,)),
+    Takes("evaluate risk", f"size channels {LOOP}", (_FOLDS, _NETWORK)),
+    Takes("evaluate risk", "network", (_FOLDS, _ON_SLICES)),
+    Takes("adapt", "seed statistics_only"),
+    Takes("adapt", f"rank {LOOP}", (_WEIGHTS,)),
+)
+"""What each command takes for each task, beside the cohort and the output."""
+
+_LOOP_HELP: dict[str, tuple[type | Any, str]] = {
+    "epochs": (int, "at most this many"),
+    "patience": (int, "stop after so many epochs without gain"),
+    "batch_size": (int, "patches at a time"),
+    "learning_rate": (finite, "of the optimizer"),
+    "max_minutes": (finite, "stop after this time, keeping the best weights"),
+    "devices": (int, "GPUs, or processes, of each machine"),
+    "nodes": (int, "machines"),
+    "seed": (int, "same seed on the same machine, same weights"),
+}
+
+
+def check(command: str, arguments: argparse.Namespace) -> None:
+    """Refuse what ``command``, with its task, does not take, and give the rest its defaults.
+
+    Raises:
+        InputError: see ``option_rules.check_options``.
+    """
+    check_options(TABLE, command, arguments, _DEFAULTS)
+
+
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    """Those of ``train``."""
+    options = _Options(parser, "train")
+    parser.add_argument("task", choices=list(PRESETS))
+    add_cohort(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="PACKAGE", help="model package to write"
+    )
+    options.add(
+        "masks",
+        "begin from the cases' own masks (true, the default), from automatic ones (risk), or both (growth)",
+        choices=["true", "both", "automatic"],
+    )
+    options.add(
+        "start",
+        "go on from this model's weights (fine-tuning), of several from their ensemble",
+        nargs="+",
+        metavar="NAME|PATH",
+    )
+    options.add(
+        "members",
+        "train so many networks, from seeds one after another, and give the mean of their fields",
+        type=int,
+        metavar="N",
+    )
+    options.flag(
+        "only_expanded",
+        "learn from the cases that expanded alone; who does, the probability tells (--calibration)",
+    )
+    options.add(
+        "calibration",
+        "another cohort, on which is fitted how growth follows the probability of expansion, and the range of the "
+        "volume (default: that range alone, on the cases that chose the weights)",
+        type=Path,
+        metavar="DIR",
+    )
+    options.add_network()
+    options.add_loop(epochs="; 0 with --start keeps its weights, and calibrates them on the cohort")
+    add_segmenter(parser, options.of("segmenter"))
+    add_risk(parser, options.of("risk"))
+
+
+def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
+    """Those of ``evaluate``."""
+    options = _Options(parser, "evaluate")
+    parser.add_argument("task", choices=["segmentation", "growth", "markers", "risk"])
+    add_cohort(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
+    options.add("model", "model to measure (default: the shipped one)", metavar="NAME|PATH")
+    options.add("masks", "begin from these (default: true)", choices=["true", "automatic"])
+    options.add("rival", "another model beside it", action="append", metavar="NAME|PATH")
+    options.add("folds", "train and test anew in K folds, or leaving one out", metavar="K|loo")
+    options.add_network()
+    options.add_loop()
+    add_segmenter(parser, options.of("segmenter"))
+    add_risk(parser, options.of("risk"))
+    add_device(parser, default=None)
+
+
+def add_adapt_options(parser: argparse.ArgumentParser) -> None:
+    """Those of ``adapt``, beside model, cohort and output."""
+    options = _Options(parser, "adapt")
+    options.add("rank", "of the adapters on the convolutions (default: 2)", type=int, metavar="N")
+    options.flag(
+        "statistics_only",
+        "batch-norm statistics alone: learns no weights, and needs no masks and no follow-up scans",
+    )
+    options.add_loop()
+
+
+def add_cohort(parser: argparse.ArgumentParser) -> None:
+    """The option for the cases."""
+    parser.add_argument(
+        "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
+    )
+
+
+class _Options:
+    """Adds options of one command, whose help begins with the tasks that take them."""
+
+    def __init__(self, parser: argparse.ArgumentParser, command: str) -> None:
+        self._parser, self._command = parser, command
+
+    def of(self, name: str) -> str:
+        """The tasks that take an option, for its help; nothing where all do."""
+        lines = [line.command.partition(" ") for line in TABLE]
+        tasks = list(dict.fromkeys(task for command, _, task in lines if command == self._command))
+        taking = tasks_taking(TABLE, self._command, name)
+        return "" if taking == tasks else f"{', '.join(taking)}: "
+
+    def add(self, name: str, text: str, **settings: Any) -> None:
+        """An option with a value."""
+        self._parser.add_argument(f"--{name.replace('_', '-')}", help=f"{self.of(name)}{text}", **settings)
+
+    def flag(self, name: str, text: str) -> None:
+        """An option without one."""
+        self.add(name, text, action="store_true", default=None)
+
+    def add_network(self) -> None:
+        """What a network looks like."""
+        presets = "; ".join(
+            f"{task}: {', '.join(PRESETS[task])}" for task in tasks_taking(TABLE, self._command, "preset")
+        )
+        self._parser.add_argument(
+            "--preset",
+            choices=list(dict.fromkeys(preset for names in PRESETS.values() for preset in names)),
+            help=f"{presets} (default: compact; of risk this is on CT markers)",
+        )
+        networks = {
+            "segmentation": "attention-unet, unet or unet++",
+            "risk": "resnet34, resnet18 or vgg16",
+        }
+        of_slices = "; ".join(
+            f"{task}: {networks[task]}" for task in tasks_taking(TABLE, self._command, "network")
+        )
+        self._parser.add_argument("--network", metavar="NAME", help=f"{of_slices}, with --preset slices")
+        self.add("size", "voxels that the network of two-output or slices sees of the head", metavar="X,Y[,Z]")
+        self.add("channels", "width of the network's levels", metavar="N,N,…")
+
+    def add_loop(self, epochs: str = "") -> None:
+        """What the training loop takes; ``epochs``: what more is to be said of these."""
+        for name, (kind, text) in _LOOP_HELP.items():
+            more = epochs if name == "epochs" else ""
+            self.add(name, f"{text}{more} (default: the preset's)", type=kind, metavar="N")

@@ -1,0 +1,148 @@
+"""CSV files as spreadsheets write them: any delimiter, UTF-8 or UTF-16, headers in any spelling, empty lines."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, file_fault
+from .folders import whole_file
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+_DELIMITERS = (",", ";", "\t")
+
+_EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # what its first line may be
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table that is not empty: where it stands in the file, and the text in each column."""
+
+    number: int
+    values: dict[str, str]
+
+
+def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, of: str) -> list[Row]:
+    """The rows of a CSV file below a line that names the columns, in any order, in capitals or with spaces.
+
+    ``of`` says in the sentences what the rows are (in the plural). Every known column is in each row, empty where
+    the file lacks it.
+
+    Raises:
+        InputError: it cannot be read, a required column is missing, a column is unknown or doubled, or a row has a
+            value that belongs to none.
+    """
+    try:
+        lines = _lines(_text(path), required, optional)
+    except OSError as error:
+        raise file_fault(error, f"The list of {of} cannot be read") from None
+    except (UnicodeError, csv.Error):
+        raise InputError(f"The list of {of} cannot be read: save it as CSV in UTF-8.") from None
+    if not lines:
+        raise InputError(f"The list of {of} is empty: its first line names the columns.")
+    (_, header), *rest = lines
+    columns = [_column(name) for name in header]
+    _check_columns(columns, header, required, optional)
+    rows = []
+    for number, cells in rest:
+        if any(cells[len(columns) :]):
+            raise InputError(
+                f"Line {number} of the list has more values than there are columns: put a value that holds the "
+                "delimiter, such as a number with a comma, in quotation marks."
+            )
+        if any(cell for name, cell in zip(columns, cells, strict=False) if not name):
+            raise InputError(f"Line {number} of the list has a value in a column without a name.")
+        found = dict(zip(columns, cells, strict=False))
+        rows.append(Row(number, {name: found.get(name, "") for name in (*required, *optional)}))
+    return rows
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    return content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
+
+
+def _lines(text: str, required: Sequence[str], optional: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Number and cells of each line that is not empty, split at the delimiter that makes sense of the first."""
+    first, _, rest = text.partition("\n")
+    skipped = 0
+    delimiters: Sequence[str] = _DELIMITERS
+    if told := _EXCEL_SAYS.fullmatch(first):
+        text, skipped, delimiters = rest, 1, told[1]
+
+    def split(delimiter: str) -> list[tuple[int, list[str]]]:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        cells = ((reader.line_num + skipped, [cell.strip() for cell in row]) for row in reader)
+        return [(number, row) for number, row in cells if any(row)]
+
+    def known(lines: list[tuple[int, list[str]]]) -> int:
+        return len({_column(name) for name in lines[0][1]} & {*required, *optional}) if lines else 0
+
+    return max((split(delimiter) for delimiter in delimiters), key=known)
+
+
+def _column(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def _check_columns(
+    columns: Sequence[str], header: Sequence[str], required: Sequence[str], optional: Sequence[str]
+) -> None:
+    known = f"The columns are {', '.join(required)}, and if known {', '.join(optional)}."
+    if not set(required) <= set(columns):
+        # What stands there instead is not repeated: it may be a patient's scan.
+        raise InputError(f"The first line of the list lacks {' or '.join(required)}. {known}")
+    if doubled := [name for name, count in Counter(columns).items() if count > 1 and name]:
+        raise InputError(f"The list names the column {doubled[0]} twice. {known}")
+    for name, column in zip(header, columns, strict=True):
+        if column and column not in (*required, *optional):
+            raise InputError(f'The column "{name[:40]}" of the list is not known. {known}')
+
+
+def check_table(kind: type[DataclassInstance], path: Path) -> None:
+    """Raise ``InputError`` where there is a file that is no table of such rows: it is somebody else's."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            is_ours = next(csv.reader(file), None) == [field.name for field in fields(kind)]
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError, csv.Error):
+        is_ours = False
+    if not is_ours:
+        raise InputError(
+            f"The output folder holds another {path.name}, or one with other columns: rename it, or name a new "
+            "folder."
+        )
+
+
+def write_rows(kind: type[DataclassInstance], rows: Sequence[DataclassInstance], path: Path) -> None:
+    """One line per row of that dataclass, as CSV; the file is replaced whole or not at all.
+
+    Raises:
+        InputError: it cannot be written, or there is a file that is no such table.
+    """
+    check_table(kind, path)
+    try:
+        with whole_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(kind)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+    except PermissionError as error:
+        raise InputError(
+            f"{path.name} could not be written: it is open in another program, or you have no permission there. "
+            "Close it, or choose another place."
+        ) from error
+    except OSError as error:
+        raise file_fault(error, f"{path.name} could not be written") from error

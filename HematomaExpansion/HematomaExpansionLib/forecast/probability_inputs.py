@@ -1,0 +1,91 @@
+"""What a network sees of a scan when it is to tell the probability of expansion.
+
+Arrays are (part, 1, z, y, x) or (part, 1, y, x), float32: the parts of one patient, over which the probability is
+averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..models.description import ModelDescription
+from ..scan.grid import Array, Grid
+from ..scan.intensities import scale_window
+from ..scan.resampling import average_onto
+from ..scan.shapes import bounding_box
+
+
+@dataclass(frozen=True)
+class RiskView:
+    """How a network sees a scan: spacing in mm and size in voxels, both (x, y, z), and window in HU.
+
+    A size of 1 along z stands for single slices, as many as there are.
+    """
+
+    architecture: str
+    spacing_mm: tuple[float, float, float]
+    size: tuple[int, int, int]
+    window_hu: tuple[float, float]
+
+    @classmethod
+    def of(cls, description: ModelDescription) -> RiskView:
+        """That of a model package."""
+        return cls(description.architecture, description.spacing_mm, description.patch_size, description.window_hu)
+
+
+def risk_inputs(ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, view: RiskView) -> Array:
+    """What the network of that view sees; CT in HU, masks 0/1 and not empty, on one orthogonal grid."""
+    return _INPUTS[view.architecture](ct, hematoma, inside_skull, view)
+
+
+def view_grid(inside_skull: sitk.Image, view: RiskView) -> Grid:
+    """The model grid around the middle of the inside of the skull; for single slices as high as that."""
+    grid = Grid.of(inside_skull)
+    first, size = bounding_box(sitk.GetArrayViewFromImage(inside_skull) > 0)
+    x, y, z = view.size
+    if z == 1:
+        z = int(np.ceil(size[2] * grid.spacing[2] / view.spacing_mm[2] - 1e-6))
+    return grid.centered_at(grid.point(first + (size - 1) / 2), (x, y, z), view.spacing_mm)
+
+
+def whole_brain(ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, view: RiskView) -> Array:
+    """The whole brain, (1, 1, z, y, x), as in Zhong 2021, supplement: stripped of the skull, resampled, windowed,
+    standardized, negative values set to zero. Interpolation is linear after a low-pass filter, not bicubic.
+    """
+    grid = view_grid(inside_skull, view)
+    inside = average_onto(inside_skull, grid)
+    # The mean of that part of a voxel that lies inside: bone in the others would be brighter than any blood.
+    hu = average_onto(sitk.Mask(sitk.Cast(ct, sitk.sitkFloat32), inside_skull), grid) / np.maximum(inside, 0.5)
+    return standardized(scale_window(hu, view.window_hu), inside)[None, None]
+
+
+def standardized(values: Array, inside: Array) -> Array:
+    """Values in standard deviations above the mean of what is inside, zero below it and outside; all (z, y, x).
+
+    ``inside``: share of each voxel from 0 to 1, at least one half somewhere.
+    """
+    brain = values[inside >= 0.5]
+    scaled = (values - brain.mean()) / max(float(brain.std()), 1e-3)
+    return (np.maximum(scaled, 0.0) * inside).astype(np.float32)
+
+
+def hematoma_slices(ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, view: RiskView) -> Array:
+    """The axial slices through the hematoma, (slices, 1, y, x), windowed, with all they show (JPM 12:779, 2.2).
+
+    Of a hematoma that fills no voxel of the model grid by half, the slice that holds most of it.
+    """
+    grid = view_grid(inside_skull, view)
+    most = average_onto(hematoma, grid).max(axis=(1, 2))
+    chosen = most >= min(0.5, float(most.max()))
+    windowed = scale_window(average_onto(ct, grid, outside=-1024.0), view.window_hu)
+    return windowed[chosen][:, None]
+
+
+_INPUTS: dict[str, Callable[[sitk.Image, sitk.Image, sitk.Image, RiskView], Array]] = {
+    "two-output-unet": whole_brain,
+    "slice-classifier": hematoma_slices,
+}

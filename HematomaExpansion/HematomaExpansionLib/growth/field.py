@@ -1,0 +1,138 @@
+"""From the network's output to a displacement field that neither folds nor crosses bone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import DeviceError
+from ..models.description import (
+    INTEGRATION_STEPS,
+)
+from ..models.package import ModelPackage
+from ..scan.grid import Array, Grid
+from ..scan.intensities import scale_window
+from ..scan.resampling import average_onto
+from ..scan.shapes import bounding_box
+
+if TYPE_CHECKING:
+    import torch
+
+GROWTH_MARGIN_MM = 25.0
+"""How far from the baseline hematoma growth is looked for."""
+
+# Over what distance the field fades out toward bone, and over how many voxels toward the region's edge.
+_FADE_MM, _FADE_VOXELS = 4.5, 3
+
+
+def growth_region(
+    hematoma: sitk.Image,
+    spacing: tuple[float, float, float],
+    patch: tuple[int, int, int],
+    margin_mm: float = GROWTH_MARGIN_MM,
+) -> Grid:
+    """Model grid around the hematoma with a margin, at least one patch large, along the scan's axes.
+
+    ``spacing`` in mm and ``patch`` in voxels, both (x, y, z); ``hematoma`` a mask that is not empty.
+    """
+    grid = Grid.of(hematoma)
+    first, size = bounding_box(sitk.GetArrayViewFromImage(hematoma) > 0)
+    wanted = size * np.array(grid.spacing) + 2 * margin_mm
+    voxels = np.maximum(np.ceil(wanted / spacing), patch).astype(int)
+    return grid.centered_at(grid.point(first + (size - 1) / 2), voxels, spacing)
+
+
+def growth_channels(
+    ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, grid: Grid, window_hu: tuple[float, float]
+) -> Array:
+    """What the network sees, (3, z, y, x) on ``grid``: windowed CT, hematoma, and where a field may be.
+
+    The first two are the network's input; the third multiplies its output (see ``confine``).
+    """
+    inside = average_onto(inside_skull, grid)
+    brain = scale_window(average_onto(ct, grid, outside=-1024.0), window_hu) * inside
+    return np.stack([brain, average_onto(hematoma, grid), confinement_of(inside, grid.spacing)])
+
+
+def confinement_of(inside: Array, spacing: tuple[float, float, float]) -> Array:
+    """Factor from 1 deep inside the skull to 0 at bone, (z, y, x); ``spacing`` (x, y, z) in mm."""
+    within = sitk.GetImageFromArray((inside > 0.5).astype(np.uint8))
+    within.SetSpacing(spacing)
+    distance = sitk.GetArrayFromImage(
+        sitk.SignedMaurerDistanceMap(within, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
+    )
+    return np.clip(distance / _FADE_MM, 0.0, 1.0).astype(np.float32)
+
+
+def _edge_window(shape: tuple[int, ...]) -> Array:
+    """Factor from 1 within a region to 0 on its outermost voxels, (z, y, x)."""
+    ramps = [np.minimum(np.arange(n), np.arange(n)[::-1]) / _FADE_VOXELS for n in shape]
+    return np.clip(
+        np.minimum(np.minimum(ramps[0][:, None, None], ramps[1][None, :, None]), ramps[2][None, None, :]),
+        0,
+        1,
+    ).astype(np.float32)
+
+
+def confined_displacement(field: torch.Tensor, confinement: torch.Tensor, integration_steps: int) -> torch.Tensor:
+    """Displacement in voxels from a network's field, both (batch, 3, z, y, x), components in that order.
+
+    ``confinement`` (batch, 1, z, y, x) is multiplied onto the field before the integration: a flow that
+    stands still at bone cannot cross it, whereas scaling a displacement afterward could fold it.
+    """
+    import torch
+    from monai.networks.blocks import DVF2DDF
+
+    edge = torch.from_numpy(_edge_window(tuple(field.shape[2:]))).to(field)
+    field = field * confinement * edge
+    if integration_steps == 0:
+        return field
+    with _quiet_monai():
+        return DVF2DDF(num_steps=integration_steps)(field)
+
+
+def warp(image: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+    """Spatial transformer: ``image(x + displacement(x))``, linear; (batch, channel, z, y, x), in voxels."""
+    from monai.networks.blocks import Warp
+
+    with _quiet_monai():
+        return Warp()(image, displacement)
+
+
+@contextmanager
+def _quiet_monai() -> Iterator[None]:
+    """MONAI says at each use that its compiled warp is absent; torch's own is what is wanted here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="monai.networks.blocks.Warp")
+        yield
+
+
+def network_displacement(channels: Array, package: ModelPackage, strength: float, device: torch.device) -> Array:
+    """Displacement in voxels (3, z, y, x), for the channels of ``growth_channels``."""
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    network = package.load()
+    x, y, z = package.description.patch_size
+    try:
+        network.to(device)
+        inputs = torch.from_numpy(channels)[None].to(device)
+        with torch.inference_mode():
+            field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
+            steps = package.description.settings.get(INTEGRATION_STEPS, 0)
+            displacement = confined_displacement(strength * field, inputs[:, 2:], steps)
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(
+            "The GPU has too little free memory for this prediction: choose --device cpu."
+        ) from error
+    return displacement[0].float().cpu().numpy()
+
+
+def to_millimeters(voxels: Array, grid: Grid) -> Array:
+    """Displacement (3, z, y, x) in voxels, components z, y, x, to (z, y, x, 3) in mm, LPS."""
+    return np.einsum("pc,czyx->zyxp", grid.axes, voxels[::-1]).astype(np.float32)

@@ -1,0 +1,42 @@
+"""How far two masks agree."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..scan.grid import Array
+
+
+def dice(first: Array, second: Array) -> float:
+    """Dice coefficient of two masks; 1 if both are empty."""
+    total = np.count_nonzero(first) + np.count_nonzero(second)
+    return 1.0 if total == 0 else float(2 * np.count_nonzero(first & second) / total)
+
+
+def mean_iou(first: Array, second: Array) -> float:
+    """Intersection over union, averaged over the masks and what lies around them, as in JPM 12:779, 2.6.
+
+    The background, of which all but everything is agreed on, lifts it far above that of the masks alone.
+    """
+
+    def iou(one: Array, other: Array) -> float:
+        union = np.count_nonzero(one | other)
+        return 1.0 if union == 0 else float(np.count_nonzero(one & other) / union)
+
+    return (iou(first, second) + iou(~first, ~second)) / 2
+
+
+def cohen_kappa(first: Array, second: Array) -> float:
+    """Cohen's kappa of two masks over all of their voxels: agreement beyond chance; 1 if both are empty."""
+    shares = float(first.mean()), float(second.mean())
+    chance = shares[0] * shares[1] + (1 - shares[0]) * (1 - shares[1])
+    return 1.0 if chance == 1.0 else (float(np.mean(first == second)) - chance) / (1 - chance)
+
+
+def growth_dice(given: Array, predicted: Array, baseline: Array, followup: Array) -> float:
+    """Dice of the growth areas: predicted without the mask it began from, against true follow-up without baseline.
+
+    Not a number where nothing has grown, since there is no area to find.
+    """
+    true_growth = followup & ~baseline
+    return dice(predicted & ~given, true_growth) if true_growth.any() else float("nan")

@@ -1,0 +1,352 @@
+"""What a model package says of itself in ``model.json``: read, and refused where it cannot be used as it stands.
+
+What is refused here would otherwise be found out after a computation, or never. No library is needed: packages are
+listed before any is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..errors import InputError, ModelPackageError
+from .measurement_names import MEASUREMENTS
+
+VOLUME_RANGE = "volume_range"
+"""Setting of a growth package: coefficients for ``growth.followup_range`` by ``growth.Masks``."""
+
+GROWTH_BY_PROBABILITY = "growth_by_probability"
+"""Setting of a growth package: coefficients for ``growth.growth_strength``."""
+
+INTEGRATION_STEPS = "integration_steps"
+"""Setting of a growth package: squarings in the integration of a velocity; 0, and none told, uses the field as it
+is.
+"""
+
+PROBABILITY_FROM = "probability_from"
+"""Setting of a growth package: name, version and sha256 of the risk package to whose probability those
+coefficients and the range of the volume were fitted."""
+
+VOLUME_CORRECTION = "volume_correction"
+"""Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
+before and after it on patients left out of the fit, and how many patients there were."""
+
+MEAN_GROWTH = "training_mean_relative_growth"
+"""Result of a growth package: mean growth of the patients it learned from, relative to their baseline."""
+
+SHARE_EXPANDED = "training_share_expanded"
+"""Result of a risk package: share of the patients it learned from who expanded."""
+
+MARKER_LOGISTIC = "marker-logistic"
+"""The one architecture that looks at measurements, not at voxels."""
+
+ENSEMBLE = "ensemble"
+"""The one architecture that holds several networks of another."""
+
+Task = Literal["segmentation", "growth", "risk"]
+
+ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
+    "segmentation": ("segmentation-unet", "slice-segmentation"),
+    "growth": ("displacement-unet", "affine-regressor"),
+    "risk": (MARKER_LOGISTIC, "two-output-unet", "slice-classifier"),
+}
+"""Which networks do what (see ``models.networks``)."""
+
+_OF_SLICES = {"slice-segmentation", "slice-classifier"}
+
+_LARGEST_BYTES = 1 << 14
+
+_MOST_INTEGRATION_STEPS = 12
+
+_MOST_LETTERS_OF_VERSION = 40
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+_SHORT = 120
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One step on the way to a model, such as "learned from 240 simulated patients, no real ones".
+
+    ``source``: whose cases they were; ``details``: what else is to be known. Of a package written before there
+    were steps, ``what`` is all that it says.
+    """
+
+    what: str
+    cases: int | None = None
+    source: str = ""
+    details: str = ""
+
+    @property
+    def text(self) -> str:
+        """The step in words."""
+        cases = "" if self.cases is None else str(self.cases)
+        words = " ".join(part for part in (self.what, cases, self.source) if part)
+        return f"{words} ({self.details})" if self.details else words
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What ``model.json`` says.
+
+    ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
+    scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. A patch one voxel
+    high belongs to a network that looks at slices. ``trained_on``: how it came about, the first step first.
+    ``settings`` holds what a task needs beyond its network.
+    """
+
+    name: str
+    version: str
+    task: Task
+    architecture: str
+    arguments: dict[str, Any]
+    spacing_mm: tuple[float, float, float]
+    patch_size: tuple[int, int, int]
+    window_hu: tuple[float, float]
+    trained_on: tuple[TrainingStep, ...]
+    results: dict[str, Any]
+    license: str
+    intended_use: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trained_on_whom(self) -> str:
+        """In a few words whose cases the model was trained on, as written into every result."""
+        # A package from before there were steps begins with the cases, and a semicolon ends what it says of them.
+        said = dict.fromkeys(step.source or step.what.partition(";")[0] for step in self.trained_on)
+        text = ", then ".join(part for part in said if part)
+        return text if len(text) <= _SHORT else text[: _SHORT - 2].rstrip() + " …"
+
+    def result(self, name: str) -> float:
+        """A figure from the model's training.
+
+        Raises:
+            ModelPackageError: the package does not tell it.
+        """
+        if name not in self.results:
+            raise ModelPackageError(
+                f"Model {self.name!r} does not tell {name.replace('_', ' ')!r}, which an evaluation needs: train "
+                f"it with `hematoma train {self.task}`, or choose another model."
+            )
+        return float(self.results[name])
+
+    def to_json(self, sha256: str) -> dict[str, Any]:
+        """What stands in ``model.json``, for weights of that checksum."""
+        values = asdict(self)
+        values["architecture"] = {"name": values.pop("architecture"), "arguments": values.pop("arguments")}
+        values["trained_on"] = [
+            {key: value for key, value in asdict(step).items() if value not in ("", None)}
+            for step in self.trained_on
+        ]
+        return {**values, "research_use_only": True, "sha256": sha256}
+
+
+def package_name(folder: Path) -> str:
+    """The name of the model package that is to be written into that folder: the folder's own.
+
+    Raises:
+        InputError: a model cannot be called so.
+    """
+    name = folder.resolve().name
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"A model is named after its folder, and cannot be called {name!r}: choose a folder whose name has at "
+            "most 64 small letters, digits, dots, hyphens and underscores, and begins with a letter or digit."
+        )
+    return name
+
+
+def is_package_name(text: str) -> bool:
+    """Whether a model can be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
+def read_description(path: Path) -> tuple[ModelDescription, str]:
+    """The description in a ``model.json``, and the checksum of the weights that it expects.
+
+    Raises:
+        ModelPackageError: it cannot be understood, or not used as it stands.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ValueError("no description")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        architecture = values["architecture"]
+        description = ModelDescription(
+            name=str(values["name"]),
+            version=str(values["version"]),
+            task=values["task"],
+            architecture=str(architecture["name"]),
+            arguments=dict(architecture["arguments"]),
+            spacing_mm=_triple(values["spacing_mm"], float),
+            patch_size=_triple(values["patch_size"], int),
+            window_hu=(float(values["window_hu"][0]), float(values["window_hu"][1])),
+            trained_on=_steps(values["trained_on"]),
+            results=dict(values["results"]),
+            license=str(values["license"]),
+            intended_use=str(values["intended_use"]),
+            settings=dict(values.get("settings", {})),
+        )
+        sha256 = str(values["sha256"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelPackageError(
+            f"The description of model {path.parent.name!r} cannot be understood: install the package again."
+        ) from error
+    plausible = (
+        is_package_name(description.name)
+        and len(description.version) <= _MOST_LETTERS_OF_VERSION
+        and description.task in get_args(Task)
+        and (_looks_at_voxels(description) or _looks_at_measurements(description))
+        and _are_settings(description.settings)
+        and all(_is_number(description.results.get(name, 0.0), 1e6) for name in (MEAN_GROWTH, SHARE_EXPANDED))
+    )
+    if not plausible:
+        raise ModelPackageError(
+            f"The description of model {path.parent.name!r} holds values out of range: install the package again."
+        )
+    _check_network(description)
+    return description, sha256
+
+
+def _steps(values: Any) -> tuple[TrainingStep, ...]:
+    """The steps as ``to_json`` writes them, or the one sentence of earlier packages."""
+    if isinstance(values, str):
+        return (TrainingStep(values),)
+    if not isinstance(values, list):
+        raise TypeError("no steps")
+    return tuple(_step(value) for value in values)
+
+
+def _step(value: Any) -> TrainingStep:
+    if isinstance(value, str):
+        return TrainingStep(value)
+    step = TrainingStep(**value)
+    if not all(isinstance(text, str) for text in (step.what, step.source, step.details)) or not (
+        step.cases is None or isinstance(step.cases, int)
+    ):
+        raise TypeError("no step")
+    return step
+
+
+def _check_network(description: ModelDescription) -> None:
+    """Whether this version knows the network, and whether it does what the package is for."""
+    name, architecture = description.name, description.architecture
+    if architecture == ENSEMBLE:
+        architecture = str(description.arguments.get("member"))
+    if not any(architecture in known for known in ARCHITECTURES_OF.values()):
+        raise ModelPackageError(
+            f"Model {name!r} asks for a network that this version does not know ({architecture}): update "
+            "HematomaExpansion, or choose another model."
+        )
+    of_slices = description.patch_size[2] == 1
+    if architecture not in ARCHITECTURES_OF[description.task] or (architecture in _OF_SLICES) != of_slices:
+        raise ModelPackageError(
+            f"The network that model {name!r} describes, its task and its patches do not fit together: install "
+            "the package again, or choose another model."
+        )
+    if architecture == MARKER_LOGISTIC:
+        _check_features(name, description.arguments.get("features"))
+
+
+def _check_features(name: str, features: Any) -> None:
+    """Whether all that a risk model looks at can be measured; what could not would count as the mean, silently."""
+    if not isinstance(features, list) or not features or not all(isinstance(each, str) for each in features):
+        raise ModelPackageError(
+            f"Model {name!r} does not say which measurements it looks at: install the package again."
+        )
+    unknown = [each for each in features if each not in MEASUREMENTS]
+    if unknown or len(set(features)) < len(features):
+        wrong = f"that this version does not make ({_listed(unknown)})" if unknown else "of which one comes twice"
+        raise ModelPackageError(
+            f"Model {name!r} looks at measurements {wrong}: update HematomaExpansion, or choose another model."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few names, cut to a readable length."""
+    shown = ", ".join(name[:40] for name in names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+def _looks_at_voxels(description: ModelDescription) -> bool:
+    return (
+        all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
+        and all(8 <= size <= 512 for size in description.patch_size[:2])
+        and (description.patch_size[2] == 1 or 8 <= description.patch_size[2] <= 512)
+        and description.window_hu[0] < description.window_hu[1]
+    )
+
+
+def _looks_at_measurements(description: ModelDescription) -> bool:
+    return description.task == "risk" and description.architecture == MARKER_LOGISTIC
+
+
+def _are_settings(settings: dict[str, Any]) -> bool:
+    steps = settings.get(INTEGRATION_STEPS, 0)
+    return (
+        type(steps) is int
+        and 0 <= steps <= _MOST_INTEGRATION_STEPS
+        and _are_ranges(settings.get(VOLUME_RANGE, {}))
+        and _is_strength(settings.get(GROWTH_BY_PROBABILITY))
+        and _is_source(settings.get(PROBABILITY_FROM))
+        and _is_correction(settings.get(VOLUME_CORRECTION))
+    )
+
+
+def _is_number(value: Any, limit: float) -> bool:
+    return isinstance(value, (int, float)) and abs(value) <= limit
+
+
+def _are_ranges(by_masks: Any) -> bool:
+    return (
+        isinstance(by_masks, dict)
+        and set(by_masks) <= {"true", "automatic"}
+        and all(_is_range(coefficients) for coefficients in by_masks.values())
+    )
+
+
+def _is_range(coefficients: Any) -> bool:
+    """Whether this is what ``growth.followup_range`` takes."""
+    if not isinstance(coefficients, dict) or set(coefficients) != {"low", "high"}:
+        return False
+    return all(
+        isinstance(values, list) and len(values) == 3 and all(_is_number(value, 1e6) for value in values)
+        for values in coefficients.values()
+    )
+
+
+def _is_strength(values: Any) -> bool:
+    """Whether this is what ``growth.growth_strength`` takes, or nothing."""
+    if values is None:
+        return True
+    if not isinstance(values, dict) or set(values) != {"constant", "slope", "smallest", "largest"}:
+        return False
+    return all(_is_number(value, 10) for value in values.values()) and 0 <= values["smallest"] <= values["largest"]
+
+
+def _is_source(values: Any) -> bool:
+    """Whether this names a package, or nothing."""
+    if values is None:
+        return True
+    named = isinstance(values, dict) and set(values) == {"name", "version", "sha256"}
+    return named and all(isinstance(value, str) for value in values.values())
+
+
+def _is_correction(values: Any) -> bool:
+    """Whether this is what ``measures.corrected_volume`` takes, or nothing."""
+    if values is None:
+        return True
+    if not isinstance(values, dict) or not set(values) >= {"constant_ml", "slope", "smallest_ml", "largest_ml"}:
+        return False
+    numbers = all(_is_number(value, 1e6) for value in values.values())
+    return numbers and values["slope"] > 0 and 0 < values["smallest_ml"] <= values["largest_ml"]
+
+
+def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:
+    x, y, z = (kind(value) for value in values)
+    return x, y, z

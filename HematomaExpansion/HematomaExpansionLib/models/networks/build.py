@@ -1,0 +1,58 @@
+"""A network by the name and the arguments under which a model package holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ModelPackageError
+from ..description import ENSEMBLE, MARKER_LOGISTIC
+from .risk import MarkerLogistic, TwoOutputUNet, slice_classifier
+from .slices import slice_segmentation
+from .unet import affine_regressor, displacement_unet, segmentation_unet
+
+
+class Ensemble(nn.Module):
+    """The mean of what several networks of one architecture say, each having learned for itself."""
+
+    def __init__(self, member: str, arguments: dict[str, Any], count: int) -> None:
+        if member == ENSEMBLE or not 2 <= count <= _MOST_MEMBERS:
+            raise ModelPackageError(f"The model package asks for an ensemble of {count} {member} networks.")
+        super().__init__()
+        self.members = nn.ModuleList(build_network(member, arguments) for _ in range(count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The members' input to the mean of their outputs."""
+        return torch.stack([member(x) for member in self.members]).mean(dim=0)
+
+
+_MOST_MEMBERS = 8
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "displacement-unet": displacement_unet,
+    "affine-regressor": affine_regressor,
+    "segmentation-unet": segmentation_unet,
+    "slice-segmentation": slice_segmentation,
+    MARKER_LOGISTIC: MarkerLogistic,
+    "two-output-unet": TwoOutputUNet,
+    "slice-classifier": slice_classifier,
+    ENSEMBLE: Ensemble,
+}
+
+
+def build_network(architecture: str, arguments: dict[str, Any]) -> nn.Module:
+    """A network by its name in a model package.
+
+    Raises:
+        ModelPackageError: the name or its arguments are unknown to this version.
+    """
+    try:
+        return ARCHITECTURES[architecture](**arguments)
+    except (LookupError, TypeError) as error:
+        raise ModelPackageError(
+            f"The model package asks for a network that this version does not know ({architecture}): "
+            "update HematomaExpansion, or choose another model."
+        ) from error

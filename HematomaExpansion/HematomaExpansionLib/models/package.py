@@ -1,0 +1,261 @@
+"""Model packages: a folder with ``model.json`` (what the model is) and ``weights.safetensors``.
+
+Weights are safetensors only; no pickle is ever loaded, and a checksum that does not match is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelPackageError
+from ..files.folders import make_folder, whole_or_nothing, writing_fault
+from ..files.provenance import Provenance, read_provenance
+from .description import MARKER_LOGISTIC, ModelDescription, Task, is_package_name, read_description
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+DESCRIPTION_FILE = "model.json"
+
+WEIGHTS_FILE = "weights.safetensors"
+
+PACKAGE = "package"
+"""The kind of folder, as its provenance says."""
+
+TRAINING_FOLDER = "training"
+"""Beside them: the checkpoints and the log of the training; a new package written there leaves it."""
+
+# Far above any network here; a larger file is not one of our packages.
+_LARGEST_WEIGHTS_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A verified package on disk."""
+
+    folder: Path
+    description: ModelDescription
+    sha256: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, version, checksum and whose cases it was trained on, as written into every result."""
+        return {
+            "name": self.description.name,
+            "version": self.description.version,
+            "sha256": self.sha256,
+            "trained_on": self.description.trained_on_whom,
+        }
+
+    def load(self) -> nn.Module:
+        """The network with its weights, in evaluation mode, on the CPU, in single precision.
+
+        Raises:
+            ModelPackageError: the weights do not fit the network that the package describes, or that network does
+                not fit its patches or its task.
+        """
+        import safetensors
+        import torch
+        from safetensors.torch import load_file
+
+        from .networks.build import build_network
+
+        description = self.description
+        try:
+            weights = load_file(self.folder / WEIGHTS_FILE)
+            with torch.device("meta"):  # takes no memory, however large the network that a stranger describes
+                described = build_network(description.architecture, description.arguments).eval()
+            if {name: tensor.shape for name, tensor in weights.items()} != {
+                name: tensor.shape for name, tensor in described.state_dict().items()
+            }:
+                raise ValueError("other shapes")
+            if self.folder.parent != shipped_models_folder():  # it takes a second, and those are known to run
+                _run_once(described, description)
+            if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+                raise ValueError("not numbers")
+            network = build_network(description.architecture, description.arguments)
+            network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            raise ModelPackageError(
+                f"The weights of model {description.name!r}, the network it describes and its task do not fit "
+                "together: install the package again, or choose another model."
+            ) from error
+        return network.eval()
+
+
+def _run_once(network: nn.Module, description: ModelDescription) -> None:
+    """Send one patch of nothing through a network on torch's device without memory.
+
+    Raises:
+        RuntimeError, ValueError: the network takes no such patches, or gives not what its task needs.
+    """
+    import torch
+
+    if description.architecture == MARKER_LOGISTIC:
+        return
+    x, y, z = description.patch_size
+    channels = {"growth": 2}.get(description.task, 1)
+    shape = (1, channels, z, y, x) if description.task != "risk" or z > 1 else (1, channels, y, x)
+    output = network(torch.empty(shape, device="meta"))
+    expected = {"segmentation": (1, 1, z, y, x), "growth": (1, 3, z, y, x)}
+    if description.task in expected and getattr(output, "shape", None) != expected[description.task]:
+        raise ValueError("other output")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def open_package(folder: Path) -> ModelPackage:
+    """Read and verify the package in ``folder``.
+
+    Raises:
+        ModelPackageError: a file is missing or no regular file, the description is not understood, or the
+            weights' checksum differs.
+    """
+    description_file, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
+    for path in (description_file, weights):
+        if path.is_symlink() or not path.is_file():
+            raise ModelPackageError(
+                f"The model {folder.name!r} has no {path.name}: a model package is a folder with "
+                f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}."
+            )
+    if weights.stat().st_size > _LARGEST_WEIGHTS_BYTES:
+        raise ModelPackageError(f"The weights of model {folder.name!r} are larger than 1 GiB: not accepted.")
+    description, expected = read_description(description_file)
+    actual = checksum(weights)
+    if actual != expected:
+        raise ModelPackageError(
+            f"The weights of model {description.name!r} are not those it was published with (the checksum "
+            "differs): install the package again from a source you trust."
+        )
+    return ModelPackage(folder, description, actual)
+
+
+def write_package(
+    folder: Path, description: ModelDescription, network: nn.Module, made_from: Mapping[str, Any] | None = None
+) -> ModelPackage:
+    """Write ``network`` with its description, whole or not at all; an existing package is replaced.
+
+    Kernels are written in half precision. Vectors, which are few, stay as they are: variances of a layer's inputs
+    may lie beyond what half precision holds, and infinity in their place silences their channels. ``made_from``:
+    what its provenance tells, where that is known.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    weights = {
+        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous().cpu()
+        for name, tensor in network.state_dict().items()
+    }
+    with whole_or_nothing(folder, Provenance(PACKAGE, made_from or {}), keep=[TRAINING_FOLDER]) as scratch:
+        try:
+            save_file(weights, scratch / WEIGHTS_FILE)
+        except SafetensorError as error:
+            raise writing_fault(scratch / WEIGHTS_FILE) from error
+        values = description.to_json(checksum(scratch / WEIGHTS_FILE))
+        (scratch / DESCRIPTION_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    return open_package(folder)
+
+
+def shipped_models_folder() -> Path:
+    """The models that come with this software: beside the library in the source tree and in Slicer, inside
+    it where it was installed as a Python package."""
+    here = Path(__file__).parent
+    beside = here.parents[1] / "Resources" / "Models"
+    return beside if beside.is_dir() else here / "shipped"
+
+
+def installed_models_folder() -> Path:
+    """The user's own models; ``HEMATOMA_MODELS`` in the environment names another folder."""
+    chosen = os.environ.get("HEMATOMA_MODELS")
+    return Path(chosen) if chosen else Path.home() / ".hematoma-expansion" / "models"
+
+
+def available_packages() -> Iterator[ModelPackage | ModelPackageError]:
+    """Every package, the user's before the shipped ones; a damaged one appears as its error."""
+    for folder in (installed_models_folder(), shipped_models_folder()):
+        if folder.is_dir():
+            for entry in sorted(path for path in folder.iterdir() if (path / DESCRIPTION_FILE).exists()):
+                try:
+                    yield open_package(entry)
+                except ModelPackageError as error:
+                    yield error
+
+
+def find_package(name_or_path: str | None, task: Task) -> ModelPackage:
+    """The package of that name or folder; without a name, the shipped default of the task.
+
+    Raises:
+        ModelPackageError: there is none, it is damaged, or it is for another task.
+    """
+    package = (
+        open_package(shipped_models_folder() / f"{task}-compact")
+        if name_or_path is None
+        else locate_package(name_or_path)
+    )
+    if package.description.task != task:
+        raise ModelPackageError(
+            f"Model {package.description.name!r} is for {package.description.task}, not for {task}: "
+            "see `hematoma models list`."
+        )
+    return package
+
+
+def locate_package(name_or_path: str) -> ModelPackage:
+    """The package of that name (the user's before the shipped ones) or in that folder.
+
+    Raises:
+        ModelPackageError: there is none, it is damaged, or the text means both a known model and a folder here.
+    """
+    if is_package_name(name_or_path):
+        for folder in (installed_models_folder(), shipped_models_folder()):
+            if (folder / name_or_path / DESCRIPTION_FILE).exists():
+                if (Path(name_or_path) / DESCRIPTION_FILE).exists():
+                    raise ModelPackageError(
+                        f"{name_or_path!r} is a known model and a folder here too: write ./{name_or_path} for the "
+                        "folder, or go elsewhere for the known model."
+                    )
+                return open_package(folder / name_or_path)
+    if Path(name_or_path).is_dir():
+        return open_package(Path(name_or_path))
+    raise ModelPackageError(
+        f"There is no model {Path(name_or_path).name!r}: `hematoma models list` names those installed."
+    )
+
+
+def install_package(source: Path) -> ModelPackage:
+    """Copy the package in folder ``source`` to the user's models, after verifying it and loading it once.
+
+    Raises:
+        ModelPackageError: the package is damaged, or one of that name is installed already.
+        InputError: it cannot be written.
+    """
+    if not source.is_dir():
+        raise ModelPackageError("The model to install is no folder: a model package is a folder with model.json.")
+    package = open_package(source)
+    package.load()
+    models = installed_models_folder()
+    target = models / package.description.name
+    if target.exists():
+        raise ModelPackageError(
+            f"A model {package.description.name!r} is installed already: remove its folder first."
+        )
+    make_folder(models)
+    with whole_or_nothing(target, read_provenance(source) or Provenance(PACKAGE)) as scratch:
+        for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+            shutil.copyfile(source / name, scratch / name)
+        open_package(scratch)
+    return open_package(target)

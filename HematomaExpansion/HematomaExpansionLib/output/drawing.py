@@ -1,0 +1,102 @@
+"""Axial slices with outlines and areas, as pictures and reports draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import MissingLibraryError
+from ..scan.grid import Array
+from ..scan.shapes import bounding_box
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw_each(pictures: Mapping[str, Callable[[Path], None]], folder: Path) -> list[str]:
+    """Draw each picture, by the name of its file in ``folder``; returns a sentence for each that could not be.
+
+    Of those no half file is left.
+    """
+    failed = []
+    for name, draw in pictures.items():
+        try:
+            draw(folder / name)
+        except Exception:  # whatever a drawing library stumbles over
+            (folder / name).unlink(missing_ok=True)
+            failed.append(f"{name} could not be made; the numbers are not affected.")
+    return failed
+
+
+WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
+
+# As in Abramova 2024, Figure 5.
+TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = "#e02020", "#20c020", "#3060ff"
+
+BASELINE_COLOR, FOLLOWUP_COLOR = "#ffd21f", "#ff4d5e"
+
+
+def new_figure(width: float, height: float, face: str) -> Figure:
+    """A figure of that size in inches that needs no screen.
+
+    Raises:
+        MissingLibraryError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingLibraryError("Pictures and reports need matplotlib: run `pip install matplotlib`.") from error
+    figure = Figure(figsize=(width, height), facecolor=face)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def slices_through(mask: Array, most: int) -> Array:
+    """Which slices to show, at most so many: evenly through the mask, or through the head where it is empty."""
+    shown = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(mask))
+    return shown[np.round(np.linspace(0, len(shown) - 1, most)).astype(int)] if len(shown) > most else shown
+
+
+def axial_array(image: sitk.Image) -> Array:
+    """Array (z, y, x) with axes toward superior, posterior and left, whatever the stored order."""
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+
+
+def head_box(ct: Sequence[Array] | Array) -> tuple[slice, slice]:
+    """The part of axial slices (HU) that holds the head, as slices of (y, x)."""
+    first, size = bounding_box(np.stack([hu > -300 for hu in ct]))
+    return slice(int(first[1]), int(first[1] + size[1])), slice(int(first[0]), int(first[0] + size[0]))
+
+
+def draw_slice(axes: Axes, ct: Array, aspect: float) -> None:
+    """An axial slice (HU) in the brain window, as radiologists view it; ``aspect`` is pixel height over width."""
+    low = WINDOW_LEVEL - WINDOW_WIDTH / 2
+    axes.imshow(ct, cmap="gray", vmin=low, vmax=low + WINDOW_WIDTH, aspect=aspect, interpolation="bilinear")
+    axes.text(0.02, 0.5, "R", transform=axes.transAxes, color="#bbbbbb", fontsize=9)
+    axes.set_axis_off()
+
+
+def draw_outline(axes: Axes, mask: Array, color: str, width: float) -> None:
+    """The outline of a mask on the slice drawn in ``axes``."""
+    if mask.any() and not mask.all():
+        axes.contour(mask.astype(float), levels=[0.5], colors=[color], linewidths=width)
+
+
+def draw_agreement(axes: Axes, predicted: Array, true: Array, aspect: float) -> None:
+    """Over the slice in ``axes``: where a predicted mask is right (red), too much (green), or missing (blue)."""
+    from matplotlib.colors import to_rgba
+
+    shade = np.zeros((*true.shape, 4))
+    for area, color in (
+        (predicted & true, TRUE_POSITIVE_COLOR),
+        (predicted & ~true, FALSE_POSITIVE_COLOR),
+        (true & ~predicted, FALSE_NEGATIVE_COLOR),
+    ):
+        shade[area] = to_rgba(color, 0.55)
+    axes.imshow(shade, aspect=aspect)

@@ -1,0 +1,143 @@
+"""A prediction on disk: the folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from ..anatomy.segmentation import identity_of_segmenter
+from ..errors import InputError
+from ..files.folders import whole_or_nothing
+from ..files.provenance import Provenance
+from ..growth.growth import Growth
+from ..prediction import Prediction, PredictionOptions
+from ..scan.intensities import as_int16
+from ..scan.volume_files import stored_sha256, write_image
+from .drawing import draw_each
+from .report import write_overlay, write_report
+
+RESULT_FILE = "prediction.json"
+
+PREDICTION = "prediction"
+"""The kind of result, as its provenance says."""
+
+_PARTS_FILE, _BASELINE_CT, _BASELINE_MASK = "parts.json", "baseline_ct", "baseline_mask"
+
+SCAN_AND_MASK = "input"
+"""What its provenance calls the contents that it was made from."""
+
+
+def prediction_sources(
+    scan_sha256: str | None, mask: Path | None, label: str | None, options: PredictionOptions
+) -> dict[str, Any]:
+    """What a prediction is made from, for its provenance; ``mask``: the user's own; ``label``: that chosen in it.
+
+    Raises:
+        OSError: the mask cannot be read.
+    """
+    return {
+        SCAN_AND_MASK: {
+            "scan": scan_sha256,
+            "mask": None if mask is None else {"sha256": stored_sha256(mask), "label": label},
+        },
+        "options": {
+            "onset_hours": options.onset_hours,
+            "clinical": asdict(options.clinical),
+            "definition": options.expansion_definition.value,
+        },
+        "models": {
+            "segmentation": None if mask is not None else identity_of_segmenter(options.segmenter),
+            "growth": options.growth.identity,
+            "risk": None if options.risk is None else options.risk.identity,
+        },
+    }
+
+
+def write_prediction(
+    prediction: Prediction, folder: Path, made_from: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write all files of a prediction; the folder appears whole or not at all.
+
+    A folder left by an earlier prediction is replaced. ``made_from``: what its provenance tells, where that is
+    known. Returns what ``prediction.json`` holds: the prediction's result, with a warning for each picture that
+    could not be made.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    provenance = Provenance(PREDICTION, made_from or {})
+    # Compressing the images takes as long as drawing the pictures, and goes on beside it.
+    with whole_or_nothing(folder, provenance) as scratch, ThreadPoolExecutor(1) as beside:
+        images_written = beside.submit(_write_images, _images(prediction), scratch)
+        for name, write in (("overlay.png", write_overlay), ("report.pdf", write_report)):
+            failed = draw_each({name: partial(write, prediction)}, scratch)
+            prediction = _warned(prediction, failed)  # the report tells of the picture
+        (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
+        images_written.result()
+    return prediction.result
+
+
+def write_parts(prediction: Prediction, folder: Path) -> None:
+    """Write a prediction for ``read_parts``, fast: images as they are, nothing compressed, nothing drawn.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    images = {_BASELINE_CT: prediction.baseline_ct, _BASELINE_MASK: prediction.baseline_mask}
+    if prediction.growth is not None:
+        images |= {field.name: getattr(prediction.growth, field.name) for field in fields(Growth)}
+    for name, image in images.items():
+        sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
+    values = {"resampled": prediction.resampled, "result": prediction.result}
+    (folder / _PARTS_FILE).write_text(json.dumps(values), encoding="utf-8")
+
+
+def read_parts(folder: Path) -> Prediction:
+    """The prediction that ``write_parts`` left.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    try:
+        values = json.loads((folder / _PARTS_FILE).read_text(encoding="utf-8"))
+        names = [_BASELINE_CT, _BASELINE_MASK, *(field.name for field in fields(Growth))]
+        images = {name: sitk.ReadImage(str(path)) for name in names if (path := folder / f"{name}.nrrd").is_file()}
+        baseline = images.pop(_BASELINE_CT), images.pop(_BASELINE_MASK)
+        growth = Growth(**images) if images else None
+        return Prediction(*baseline, growth, bool(values["resampled"]), dict(values["result"]))
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            "The folder holds no parts of a prediction, as Slicer's Export hands them over."
+        ) from error
+
+
+def _warned(prediction: Prediction, warnings: Sequence[str]) -> Prediction:
+    told = prediction.result["input"]
+    told = {**told, "warnings": [*told["warnings"], *warnings]}
+    return replace(prediction, result={**prediction.result, "input": told})
+
+
+def _write_images(images: dict[str, sitk.Image], folder: Path) -> None:
+    for name, image in images.items():
+        write_image(image, folder / name)
+
+
+def _images(prediction: Prediction) -> dict[str, sitk.Image]:
+    """File name to image; a scan that was resampled to true geometry is kept beside what lies on its grid."""
+    images = {"baseline-mask.nii.gz": prediction.baseline_mask}
+    if prediction.resampled:
+        images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
+    if prediction.inside_skull is not None:
+        images["inside-skull.nii.gz"] = prediction.inside_skull
+    if prediction.growth is not None:
+        images["followup-mask.nii.gz"] = prediction.growth.followup_mask
+        images["followup-ct.nii.gz"] = as_int16(prediction.growth.followup_ct)
+        images["displacement.nii.gz"] = prediction.growth.displacement
+    return images

@@ -1,0 +1,207 @@
+"""What a person looks at: the picture of the slices with both outlines, and the report of one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import SimpleITK as sitk
+
+from .. import RESEARCH_USE
+from ..anatomy.segmentation import LOOKED_FOR
+from ..forecast.probability import models_disagree, models_used
+from ..markers.scores import bat_text, brain_text, markers_text
+from ..prediction import Prediction
+from ..scan.grid import Array, Grid
+from .drawing import (
+    BASELINE_COLOR,
+    FOLLOWUP_COLOR,
+    axial_array,
+    draw_outline,
+    draw_slice,
+    head_box,
+    new_figure,
+    slices_through,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_NONE_FOUND = "none found, which excludes no bleed"
+
+_MOST_SLICES = 12
+
+_COLUMNS = 4
+
+
+def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The result as the rows of a table, (label, value), for terminal and report alike."""
+    baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
+    corrected = baseline.get("corrected_volume_ml")  # a scene saved by an earlier version has none
+    beside = "" if corrected is None else f" ({corrected:.1f} mL corrected for the segmenter's bias)"
+    rows = [("Hematoma now", _NONE_FOUND if growth is None else f"{baseline['volume_ml']:.1f} mL{beside}")]
+    if result.get("scope"):  # a mask of the user's own has none, nor has a scene saved by an earlier version
+        scope = result["scope"]
+        rows.append(("Looked for", f"{scope['looked_for']}; not for {scope['not_looked_for']}"))
+    if growth is not None:
+        low, high = followup["volume_ml_low"], followup["volume_ml_high"]
+        interval = "" if low is None else f" ({low:.0f}–{high:.0f})"
+        detectable = "" if growth["detectable"] else ", below what repeated measurement can tell apart"
+        rows += [
+            ("Hematoma predicted", f"{followup['volume_ml']:.1f} mL{interval}"),
+            ("Growth", f"{growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %){detectable}"),
+            ("Expansion", f"{'YES' if growth['expansion'] else 'no'} ({growth['definition']})"),
+            (
+                "ABC/2 now",
+                f"{baseline['abc2_ml']:.1f} mL ({baseline['a_mm']:.0f} × {baseline['b_mm']:.0f} × "
+                f"{baseline['c_mm']:.0f} mm; simplified {baseline['abc2_simplified_ml']:.1f} mL); a bedside "
+                "estimate to compare with: rely on the volume above, which counts voxels",
+            ),
+            ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
+        ]
+    if result.get("risk"):  # a scene saved by an earlier version has neither this nor markers
+        risk = result["risk"]
+        unsure = "; the predicted growth says otherwise" if models_disagree(result) else ""
+        told = f"{100 * risk['probability']:.0f} % of expansion, by model {risk['model']['name']}{unsure}"
+        rows.append(("Probability", told))
+    if result.get("markers"):
+        rows += [
+            ("Markers on CT", markers_text(result["markers"])),
+            ("BAT score", bat_text(result["scores"]["bat"])),
+        ]
+        if result["scores"].get("brain"):
+            rows.append(("BRAIN score", brain_text(result["scores"]["brain"])))
+    return [*rows, *_model_rows(result)]
+
+
+def _model_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which models were used, and in one line for all of them whom they were trained on."""
+    models = models_used(result)
+    names = [" ".join(filter(None, (model["name"], model["version"]))) for model in models.values()]
+    trained = {model["name"]: model["trained_on"] for model in models.values() if model["trained_on"] is not None}
+    rows = [("Models", ", ".join(names))]
+    if len(set(trained.values())) == 1:
+        rows.append(("Trained on", next(iter(trained.values()))))
+    elif trained:
+        rows.append(("Trained on", "; ".join(f"{name}: {whom}" for name, whom in trained.items())))
+    return rows
+
+
+def write_overlay(prediction: Prediction, path: Path) -> None:
+    """Picture of the slices through the hematoma in a brain window with both outlines and a legend.
+
+    Slices are shown as radiologists view them: the patient's right on the left side of the picture.
+    """
+    slices = _chosen_slices(prediction)
+    columns = min(_COLUMNS, len(slices))
+    rows = -(-len(slices) // columns)
+    width = max(9.0, 3.2 * columns)
+    height = rows * 1.03 * width / columns * _shape_of_a_slice(prediction, slices) + 1.2
+    figure = new_figure(width, height, "black")
+    _draw_montage(figure, prediction, slices, bottom=0.5 / height, top=1 - 0.7 / height, left=0.01, right=0.99)
+    figure.suptitle(_title(prediction.result), color="white", fontsize=15, y=1 - 0.2 / height)
+    if notes := prediction.result["input"]["warnings"]:
+        told = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
+        figure.text(
+            0.5, 0.2 / height, f"{told} in the report", color="#ffb020", ha="center", va="center", fontsize=10
+        )
+    figure.text(0.98, 0.2 / height, RESEARCH_USE, color="#bbbbbb", ha="right", va="center", fontsize=10)
+    _draw_legend(figure, prediction, 0.02, 0.2 / height)
+    figure.savefig(path, dpi=100)
+
+
+def write_report(prediction: Prediction, path: Path) -> None:
+    """One page (A4): the table, the warnings, the picture."""
+    figure = new_figure(8.27, 11.69, "white")
+    figure.text(0.08, 0.945, "Predicted hematoma expansion", fontsize=20, weight="bold")
+    figure.text(0.08, 0.922, RESEARCH_USE, fontsize=11, color="#b00020", weight="bold")
+    y = 0.895
+    for label, value in summary_rows(prediction.result):
+        text = fill(value, 78)
+        figure.text(0.08, y, label, fontsize=9.5, va="top", color="#555555")
+        figure.text(0.27, y, text, fontsize=9.5, va="top")
+        y -= 0.0165 * (1 + text.count("\n")) + 0.003
+    for warning in prediction.result["input"]["warnings"]:
+        text = fill("Note: " + warning, 95)
+        figure.text(0.08, y, text, fontsize=9, va="top", color="#8a5a00")
+        y -= 0.0155 * (1 + text.count("\n")) + 0.003
+    _draw_legend(figure, prediction, 0.08, y - 0.025)
+    slices = _chosen_slices(prediction)
+    _draw_montage(figure, prediction, slices, bottom=0.05, top=y - 0.045, left=0.08, right=0.92)
+    software = prediction.result["software"]
+    figure.text(0.08, 0.025, f"{software['name']} {software['version']}", fontsize=8, color="#777777")
+    figure.savefig(path, metadata={"CreationDate": None})
+
+
+def _title(result: dict[str, Any]) -> str:
+    now = f"{result['baseline']['volume_ml']:.1f} mL"
+    if result["followup"] is None:
+        return f"No hematoma found ({LOOKED_FOR}); this excludes no bleed"
+    return f"Hematoma {now}  →  predicted {result['followup']['volume_ml']:.1f} mL"
+
+
+def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
+    """Up to twelve axial slices as (CT, baseline mask, follow-up mask), top of the head last.
+
+    Those through the hematoma; evenly through the head where there is none.
+    """
+    ct, baseline = axial_array(prediction.baseline_ct), axial_array(prediction.baseline_mask)
+    followup = baseline if prediction.growth is None else axial_array(prediction.growth.followup_mask)
+    either = (baseline > 0) | (followup > 0)
+    return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MOST_SLICES)]
+
+
+def _draw_montage(
+    figure: Figure,
+    prediction: Prediction,
+    slices: list[tuple[Array, Array, Array]],
+    *,
+    bottom: float,
+    top: float,
+    left: float,
+    right: float,
+) -> None:
+    columns = min(_COLUMNS, len(slices))
+    rows = -(-len(slices) // columns)
+    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    view = head_box([ct for ct, _, _ in slices])
+    page_width, page_height = figure.get_size_inches()
+    cell_width = (right - left) / columns * page_width / page_height
+    row_height = 1.03 * cell_width * _shape_of_a_slice(prediction, slices)
+    bottom = max(bottom, top - rows * row_height)  # rows lie close, however few there are
+    cells = figure.add_gridspec(
+        rows, columns, bottom=bottom, top=top, left=left, right=right, wspace=0.02, hspace=0.02
+    )
+    for number, (ct, baseline, followup) in enumerate(slices):
+        axes = figure.add_subplot(cells[divmod(number, columns)], anchor="N")
+        draw_slice(axes, ct[view], spacing[1] / spacing[0])
+        draw_outline(axes, baseline[view], BASELINE_COLOR, 2.2)
+        if prediction.growth is not None:
+            draw_outline(axes, followup[view], FOLLOWUP_COLOR, 1.2)
+
+
+def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> None:
+    from matplotlib.lines import Line2D
+
+    if prediction.growth is None:
+        return
+    lines = {"hematoma now": BASELINE_COLOR, "predicted follow-up": FOLLOWUP_COLOR}
+    figure.legend(
+        handles=[Line2D([], [], color=color, lw=2.5, label=label) for label, color in lines.items()],
+        loc="center left",
+        bbox_to_anchor=(x, y),
+        borderaxespad=0,
+        ncols=2,
+        fontsize=9,
+        facecolor="#222222",
+        edgecolor="none",
+        labelcolor="white",
+    )
+
+
+def _shape_of_a_slice(prediction: Prediction, slices: list[tuple[Array, Array, Array]]) -> float:
+    """Height over width in mm of the part that is shown."""
+    rows, columns = slices[0][0][head_box([ct for ct, _, _ in slices])].shape
+    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    return float(rows * spacing[1] / (columns * spacing[0]))

@@ -1,0 +1,133 @@
+"""Reading a hematoma's mask, and bringing it onto the scan on which it was drawn.
+
+Coordinates are LPS millimeters, arrays are (z, y, x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from .dicom.segmentation import is_dicom_mask, read_dicom_segmentation
+from .grid import Grid, image_on
+from .head_ct import HeadCT
+from .mask_labels import hematoma_in
+from .shapes import shape_on
+from .straight_grid import is_sheared, squared
+from .volume import Volume
+from .volume_files import read_volume
+
+
+def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> sitk.Image:
+    """The hematoma mask in a file as uint8 0/1 on ``scan.image``'s grid.
+
+    The file is a NIfTI, NRRD, MHA or MHD file, Slicer's ``.seg.nrrd``, or DICOM SEG; ``label`` chooses the
+    hematoma among several labels, by number or segment name.
+
+    Raises:
+        InputError: the mask cannot be read, is empty, or does not belong to this scan; or which of its labels is
+            the hematoma is not told.
+        MissingLibraryError: it is DICOM SEG, and highdicom is not installed.
+    """
+    volume = _read(Path(path), label)
+    is_place_sure = volume.is_place_sure and scan.is_place_sure
+    if not is_place_sure and _as_stored(volume.image, scan.grid) is None:
+        doubtful = "mask" if scan.is_place_sure else "scan"
+        raise InputError(
+            f"The {doubtful}'s file does not say clearly where it lies, and the mask has another grid than the "
+            "scan. Save the mask again on the scan."
+        )
+    return mask_on_scan(volume.image, scan)
+
+
+def read_given_mask(path: Path | None, scan: HeadCT, label: str | None = None) -> sitk.Image | None:
+    """The mask that the user gave, as ``read_mask`` reads it; None where none was given.
+
+    Raises:
+        InputError, MissingLibraryError: as in ``read_mask``; or there is a label, but no mask.
+    """
+    if path is not None:
+        return read_mask(path, scan, label)
+    if label is not None:
+        raise InputError("A label chooses the hematoma in a mask: give the mask too, or leave the label out.")
+    return None
+
+
+def read_mask_file(path: Path, label: str | None = None) -> sitk.Image:
+    """The hematoma mask in a file as uint8 0/1 on its own grid, axes in the order nearest LPS.
+
+    Raises:
+        InputError, MissingLibraryError: as in ``read_mask``.
+    """
+    return read_mask_volume(path, label).image
+
+
+def read_mask_volume(path: Path, label: str | None = None) -> Volume:
+    """The same with what is to be said of its place.
+
+    Raises:
+        InputError, MissingLibraryError: as in ``read_mask``.
+    """
+    volume = _read(path, label)
+    if not np.any(sitk.GetArrayViewFromImage(volume.image)):
+        raise InputError("The mask is empty. Draw the hematoma in it.")
+    return replace(volume, image=sitk.DICOMOrient(volume.image, "LPS"))
+
+
+def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> sitk.Image:
+    """The hematoma in a mask on any grid as uint8 0/1 on ``scan.image``'s grid.
+
+    Of several labels, ``label`` names the hematoma; of probabilities, those above 0.5 count. A mask on the
+    scan's own grid, in whichever axis order, is taken voxel for voxel; any other is resampled so that its
+    volume is kept.
+
+    Raises:
+        InputError: the mask is empty, not three-dimensional, or does not belong to this scan; or which of its
+            labels is the hematoma is not told.
+    """
+    mask = hematoma_in(image, label)
+    _check_mask_place(mask, scan.grid)
+    stored = _as_stored(mask, scan.grid)
+    if stored is not None:
+        return stored
+    inside = shape_on(mask, scan.grid)
+    if not inside.any():
+        raise InputError("The mask is smaller than the scan's voxels. Draw it on the scan itself.")
+    return image_on(scan.grid, inside.astype(np.uint8))
+
+
+def _read(path: Path, label: str | None) -> Volume:
+    """The hematoma in a mask file as uint8 0/1; it may be empty."""
+    if is_dicom_mask(path):
+        return Volume(read_dicom_segmentation(path, label))
+    volume = read_volume(path, "mask")
+    return replace(volume, image=hematoma_in(volume.image, label))
+
+
+def _as_stored(mask: sitk.Image, grid: Grid) -> sitk.Image | None:
+    """A mask on ``grid``, voxel for voxel, where it lies there already in whichever axis order."""
+    if is_sheared(mask):
+        return None
+    oriented = sitk.DICOMOrient(squared(mask), "LPS")
+    return image_on(grid, sitk.GetArrayFromImage(oriented)) if Grid.of(oriented).is_same(grid) else None
+
+
+def _check_mask_place(mask: sitk.Image, grid: Grid) -> None:
+    """Refuse an empty mask, and one of which more than a tenth lies outside the scan's box."""
+    inside_mask = np.argwhere(sitk.GetArrayViewFromImage(mask))[:, ::-1]
+    if len(inside_mask) == 0:
+        raise InputError("The mask is empty. Draw the hematoma, or leave the mask out.")
+    own = Grid.of(mask)
+    points = own.axes @ inside_mask.T + np.array(own.origin)[:, None]
+    indices = np.linalg.solve(grid.axes, points - np.array(grid.origin)[:, None])
+    last = np.array(grid.size)[:, None] - 0.5
+    outside = ((indices < -0.5) | (indices > last)).any(axis=0)
+    if outside.mean() > 0.1:
+        raise InputError(
+            f"The mask does not belong to this scan: {outside.mean():.0%} of it lies outside. "
+            "Give the mask that was drawn on this scan."
+        )

@@ -1,0 +1,210 @@
+"""NIfTI files (1 and 2, compressed or not): their voxels, and where these lie.
+
+nibabel reads them: ITK sets NaN to 0, takes one of two contradicting positions without a word, and knows
+neither NIfTI-2 nor axes that are not quite at right angles.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import TypeAlias
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+from nibabel.spatialimages import HeaderDataError
+
+from ..errors import InputError
+from .grid import Array
+from .volume import Volume, check_dimensions, check_size, no_place, not_scalar
+
+_Header: TypeAlias = nibabel.Nifti1Header | nibabel.Nifti2Header
+
+_GZIP = b"\x1f\x8b"
+
+_HEADER_BYTES = {nibabel.Nifti1Header: 348, nibabel.Nifti2Header: 540}
+
+_LATEST_OFFSET = 1 << 40
+
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+_MM_OF_UNITS = {1: 1000.0, 3: 0.001}  # meters and micrometers; all others are millimeters
+
+_FLATTEST = 1e-3  # volume that three steps of length 1 span
+
+# Two tellings of one place: within these they agree, or differ in a way that changes no measure.
+_SPACING_TOLERANCE = 0.01
+
+_PLACE_TOLERANCE = 0.5  # of a voxel
+
+_LARGEST_TURN = np.cos(np.radians(30.0))
+
+
+def read_nifti(path: Path, what: str) -> Volume:
+    """The volume in a single NIfTI file, its size checked before its voxels are loaded.
+
+    Raises:
+        InputError: it holds another kind of image than a scalar volume, or contradicts itself.
+        ValueError, OSError, EOFError, zlib.error: it is no NIfTI file, damaged or cut off.
+    """
+    with _opened(path) as stream:
+        header = _header(stream, what)
+        shape = _shape(header, what)
+        affine, notes, is_place_sure = _place(header, shape, what)
+        _check_affine(affine, what)
+        values = np.asarray(header.raw_data_from_fileobj(stream)).reshape(shape)
+        image = _image(_scaled(values, header, what), affine)
+        while stream.read(1 << 20):  # only at its end does gzip check what it held
+            pass
+    return Volume(image, notes, is_place_sure)
+
+
+def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    """Compressed or not: what the file's name says of it is often wrong."""
+    with path.open("rb") as file:
+        is_compressed = file.read(2) == _GZIP
+    return gzip.open(path) if is_compressed else path.open("rb")
+
+
+def _header(stream: gzip.GzipFile | io.BufferedReader, what: str) -> _Header:
+    start = stream.read(max(_HEADER_BYTES.values()))
+    length = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
+    if 348 in length and start[344:347] in (b"ni1", b"\0\0\0") and len(start) >= 348:
+        raise InputError(
+            f"The {what} is one half of a pair of files (header and image). Save it as a single .nii.gz file."
+        )
+    if 348 in length and start[344:347] == b"n+1":
+        kind: type[_Header] = nibabel.Nifti1Header
+    elif 540 in length and start[4:7] == b"n+2":
+        kind = nibabel.Nifti2Header
+    else:
+        raise ValueError("no NIfTI file")
+    stream.seek(0)
+    header = kind.from_fileobj(stream, check=False)
+    if header["pixdim"][0] != -1:  # the standard's way to say 1 is 0
+        header["pixdim"][0] = 1
+    if not _HEADER_BYTES[kind] <= header.get_data_offset() < _LATEST_OFFSET:
+        raise ValueError("the voxels begin within the header, or far behind it")
+    return header
+
+
+def _shape(header: _Header, what: str) -> tuple[int, ...]:
+    shape = tuple(int(length) for length in header.get_data_shape())
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if int(header["datatype"]) not in nibabel.nifti1.data_type_codes.code or min(shape, default=0) < 1:
+        raise ValueError("no such type or size of voxels")
+    if (len(shape) == 5 and shape[3] == 1) or header.get_data_dtype().kind not in "iuf":
+        raise not_scalar(what)
+    check_dimensions(len(shape), what)
+    check_size(shape)
+    return shape
+
+
+def _scaled(values: Array, header: _Header, what: str) -> Array:
+    """The voxels (x, y, z) with the header's scale applied; a slope of 0 or NaN means that there is none."""
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError:
+        raise InputError(f"The {what}'s scale in its header is not readable. Export it again.") from None
+    native = np.result_type(values.dtype.newbyteorder("="))
+    if native.itemsize > 8:
+        native = np.dtype(np.float64)
+    if slope is None or (slope, intercept) == (1.0, 0.0):
+        return values.astype(native, copy=False)
+    real = np.result_type(native, np.float32)
+    return values.astype(real) * real.type(slope) + real.type(intercept)
+
+
+def _image(values: Array, affine: Array) -> sitk.Image:
+    """The voxels (x, y, z) at the place that an affine in RAS mm gives them."""
+    lps = _LPS_FROM_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(values.T)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    # Cosines next to nothing, as headers hold them, upset ITK's decomposition.
+    image.SetDirection(np.round(lps[:3, :3] / spacing, 12).ravel().tolist())
+    return image
+
+
+# --- where the voxels lie -------------------------------------------------------------------------------
+
+
+def _place(header: _Header, shape: tuple[int, ...], what: str) -> tuple[Array, tuple[str, ...], bool]:
+    """Affine from voxel indices to RAS mm, what is to be said of it, and whether it is sure.
+
+    A header can tell the place as an affine (sform) and as a turn (qform), beside the voxels' size.
+    """
+    spacing = np.array(header["pixdim"][1:4], dtype=float)
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        sizes = " × ".join(f"{length:g}" for length in spacing)
+        raise InputError(f"The {what}'s voxel size of {sizes} mm is not possible. Export it again.")
+    unit = _MM_OF_UNITS.get(int(header["xyzt_units"]) % 8, 1.0)
+    scale = np.diag([unit, unit, unit, 1.0])
+    sform = _sform(header, spacing, what) if header["sform_code"] > 0 else None
+    qform = _qform(header, what) if header["qform_code"] > 0 else None
+    if sform is None and qform is None:
+        stored = _LPS_FROM_RAS @ np.diag([*spacing, 1.0])
+        return scale @ stored, (no_place(what),), False
+    if sform is None or qform is None:
+        return scale @ (qform if sform is None else sform), (), True
+    return _agreed(scale @ sform, scale @ qform, shape, what)
+
+
+def _check_affine(affine: Array, what: str) -> None:
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        volume = abs(np.linalg.det(affine[:3, :3] / lengths))
+    if not (np.isfinite(affine).all() and np.isfinite(lengths).all() and volume > _FLATTEST):
+        raise InputError(f"The {what}'s position in space is not readable. Export it again.")
+
+
+def _sform(header: _Header, spacing: Array, what: str) -> Array | None:
+    affine = np.array(header.get_sform(), dtype=float)
+    if not affine[:3].any():  # a code, but no sform
+        return None
+    _check_affine(affine, what)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    distances = 1 / np.linalg.norm(np.linalg.inv(affine[:3, :3]), axis=1)  # between planes, shorter where sheared
+    if not (_agree(spacing, lengths) | _agree(spacing, distances)).all():
+        told, other = (" × ".join(f"{length:.3g}" for length in sizes) for sizes in (spacing, lengths))
+        raise InputError(
+            f"The {what}'s header contradicts itself: its voxels measure {told} mm, or {other} mm by its sform. "
+            "Export it again from the source."
+        )
+    return affine
+
+
+def _agree(some: Array, others: Array) -> Array:
+    return np.abs(some / others - 1) < _SPACING_TOLERANCE
+
+
+def _qform(header: _Header, what: str) -> Array:
+    try:
+        affine = np.array(header.get_qform(), dtype=float)
+    except (ValueError, HeaderDataError):  # its numbers are no turn
+        affine = np.full((4, 4), np.nan)
+    _check_affine(affine, what)
+    return affine
+
+
+def _agreed(sform: Array, qform: Array, shape: tuple[int, ...], what: str) -> tuple[Array, tuple[str, ...], bool]:
+    """The sform, where it means the same as the qform or lies but elsewhere."""
+    along, across = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (sform, qform))
+    if ((along * across).sum(axis=0) < _LARGEST_TURN).any():
+        raise InputError(
+            f"The {what}'s header contradicts itself: its sform and its qform turn or mirror the head "
+            "differently, so left and right are not sure. Export it again from the source."
+        )
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    apart = np.linalg.norm((sform - qform)[:3] @ np.vstack([corners, np.ones(8)]), axis=0).max()
+    if apart <= _PLACE_TOLERANCE * np.linalg.norm(sform[:3, :3], axis=0).min():
+        return sform, (), True
+    note = (
+        f"The {what}'s header tells its place twice, up to {apart:.1f} mm apart (sform and qform); "
+        "the sform was taken."
+    )
+    return sform, (note,), False

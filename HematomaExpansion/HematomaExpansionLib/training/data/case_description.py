@@ -1,0 +1,117 @@
+"""What ``case.json`` says of a case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...markers.scores import is_onset
+
+_MOST_SOURCES, _LONGEST_SOURCE = 5, 60
+"""What a package says of whose cases they were is to stay readable."""
+
+_IS_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "registered": lambda value: value is None or isinstance(value, bool),
+    "onset_hours": lambda value: value is None or is_onset(value),
+    "source": lambda value: isinstance(value, str),
+    "masks": lambda value: isinstance(value, str),
+}
+"""Of what ``case.json`` says, what is read here."""
+
+
+def note_on_registration(cases: Sequence[Path]) -> str | None:
+    """What is to be told where it is not said whether follow-ups lie on their baselines."""
+    unsaid = sum(description.get("registered") is None for description in _readable_descriptions(cases))
+    if not unsaid:
+        return None
+    return (
+        f"In {unsaid} of {len(cases)} cases case.json does not say whether the follow-up is registered: it is "
+        "measured, and where it does not lie on the baseline, it is registered."
+    )
+
+
+def kind_of_cases(cases: Sequence[Path]) -> str:
+    """Whether they are simulated patients or real ones, where from, and how many have masks that nobody drew."""
+    found = {str(read_description(folder).get("source", "unknown source")) for folder in cases}
+    automatic = sum(has_automatic_masks(folder) for folder in cases)
+    masks = f", {automatic} of them with masks found automatically" if automatic else ""
+    if found == {"simulated"}:
+        return f"simulated patients, no real ones{masks}"
+    sources = [source[:_LONGEST_SOURCE] for source in sorted(found)]
+    more = len(sources) - _MOST_SOURCES
+    named = ", ".join(sources[:_MOST_SOURCES]) + (f" and {more} more" if more > 0 else "")
+    return f"patients ({named}){masks}"
+
+
+def has_automatic_masks(folder: Path) -> bool:
+    """Whether `hematoma prepare` found a mask of the case itself, or both, for want of ones that somebody drew.
+
+    Of a cohort made otherwise nothing is known, and its masks count as drawn.
+    """
+    return _says_automatic(read_description(home_of(folder)))
+
+
+def _says_automatic(description: Mapping[str, Any]) -> bool:
+    return "automatic" in description.get("masks", "")
+
+
+def check_drawn(folder: Path) -> None:
+    """Refuse a case whose masks nobody drew, where a segmentation is to be measured against them.
+
+    Raises:
+        InputError: ``has_automatic_masks``.
+    """
+    if has_automatic_masks(folder):
+        raise InputError("A mask was found automatically and drawn by nobody, so nothing can be measured by it.")
+
+
+def note_on_masks(cases: Sequence[Path]) -> str | None:
+    """What is to be told where masks that nobody drew stand in for the truth."""
+    found = sum(map(_says_automatic, _readable_descriptions(cases)))
+    if not found:
+        return None
+    return (
+        f"In {found} of {len(cases)} cases a mask was found automatically and drawn by nobody: what is learned or "
+        "measured here is agreement with the automatic segmentation there, not with the truth."
+    )
+
+
+def _readable_descriptions(cases: Sequence[Path]) -> list[dict[str, Any]]:
+    """To tell something of a cohort before the work, which will name the cases whose own is damaged."""
+    descriptions = []
+    for folder in cases:
+        with suppress(InputError):
+            descriptions.append(read_description(folder))
+    return descriptions
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """``case.json`` of a case; empty where it has none.
+
+    Raises:
+        InputError: it cannot be read, or what it says cannot be.
+    """
+    path = folder / "case.json"
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        wrong = [name for name, is_right in _IS_RIGHT.items() if name in values and not is_right(values[name])]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError("The case.json of the case is damaged: mend it, or take it away.") from error
+    if wrong or not isinstance(values, dict):
+        raise InputError(f"The case.json of the case says what cannot be ({', '.join(wrong)}): mend it.")
+    return values
+
+
+def home_of(folder: Path) -> Path:
+    """The case to which a folder belongs: itself, or that of a synthetic variant."""
+    return folder.parent.parent if folder.parent.name == "variants" else folder
+
+
+def name_of(folder: Path) -> str:
+    return str(folder.relative_to(home_of(folder).parent))

@@ -1,0 +1,138 @@
+"""The same work on every case of a cohort; a faulty case does not keep the others."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from ...batch.workers import available_cores, each_result, local_workers
+from ...device import choose_device
+from ...errors import HematomaError, InputError
+from .case_description import name_of
+
+Sample = TypeVar("Sample")
+
+_FEW_CASES = 6
+"""So many are done sooner than workers have started."""
+
+_UNFORESEEN = "Its computation failed in a way that was not foreseen; the terminal shows how."
+
+_LITTLE_MEMORY = "Its computation ended unexpectedly, most likely for lack of memory."
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A case that could not be used, and why: a sentence."""
+
+    case: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.case} was left out. {self.reason}"
+
+
+def prepare_all(
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+) -> list[Sample]:
+    """``prepare`` applied to each case folder, as by ``prepare_each``.
+
+    Raises:
+        InputError: some cases cannot be used; all of them are named.
+    """
+    done = prepare_each(prepare, folders, title, device)
+    left_out = [result for result in done if isinstance(result, LeftOut)]
+    if left_out:
+        raise InputError(
+            f"{len(left_out)} of {len(folders)} cases cannot be used: mend or remove them. {told(left_out)}"
+        )
+    return [result for result in done if not isinstance(result, LeftOut)]
+
+
+def readable(read: Callable[[Path], Sample], folders: Sequence[Path]) -> list[Sample]:
+    """What ``read`` gives for the cases that can be read, to look at them before the work; that will name the
+    others.
+    """
+    done = prepare_each(read, folders, "Reading masks")
+    return [result for result in done if not isinstance(result, LeftOut)]
+
+
+def told(left_out: Sequence[LeftOut]) -> str:
+    """The cases and why they were left out, for a sentence."""
+    return " ".join(f"{case.case}: {case.reason}" for case in left_out)
+
+
+def prepare_each(
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+) -> list[Sample | LeftOut]:
+    """``prepare`` applied to each case folder, with a progress bar, in the given order; on all cores, unless it
+    computes on a GPU, whose memory is for one, or there are few cases. What is wrong with one case does not keep
+    the others.
+    """
+    from tqdm import tqdm
+
+    attempt = partial(_attempt, prepare)
+    if len(folders) <= _FEW_CASES:
+        return [attempt(folder) for folder in tqdm(folders, desc=title, disable=None)]
+    workers = local_workers(available_cores() if choose_device(device).type == "cpu" else 1)
+    results: dict[Path, Sample | LeftOut] = {}
+    ended = each_result(partial(_boxed, attempt), folders, workers.open, 2 * workers.jobs)
+    for folder, boxed in tqdm(ended, total=len(folders), desc=title, disable=None):
+        results[folder] = LeftOut(name_of(folder), _LITTLE_MEMORY) if boxed is None else boxed[0]
+    return [results[folder] for folder in folders]
+
+
+def _boxed(attempt: Callable[[Path], Sample], folder: Path) -> tuple[Sample]:
+    """A result that may be None, told from none."""
+    return (attempt(folder),)
+
+
+def _attempt(prepare: Callable[[Path], Sample], folder: Path) -> Sample | LeftOut:
+    """Called in a worker."""
+    try:
+        return prepare(folder)
+    except HematomaError as error:
+        return LeftOut(name_of(folder), str(error))
+    except MemoryError:
+        return LeftOut(name_of(folder), _LITTLE_MEMORY)
+    except Exception:
+        traceback.print_exc()
+        return LeftOut(name_of(folder), _UNFORESEEN)
+
+
+def prepare_parts(
+    prepare: Callable[[Path], list[Sample]], training: Sequence[Path], validation: Sequence[Path]
+) -> tuple[list[Sample], list[Sample]]:
+    """The samples that ``prepare`` gives for each case folder, those to learn from and those to validate on.
+
+    Raises:
+        InputError: some cases cannot be used; all of them are named.
+    """
+    prepared = prepare_all(prepare, [*training, *validation], "Preparing cases")
+    learned, unseen = prepared[: len(training)], prepared[len(training) :]
+    return [sample for own in learned for sample in own], [sample for own in unseen for sample in own]
+
+
+def rows_of_all(
+    evaluate: Callable[[Path], list[Sample]],
+    folders: Sequence[Path],
+    device: str,
+    left_out: list[LeftOut] | None = None,
+) -> list[Sample]:
+    """The rows that ``evaluate`` gives for each case folder, one case after the other.
+
+    ``left_out`` takes the cases that cannot be evaluated; without it, one such case is refused.
+
+    Raises:
+        InputError: none of the cases can be evaluated.
+    """
+    if left_out is None:
+        return [row for rows in prepare_all(evaluate, folders, "Cases", device) for row in rows]
+    done = prepare_each(evaluate, folders, "Cases", device)
+    left_out += [result for result in done if isinstance(result, LeftOut)]
+    if len(left_out) == len(folders):
+        raise InputError(f"None of the {len(folders)} cases can be used. {told(left_out)}")
+    return [row for rows in done if not isinstance(rows, LeftOut) for row in rows]

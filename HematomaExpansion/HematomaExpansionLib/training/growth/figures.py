@@ -1,0 +1,166 @@
+"""The table and the pictures of an evaluation, in the form of Abramova 2024 (Table 1, Figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ... import RESEARCH_USE
+from ...device import choose_device
+from ...growth.growth import predict_growth
+from ...measures.volumes import volume_ml
+from ...models.package import ModelPackage
+from ...output.drawing import (
+    BASELINE_COLOR,
+    axial_array,
+    draw_agreement,
+    draw_outline,
+    draw_slice,
+    head_box,
+    new_figure,
+)
+from ...scan.grid import Array, Grid
+from ..data.cohort import Case, read_case
+from ..statistics import Auc
+from .evaluation import GrowthEvaluation, GrowthRow, given_mask, given_probability
+
+
+def growth_table(summary: Mapping[str, Mapping[str, float]], label: str = "_expanders") -> str:
+    """The paper's Table 1 as Markdown, from ``summarize_growth``; ``label`` "" for all cases.
+
+    The paper's cohort consists of patients who expanded.
+    """
+    lines = [
+        "| method | growth Dice | AEV, mL | AAEV, mL | lesion Dice | p |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for method, entry in summary.items():
+        if f"lesion_dice{label}" not in entry:
+            continue
+        score = "nothing grew"
+        if f"growth_dice{label}" in entry:
+            score = _with_deviation(entry, f"growth_dice{label}", f"growth_dice_sd{label}", ".3f")
+        p = entry.get(f"p{label}")
+        p_text = "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+        lines.append(
+            f"| {method} | {score} "
+            f"| {_with_deviation(entry, f'average_error_ml{label}', f'average_error_sd_ml{label}', '+.2f')} "
+            f"| {entry[f'average_absolute_error_ml{label}']:.2f} | {entry[f'lesion_dice{label}']:.3f} | {p_text} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _with_deviation(entry: Mapping[str, float], mean: str, deviation: str, form: str) -> str:
+    """A mean, and where there is one its standard deviation."""
+    spread = f" ± {entry[deviation]:{form.lstrip('+')}}" if deviation in entry else ""
+    return f"{entry[mean]:{form}}{spread}"
+
+
+def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:
+    """What the paper's Table 1 leaves out, as Markdown, of the models: AUC for expansion, the range of the volume,
+    and whether the field folds."""
+    lines = [
+        "| method | AUC for expansion (95 %) | volumes in their 80 % range | its width, mL | smallest Jacobian |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for method, entry in summary.items():
+        if "smallest_jacobian" not in entry:
+            continue
+        area = coverage = width = ""
+        if "expansion_auc" in entry:
+            area = str(Auc(*(entry[f"expansion_auc{end}"] for end in ("", "_low", "_high"))))
+        if "range_coverage" in entry:
+            coverage, width = f"{entry['range_coverage']:.2f}", f"{entry['range_width_ml']:.1f}"
+        lines.append(f"| {method} | {area} | {coverage} | {width} | {entry['smallest_jacobian']:.5f} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
+    """Violins of the growth Dice and boxes of the volume error by method over the cases that expanded, and the
+    first method's predicted against the true growth with its range."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    expanded = [row for row in rows if row.expanded] or list(rows)
+    figure = new_figure(13.5, 4.8, "white")
+    left, middle, right = figure.subplots(1, 3)
+    scores = [[row.growth_dice for row in expanded if row.method == method] for method in methods]
+    left.violinplot([np.array(values)[np.isfinite(values)] for values in scores], showmedians=True)
+    left.set_ylabel("Dice of the growth area")
+    left.set_ylim(0, 1)
+    errors = [[row.error_ml for row in expanded if row.method == method] for method in methods]
+    middle.boxplot(errors)
+    middle.axhline(0, color="0.6", linewidth=0.8)
+    middle.set_ylabel("Predicted minus true follow-up volume (mL)")
+    for axes in (left, middle):
+        axes.set_xticks(range(1, len(methods) + 1), [method.replace(", ", ",\n") for method in methods])
+        for label in axes.get_xticklabels():
+            label.set(rotation=25, ha="right", rotation_mode="anchor")
+        axes.set_title(f"{len(expanded) // len(methods)} cases that expanded", fontsize=10)
+    own = [row for row in rows if row.method == methods[0]]
+    growth = np.array([(row.followup_ml - row.baseline_ml, row.predicted_ml - row.given_ml) for row in own])
+    ranged = [(row.followup_ml - row.baseline_ml, row.given_ml, row.range_ml) for row in own if row.range_ml]
+    for true, given, ends in ranged:
+        right.plot([true, true], np.subtract(ends, given), color="0.8", linewidth=0.8, zorder=1)
+    colors = ["#c0392b" if row.expanded else "#2c7fb8" for row in own]
+    right.scatter(*growth.T, s=14, c=colors, zorder=3)
+    limits = [min(0.0, float(growth.min())) - 1, float(growth.max()) + 1]
+    right.plot(limits, limits, color="0.6", linewidth=0.8)
+    right.set_xlabel("True growth (mL)")
+    right.set_ylabel(f"Growth predicted by {methods[0]} (mL)")
+    bars = "; bars: 80 % range" if ranged else ""
+    right.set_title(f"{len(own)} cases; red: expanded{bars}", fontsize=10)
+    figure.text(0.5, 0.005, RESEARCH_USE, ha="center", fontsize=8, color="0.4")
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.savefig(path, dpi=130)
+
+
+def _predicted(
+    case: Case, given: sitk.Image, probability: float | None, package: ModelPackage, device: str
+) -> Array:
+    """The predicted hematoma, axial (z, y, x); empty where none was given."""
+    if volume_ml(given) == 0:
+        return axial_array(given) > 0
+    growth = predict_growth(case.baseline, given, case.inside_skull, package, probability, choose_device(device))
+    return axial_array(growth.followup_mask) > 0
+
+
+def draw_growth_examples(
+    evaluation: GrowthEvaluation, cohort: Path, rows: Sequence[GrowthRow], path: Path
+) -> None:
+    """As the paper's Figure 5: baseline, follow-up, and each model's hematoma over it with true positive (red),
+    false positive (green) and false negative (blue), for three cases that expanded: worst, median and best growth
+    Dice of the first model."""
+    first = rows[0].method
+    own = [row for row in rows if row.method == first]
+    ranked = sorted([row for row in own if row.expanded] or own, key=lambda row: row.growth_dice)
+    chosen = [ranked[k] for k in sorted({0, len(ranked) // 2, len(ranked) - 1})]
+    names = [package.description.name for package in evaluation.packages]
+    figure = new_figure(3.2 * (2 + len(names)), 3.9 * len(chosen) + 0.4, "black")
+    cells = figure.subplots(len(chosen), 2 + len(names), squeeze=False)
+    for row, line in zip(chosen, cells, strict=True):
+        case = read_case(cohort / row.case)
+        given = given_mask(case, evaluation)
+        probability = given_probability(case, given, evaluation)
+        before, after = axial_array(case.baseline), axial_array(case.followup)
+        start, truth = axial_array(case.baseline_mask) > 0, axial_array(case.followup_mask) > 0
+        k = int((truth & ~start).sum(axis=(1, 2)).argmax())
+        view = head_box(before[k][None])
+        spacing = Grid.of(case.baseline).spacing
+        for axes, ct in zip(line, [before, *[after] * (1 + len(names))], strict=True):
+            draw_slice(axes, ct[k][view], spacing[1] / spacing[0])
+        draw_outline(line[0], start[k][view], BASELINE_COLOR, 1.2)
+        line[0].set_title(f"{row.baseline_ml:.0f} mL", color="white", fontsize=10)
+        line[1].set_title(f"real follow-up, {row.followup_ml:.0f} mL", color="white", fontsize=10)
+        for axes, package in zip(line[2:], evaluation.packages, strict=True):
+            told = evaluation.told(package, probability)
+            guess = _predicted(case, given, told, package, evaluation.device)
+            draw_agreement(axes, guess[k][view], truth[k][view], spacing[1] / spacing[0])
+            score = next(r for r in rows if r.case == row.case and r.method == package.description.name)
+            axes.set_title(f"{score.method}, growth Dice {score.growth_dice:.2f}", color="white", fontsize=10)
+    figure.text(
+        0.01, 0.006, f"red: right, green: too much, blue: missed. {RESEARCH_USE}", color="#bbbbbb", fontsize=9
+    )
+    figure.subplots_adjust(0.005, 0.03, 0.995, 0.96, 0.02, 0.09)
+    figure.savefig(path, dpi=80)

@@ -1,0 +1,238 @@
+"""What a growth network learns from: presets, samples on the model grid, and patches of them.
+
+``PRESETS``: ``paper`` does what Abramova 2024 says (2.3 and 2.4.1); ``compact`` is what ships, small enough to
+be trained and used without a GPU: one patch on a coarse grid covers the lesion and where it may grow, and a
+velocity is integrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from monai.transforms import (
+    CenterSpatialCropd,
+    Compose,
+    EnsureTyped,
+    RandAffined,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandRotate90d,
+    RandShiftIntensityd,
+    RandSpatialCropd,
+    SelectItemsd,
+)
+
+from ...anatomy.segmentation import segment
+from ...device import choose_device
+from ...forecast.probability import measurements, predict_risk_of_scan
+from ...growth.field import growth_channels, growth_region
+from ...markers.markers import describe_markers
+from ...measures.volumes import volume_ml
+from ...models.package import ModelPackage
+from ...scan.grid import Array, Grid
+from ..data.cohort import Case, read_case
+from ..data.each_case import prepare_all
+from ..fitting import FitOptions, Patches
+
+
+def expansion_probability(case: Case, hematoma: sitk.Image, package: ModelPackage, device: str) -> float:
+    """What a risk model says of the case's baseline scan and a mask of the hematoma in it, 0/1 and not empty."""
+    measured = measurements(describe_markers(case.baseline, hematoma), volume_ml(hematoma), case.onset_hours)
+    chosen = choose_device(device)
+    return predict_risk_of_scan(case.baseline, hematoma, case.inside_skull, measured, package, chosen).probability
+
+
+_TURN, _SCALE = 0.25, 0.1
+"""Of the augmentation: turns about each axis in radians, and change of size, at most."""
+
+_KEYS = ("ct", "mask", "confinement", "followup_ct", "followup_mask")
+
+
+@dataclass(frozen=True)
+class GrowthPreset:
+    """What a growth model looks like and how it is trained; ``spacing_mm`` and ``patch`` are (x, y, z).
+
+    Attributes:
+        patches_per_case: drawn from each case in each epoch.
+        growth_share: share of the patches that are centered in the growth area, the others elsewhere in the
+            brain; None for patches that all hold the whole hematoma, off center by up to ``shift`` voxels.
+        integration_steps: squarings in the integration of the field as a velocity; 0 for a plain displacement.
+        terms: of the loss; see ``growth_loss``.
+        augmented: whether patches are mirrored, turned, and varied in brightness and noise.
+        members: networks, trained apart from seeds that follow each other; the model is the mean of their fields.
+    """
+
+    architecture: str
+    spacing_mm: tuple[float, float, float]
+    patch: tuple[int, int, int]
+    window_hu: tuple[float, float]
+    patches_per_case: int
+    growth_share: float | None
+    shift: int
+    channels: tuple[int, ...]
+    norm: str | None
+    integration_steps: int
+    terms: tuple[str, ...]
+    augmented: bool
+    fit: FitOptions
+    members: int = 1
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of the network."""
+        return {"channels": list(self.channels), "norm": self.norm}
+
+
+_COMPACT = GrowthPreset(
+    architecture="displacement-unet",
+    spacing_mm=(3.0, 3.0, 3.0),
+    patch=(32, 32, 32),
+    window_hu=(20.0, 80.0),
+    patches_per_case=1,
+    growth_share=None,
+    shift=3,
+    channels=(16, 32, 64, 128),
+    norm="BATCH",
+    integration_steps=4,
+    terms=("dice", "growth", "volume", "image", "smoothness"),
+    augmented=True,
+    fit=FitOptions(epochs=90, batch_size=8, learning_rate=2e-3, patience=90, seed=0, annealed=True),
+)
+
+PRESETS: dict[str, GrowthPreset] = {
+    # The paper leaves the voxel size open: 64 voxels of 1 mm cover most growth areas, as it says they do.
+    "paper": GrowthPreset(
+        architecture="displacement-unet",
+        spacing_mm=(1.0, 1.0, 1.0),
+        patch=(64, 64, 64),
+        window_hu=(0.0, 100.0),
+        patches_per_case=500,
+        growth_share=0.8,
+        shift=0,
+        channels=(64, 128, 256, 512),
+        norm=None,
+        integration_steps=0,
+        terms=("dice", "image", "smoothness"),
+        augmented=False,
+        fit=FitOptions(epochs=150, batch_size=8, learning_rate=1e-4, patience=10, seed=0),
+    ),
+    "compact": _COMPACT,
+    # A rival for evaluations: the compact model with its field reduced to one matrix.
+    "affine": replace(_COMPACT, architecture="affine-regressor", integration_steps=0),
+}
+
+
+@dataclass(frozen=True)
+class GrowthSample:
+    """One case on the model grid: ``arrays`` (1, z, y, x) in half precision by name, and its volumes in mL.
+
+    ``probability``: of expansion, where a risk model was asked.
+    """
+
+    arrays: dict[str, Array]
+    baseline_ml: float
+    followup_ml: float
+    probability: float | None = None
+
+
+Samples = dict[Path, list[GrowthSample]]
+"""By case folder: from the case's own mask, and where asked for from the automatic one too, in this order."""
+
+
+def prepare_growth_samples(
+    preset: GrowthPreset,
+    segmenter: ModelPackage | None,
+    folders: Sequence[Path],
+    risk: ModelPackage | None = None,
+) -> Samples:
+    """The samples of these cases, made on all cores with a progress bar (see ``growth_samples``)."""
+    prepare = partial(growth_samples, preset, segmenter, risk)
+    return dict(zip(folders, prepare_all(prepare, folders, "Preparing cases"), strict=True))
+
+
+def growth_samples(
+    preset: GrowthPreset, segmenter: ModelPackage | None, risk: ModelPackage | None, folder: Path
+) -> list[GrowthSample]:
+    """Bring a case onto the model grid, around its hematoma or with all of its brain.
+
+    The first sample begins from the case's own mask. With a segmenter a second one begins from the automatic mask,
+    unless that is empty; both are to end at the true follow-up. ``risk`` tells the probability of expansion.
+    """
+    case = read_case(folder)
+    samples = [_sample(case, case.baseline_mask, preset, risk)]
+    if segmenter is not None:
+        found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
+        if volume_ml(found) > 0:
+            samples.append(_sample(case, found, preset, risk))
+    return samples
+
+
+def _sample(case: Case, hematoma: sitk.Image, preset: GrowthPreset, risk: ModelPackage | None) -> GrowthSample:
+    grid = _sample_grid(case, hematoma, preset)
+    baseline = growth_channels(case.baseline, hematoma, case.inside_skull, grid, preset.window_hu)
+    followup = growth_channels(case.followup, case.followup_mask, case.inside_skull, grid, preset.window_hu)
+    channels = np.concatenate([baseline, followup[:2]]).astype(np.float16)
+    arrays: dict[str, Array] = {key: channel[None] for key, channel in zip(_KEYS, channels, strict=True)}
+    if preset.growth_share is not None:
+        growth = (arrays["followup_mask"][0] >= 0.5) & (arrays["mask"][0] < 0.5)
+        brain = (arrays["confinement"][0] > 0) & ~growth
+        arrays |= {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(brain)}
+    probability = None if risk is None else expansion_probability(case, hematoma, risk, "cpu")
+    return GrowthSample(arrays, volume_ml(hematoma), volume_ml(case.followup_mask), probability)
+
+
+def _sample_grid(case: Case, hematoma: sitk.Image, preset: GrowthPreset) -> Grid:
+    x, y, z = (n + 2 * preset.shift for n in preset.patch)
+    if preset.growth_share is None:
+        return growth_region(hematoma, preset.spacing_mm, (x, y, z))
+    return growth_region(case.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
+
+
+def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:
+    """From a sample to one patch, (1, z, y, x) each; all randomness of training is in here."""
+    x, y, z = preset.patch
+    if preset.growth_share is not None:
+        crop: Any = RandCropByPosNegLabeld(
+            _KEYS,
+            "followup_mask",
+            (z, y, x),
+            pos=preset.growth_share,
+            neg=1 - preset.growth_share,
+            fg_indices_key="growth_places",
+            bg_indices_key="other_places",
+        )
+    else:
+        crop = (
+            RandSpatialCropd(_KEYS, (z, y, x), random_size=False)
+            if training
+            else CenterSpatialCropd(_KEYS, (z, y, x))
+        )
+    varied = [
+        *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
+        RandRotate90d(_KEYS, prob=0.5, spatial_axes=(1, 2)),
+        RandAffined(_KEYS, prob=0.5, rotate_range=_TURN, scale_range=_SCALE, padding_mode="border"),
+        RandShiftIntensityd("ct", offsets=0.03, prob=0.5),
+        RandGaussianNoised("ct", prob=0.5, std=0.02),
+    ]
+    return Compose(
+        [
+            EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
+            crop,
+            SelectItemsd(_KEYS),
+            *(varied if training and preset.augmented else []),
+        ]
+    )
+
+
+def patches_of(samples: Sequence[GrowthSample], preset: GrowthPreset, *, training: bool) -> Patches:
+    """The patches that a network sees of the samples, drawn at random in training."""
+    transform = patch_transform(preset, training=training)
+    return Patches([sample.arrays for sample in samples], transform, preset.fit.seed, preset.patches_per_case)

@@ -1,0 +1,217 @@
+"""Training of the probability of expansion on CT markers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from ...errors import InputError
+from ...forecast.followup_range import Masks
+from ...forecast.probability import measurements
+from ...markers.markers import describe_markers
+from ...markers.scores import bat_score, present_markers
+from ...measures.volumes import volume_ml
+from ...models.description import MARKER_LOGISTIC, SHARE_EXPANDED, ModelDescription, TrainingStep, package_name
+from ...models.networks.risk import MarkerLogistic
+from ...models.package import ModelPackage, write_package
+from ...scan.grid import Array
+from ..data.case_description import kind_of_cases, read_description
+from ..data.cohort import has_expanded, read_baseline
+from ..data.each_case import LeftOut, prepare_all
+from ..runs import made_before, made_from
+from ..steps import LEARNED_FROM
+
+FEATURES = (
+    "log_volume_ml",
+    "onset_hours",
+    "hypodensity.present",
+    "hypodensity.area_mm2",
+    "hypodensity.difference_hu",
+    "swirl.present",
+    "swirl.area_mm2",
+    "swirl.lowest_hu",
+    "swirl.difference_hu",
+    "swirl.low_density_share",
+    "swirl.darkest_above_brain_hu",
+    "swirl.below_dense_clot_hu",
+    "black_hole.present",
+    "black_hole.difference_hu",
+    "blend.present",
+    "blend.difference_hu",
+    "blend.explained_share",
+    "fluid_level.present",
+    "fluid_level.explained_share",
+    "heterogeneous.deviation_hu",
+    "heterogeneous.whole_deviation_hu",
+    "irregular.irregularities",
+    "irregular.second_depth_of_radius",
+    "satellite.separate_bleeds",
+)
+"""What the model looks at; see ``risk.measurements``."""
+
+_REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
+
+_FOLDS = 5
+
+FEWEST_OF_A_KIND = 2
+"""So many patients who expanded, and as many who did not, are needed to learn from."""
+
+NOTHING_FOUND = "No hematoma was found in its baseline scan."
+
+
+@dataclass(frozen=True)
+class RiskSample:
+    """One patient: what was measured on the baseline, the BAT score, and whether the hematoma expanded.
+
+    ``bat``: where the onset is not known, as if the scan had been late.
+    """
+
+    case: str
+    measured: dict[str, float]
+    volume_ml: float
+    bat: int
+    expanded: bool
+
+
+Learner = Callable[[int, Sequence[RiskSample], Sequence[RiskSample]], Array]
+"""In cross-validation: number of the fold, patients to learn from, and unseen ones, to the probabilities of these.
+"""
+
+
+def measure_cases(
+    cases: Sequence[Path],
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    left_out: list[LeftOut] | None = None,
+) -> list[RiskSample]:
+    """What is measured on each case, from its true mask or an automatic one; ``left_out`` takes those in which no
+    hematoma is found.
+    """
+    measured = prepare_all(partial(_measure, masks, segmenter, device), cases, "Measuring cases", device)
+    if left_out is not None:
+        pairs = zip(cases, measured, strict=True)
+        left_out += [LeftOut(case.name, NOTHING_FOUND) for case, sample in pairs if sample is None]
+    return [sample for sample in measured if sample is not None]
+
+
+def _measure(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> RiskSample | None:
+    scan, mask = read_baseline(folder, masks, segmenter, device)
+    return None if volume_ml(mask) == 0 else measure_case(scan.image, mask, folder)
+
+
+def measure_case(ct: sitk.Image, mask: sitk.Image, folder: Path) -> RiskSample:
+    """What is measured on the baseline ``ct`` (HU) of that case from a mask (0/1, not empty) on its grid."""
+    onset_hours = read_description(folder).get("onset_hours")
+    markers = describe_markers(ct, mask)
+    score = bat_score(present_markers(markers), onset_hours)
+    return RiskSample(
+        case=folder.name,
+        measured=measurements(markers, volume_ml(mask), onset_hours),
+        volume_ml=volume_ml(mask),
+        bat=score.total_if_late if score.total is None else score.total,
+        expanded=has_expanded(folder),
+    )
+
+
+def check_kinds(expanded: Sequence[bool]) -> None:
+    """Whether there are patients of both kinds to learn from; ``expanded`` tells the kind of each.
+
+    Raises:
+        InputError: there are fewer than two of a kind.
+    """
+    if min(sum(expanded), len(expanded) - sum(expanded)) < FEWEST_OF_A_KIND:
+        raise InputError(
+            "The cohort needs more patients whose hematoma expanded and more whose did not: "
+            f"{sum(expanded)} of {len(expanded)} expanded, and there must be {FEWEST_OF_A_KIND} of each kind."
+        )
+
+
+def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
+    """Logistic regression with the regularization that predicts best in folds, fewer than five where one kind of
+    patient is rarer than that.
+
+    Raises:
+        InputError: there are fewer than two patients of a kind.
+    """
+    expanded = np.array([sample.expanded for sample in samples], bool)
+    check_kinds(expanded.tolist())
+    network = MarkerLogistic(FEATURES)
+    values = feature_values(samples)
+    network.mean.copy_(torch.from_numpy(np.nanmean(values, axis=0)))
+    network.deviation.copy_(torch.from_numpy(np.maximum(np.nanstd(values, axis=0), 1e-3)))
+    with torch.inference_mode():
+        standardized = network.standardized(torch.from_numpy(values).float()).numpy()
+    fewest = min(int(expanded.sum()), int((~expanded).sum()))
+    folds = StratifiedKFold(min(_FOLDS, fewest), shuffle=True, random_state=seed)
+    search = GridSearchCV(
+        LogisticRegression(max_iter=5000), {"C": _REGULARIZATIONS}, scoring="neg_log_loss", cv=folds
+    )
+    model = search.fit(standardized, expanded).best_estimator_
+    with torch.no_grad():
+        network.linear.weight.copy_(torch.from_numpy(model.coef_))
+        network.linear.bias.copy_(torch.from_numpy(model.intercept_))
+    return network.eval()
+
+
+def learn_markers(seed: int) -> Learner:
+    """For cross-validation: the logistic regression."""
+    return lambda _fold, learned, unseen: risk_of(fit_risk(learned, seed), unseen)
+
+
+def risk_of(network: MarkerLogistic, samples: Sequence[RiskSample]) -> Array:
+    """The probability of each sample."""
+    with torch.inference_mode():
+        return torch.sigmoid(network(torch.from_numpy(feature_values(samples)).float())).numpy()
+
+
+def feature_values(samples: Sequence[RiskSample]) -> Array:
+    """The features of each sample, (samples, features); NaN where one was not measured."""
+    return np.array([[sample.measured.get(name, np.nan) for name in FEATURES] for sample in samples], float)
+
+
+def train_risk(
+    cases: Sequence[Path],
+    package: Path,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    seed: int,
+) -> ModelPackage:
+    """Train on the cases of a cohort and write the package.
+
+    Raises:
+        InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
+    """
+    name, details = package_name(package), f"from {masks} masks, seed {seed}"
+    sources = made_from("risk", {"masks": masks, "seed": seed}, learned=cases, models={"segmenter": segmenter})
+    if (made := made_before(package, sources)) is not None:
+        return made
+    samples = measure_cases(cases, masks, segmenter, device)
+    network = fit_risk(samples, seed)
+    expanded = [sample.expanded for sample in samples]
+    results: dict[str, Any] = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}
+    description = ModelDescription(
+        name=name,
+        version="1",
+        task="risk",
+        architecture=MARKER_LOGISTIC,
+        arguments={"features": list(FEATURES)},
+        spacing_mm=(0.0, 0.0, 0.0),
+        patch_size=(0, 0, 0),
+        window_hu=(0.0, 0.0),
+        trained_on=(TrainingStep(LEARNED_FROM, len(samples), kind_of_cases(cases), details),),
+        results=results,
+        license="Apache-2.0",
+        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
+    )
+    return write_package(package, description, network, sources)

@@ -1,0 +1,106 @@
+"""How well the CT markers are found, against what the simulator painted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...forecast.followup_range import Masks
+from ...markers.markers import BLACK_HOLE_HU, find_markers
+from ...markers.scores import HYPODENSITIES
+from ...measures.volumes import volume_ml
+from ...models.package import ModelPackage
+from ..data.case_description import read_description
+from ..data.cohort import case_folders, read_baseline
+from ..data.each_case import LeftOut, rows_of_all
+
+ANY_HYPODENSITY = "any_hypodensity"
+"""What BAT counts: one of its three markers."""
+
+
+@dataclass(frozen=True)
+class MarkerRow:
+    """One marker of one case: painted or not, found or not."""
+
+    case: str
+    marker: str
+    painted: bool
+    found: bool
+
+
+def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
+    """Which markers a simulated patient has, by the criteria's words; None where they leave it open.
+
+    A swirl lies beneath a rim that may be whole or not, and may count as enclosed; a pocket is as dense as brain,
+    and may count as a swirl, or be dark enough for a black hole.
+
+    Raises:
+        InputError: the case was not simulated.
+    """
+    try:
+        bleeding, signs = description["parameters"]["bleeding"], description["parameters"]["signs"]
+    except KeyError:
+        raise InputError("Markers can be evaluated on simulated patients only: their signs are known.") from None
+    pocket = bleeding["pocket_mm"] > 0 or bleeding["decoy_mm"] > 0
+    swirl, black_hole = bleeding["swirl_mm"] > 0, bleeding["black_hole_mm"] > 0
+    dark = bleeding["hu"] - bleeding["hypodense_hu"] > BLACK_HOLE_HU
+    enclosed = pocket or black_hole
+    return {
+        "hypodensity": True if enclosed else None if swirl else False,
+        "swirl": True if swirl else None if enclosed else False,
+        "black_hole": True if black_hole else None if (pocket or swirl) and dark else False,
+        ANY_HYPODENSITY: enclosed or swirl,
+        "blend": bleeding["blend_share"] > 0,
+        "fluid_level": bleeding["fluid_share"] > 0,
+        "heterogeneous": signs["heterogeneous"],
+        "irregular": signs["irregular"],
+        "satellite": bleeding["satellites"] >= 1,
+        "island": bleeding["satellites"] >= 3,
+    }
+
+
+def evaluate_markers(
+    cohort: Path,
+    masks: Masks,
+    segmenter: ModelPackage | None,
+    device: str,
+    left_out: list[LeftOut] | None = None,
+) -> list[MarkerRow]:
+    """Rows for every case of a cohort of simulated patients; ``left_out`` as in ``cohort.rows_of_all``, and cases
+    that were not simulated.
+
+    A case without an automatic mask has no marker found.
+    """
+    evaluate = partial(_case_rows, masks, segmenter, device)
+    return rows_of_all(evaluate, case_folders(cohort), device, left_out)
+
+
+def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> list[MarkerRow]:
+    painted = painted_markers(read_description(folder))
+    scan, mask = read_baseline(folder, masks, segmenter, device)
+    markers = find_markers(scan.image, mask) if volume_ml(mask) > 0 else {}
+    found = {name: marker.present for name, marker in markers.items()}
+    found[ANY_HYPODENSITY] = any(found.get(name, False) for name in HYPODENSITIES)
+    return [
+        MarkerRow(folder.name, name, there, found.get(name, False))
+        for name, there in painted.items()
+        if there is not None
+    ]
+
+
+def summarize_markers(rows: Sequence[MarkerRow]) -> dict[str, dict[str, float]]:
+    """By marker: how many cases have it and have it not, sensitivity, specificity, and the mean of both."""
+    summary: dict[str, dict[str, float]] = {}
+    for marker in dict.fromkeys(row.marker for row in rows):
+        own = [row for row in rows if row.marker == marker]
+        painted, bare = ([row.found for row in own if row.painted is there] for there in (True, False))
+        entry: dict[str, float] = {"painted": len(painted), "not_painted": len(bare)}
+        if painted and bare:
+            entry["sensitivity"], entry["specificity"] = sum(painted) / len(painted), 1 - sum(bare) / len(bare)
+            entry["balanced_accuracy"] = (entry["sensitivity"] + entry["specificity"]) / 2
+        summary[marker] = entry
+    return summary

@@ -1,0 +1,4 @@
+"""The segmentation networks: training, adaptation, correction of volumes, evaluation.
+
+Uses ``training.data``.
+"""

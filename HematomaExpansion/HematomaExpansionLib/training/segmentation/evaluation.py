@@ -1,0 +1,87 @@
+"""How well a segmentation does on a cohort whose masks were drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ...anatomy.segmentation import segment
+from ...device import choose_device
+from ...measures.agreement import cohen_kappa, dice, mean_iou
+from ...measures.volumes import volume_ml
+from ...models.package import ModelPackage
+from ...scan.grid import Array
+from ..data.case_description import check_drawn
+from ..data.cohort import case_folders, read_case
+from ..data.each_case import LeftOut, rows_of_all
+
+
+@dataclass(frozen=True)
+class SegmentationRow:
+    """One scan; volumes in mL. ``mean_iou`` averages hematoma and background."""
+
+    case: str
+    scan: str
+    true_ml: float
+    found_ml: float
+    dice: float
+    mean_iou: float
+    cohen_kappa: float
+
+
+def evaluate_segmentation_case(package: ModelPackage | None, device: str, folder: Path) -> list[SegmentationRow]:
+    """Both scans of one case; without a package by threshold.
+
+    Raises:
+        InputError: nobody drew its masks.
+    """
+    check_drawn(folder)
+    case = read_case(folder)
+    pairs = {
+        "baseline": (case.baseline, case.baseline_mask),
+        "follow-up": (case.followup, case.followup_mask),
+    }
+    rows = []
+    for name, (ct, truth) in pairs.items():
+        found = segment(ct, case.inside_skull, package, choose_device(device))
+        masks = _array(found), _array(truth)
+        agreement = dice(*masks), mean_iou(*masks), cohen_kappa(*masks)
+        rows.append(SegmentationRow(case.name, name, volume_ml(truth), volume_ml(found), *agreement))
+    return rows
+
+
+def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[str, float]]:
+    """By scan: mean and smallest Dice, mean IoU (of hematoma and background, as in JPM 12:779), mean of Cohen's
+    kappa, and mean absolute volume error in mL.
+    """
+    summary: dict[str, dict[str, float]] = {}
+    for scan in dict.fromkeys(row.scan for row in rows):
+        own = [row for row in rows if row.scan == scan]
+        summary[scan] = {
+            "cases": len(own),
+            "dice": float(np.mean([row.dice for row in own])),
+            "smallest_dice": min(row.dice for row in own),
+            "mean_iou": float(np.mean([row.mean_iou for row in own])),
+            "cohen_kappa": float(np.mean([row.cohen_kappa for row in own])),
+            "average_absolute_error_ml": float(np.mean([abs(row.found_ml - row.true_ml) for row in own])),
+        }
+    return summary
+
+
+def evaluate_segmentation(
+    cohort: Path, package: ModelPackage | None, device: str, left_out: list[LeftOut] | None = None
+) -> list[SegmentationRow]:
+    """Rows for every scan of a cohort; ``left_out`` as in ``cohort.rows_of_all``, and cases whose masks nobody
+    drew.
+    """
+    evaluate = partial(evaluate_segmentation_case, package, device)
+    return rows_of_all(evaluate, case_folders(cohort), device, left_out)
+
+
+def _array(mask: sitk.Image) -> Array:
+    return sitk.GetArrayFromImage(mask) > 0

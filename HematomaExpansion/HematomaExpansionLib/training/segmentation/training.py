@@ -1,0 +1,180 @@
+"""Training of the segmentation network (after Abramova 2021), in its compact form.
+
+Baseline and follow-up scans are both learned from. Half of the patches are centered in a hematoma, half
+elsewhere in the brain. Loss: Dice over the batch plus cross-entropy, and the Dice of each patch by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss, DiceLoss
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    RandBiasFieldd,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    Randomizable,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    SpatialPadd,
+)
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from ...anatomy.segmentation import brain_region, segmentation_channels
+from ...models.description import ModelDescription, package_name
+from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
+from ...scan.grid import Array
+from ...scan.resampling import average_onto
+from ..data.cohort import read_case, split_by_case
+from ..data.each_case import prepare_parts
+from ..fitting import Batch, FitOptions, Patches, fit, initial_network
+from ..runs import begin_run, made_from
+from ..steps import training_steps
+
+SPACING_MM = (1.5, 1.5, 2.5)
+
+PATCH = (64, 64, 32)
+
+WINDOW_HU = (0.0, 100.0)
+
+CHANNELS = (16, 32, 64, 128)
+
+FIT = FitOptions(epochs=30, batch_size=8, learning_rate=4e-3, patience=30, seed=0, annealed=True)
+
+_PATCHES_PER_SCAN = 2
+
+_KEYS = ("ct", "mask", "bone")
+
+_BONE_REACH_MM = 12.0
+
+_BRIGHTEST = 0.3
+"""How much brighter, in parts of the window, beam hardening makes what bone surrounds on all sides, at most."""
+
+
+def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
+    """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and how much bone is near."""
+    case = read_case(folder)
+    grid = brain_region(case.inside_skull, SPACING_MM)
+    bone = bone_around(average_onto(case.inside_skull, grid), SPACING_MM)[None].astype(np.float16)
+    return [
+        {
+            "ct": segmentation_channels(ct, case.inside_skull, grid, WINDOW_HU).astype(np.float16),
+            "mask": (average_onto(mask, grid)[None] >= 0.5).astype(np.uint8),
+            "bone": bone,
+        }
+        for ct, mask in ((case.baseline, case.baseline_mask), (case.followup, case.followup_mask))
+    ]
+
+
+def bone_around(inside: Array, spacing: tuple[float, float, float]) -> Array:
+    """Share of what lies around a voxel inside the skull that is not inside it; 0 outside; (z, y, x).
+
+    ``inside`` is a share from 0 to 1, ``spacing`` (x, y, z) in mm.
+    """
+    widths = [_BONE_REACH_MM / mm for mm in reversed(spacing)]
+    return (1 - gaussian_filter(inside, widths, mode="constant")) * inside
+
+
+class RandBrightenNearBone(Randomizable):
+    """Beam hardening: at random, the CT brighter where bone is near; most in the medulla, which it surrounds."""
+
+    def __call__(self, patch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same patch, with another CT."""
+        strength = max(0.0, self.R.uniform(-_BRIGHTEST, _BRIGHTEST))
+        return {**patch, "ct": patch["ct"] + strength * patch["bone"]}
+
+
+def patch_transform(*, vary: bool) -> Compose:
+    """A patch at random; with ``vary`` mirrored, and varied in brightness, contrast, noise and sharpness.
+
+    Brightness changes slowly over the patch too, as cupping makes brain brighter toward the skull.
+    """
+    variations = [
+        *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
+        RandBrightenNearBone(),
+        RandScaleIntensityd("ct", factors=0.1, prob=0.5),
+        RandShiftIntensityd("ct", offsets=0.06, prob=0.5),
+        RandBiasFieldd("ct", coeff_range=(-0.1, 0.1), prob=0.5),
+        RandGaussianNoised("ct", prob=0.5, std=0.03),
+        RandGaussianSmoothd("ct", prob=0.2, sigma_x=(0.3, 0.8), sigma_y=(0.3, 0.8), sigma_z=(0.3, 0.8)),
+    ]
+    return Compose(
+        [
+            EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
+            SpatialPadd(_KEYS, PATCH[::-1]),
+            RandCropByPosNegLabeld(_KEYS, "mask", PATCH[::-1], pos=1, neg=1, image_key="ct"),
+            *(variations if vary else []),
+        ]
+    )
+
+
+def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: the mean Dice of the patches that
+    hold blood, in which a bleed of 2 mL weighs as much as one of 50.
+    """
+    logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
+    with torch.autocast(logits.device.type, enabled=False):
+        bleeding = batch["mask"].flatten(1).any(dim=1)
+        each = DiceLoss(sigmoid=True, reduction="none")(logits, batch["mask"]).flatten()
+        return {
+            "dice_ce": DiceCELoss(sigmoid=True, batch=True)(logits, batch["mask"]),
+            "each_dice": (each * bleeding).sum() / bleeding.sum().clamp(min=1),
+        }
+
+
+def train_segmentation(
+    cases: Sequence[Path],
+    package: Path,
+    channels: tuple[int, ...],
+    options: FitOptions,
+    start: Sequence[ModelPackage] = (),
+) -> ModelPackage:
+    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+
+    ``start``: go on from the weights of this model instead of random ones.
+
+    Raises:
+        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
+        ModelPackageError: ``start`` has other channels.
+    """
+    name, arguments = package_name(package), {"channels": list(channels)}
+    initial = initial_network("segmentation-unet", arguments, start, options.seed)
+    network = initial.network
+    training, validation = split_by_case(cases, 0.2, options.seed)
+    chosen = {"channels": list(channels), "fit": asdict(options)}
+    sources = made_from("segmentation", chosen, learned=cases, start=start)
+    if (made := begin_run(package, sources)) is not None:
+        return made
+    learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
+    results = fit(
+        network,
+        segmentation_loss,
+        Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
+        Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
+        options,
+        package / TRAINING_FOLDER,
+    )
+    description = ModelDescription(
+        name=name,
+        version="1",
+        task="segmentation",
+        architecture=initial.architecture,
+        arguments=initial.arguments,
+        spacing_mm=SPACING_MM,
+        patch_size=PATCH,
+        window_hu=WINDOW_HU,
+        trained_on=training_steps(cases, len(training), len(validation), options.seed, start),
+        results=results,
+        license="Apache-2.0",
+        intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
+    )
+    return write_package(package, description, network, sources)

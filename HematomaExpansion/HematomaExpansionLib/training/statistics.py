@@ -1,0 +1,147 @@
+"""How well a number tells who will expand: the tables of Zhong 2021 and of the slice-wise classifier's paper.
+
+AUC with its confidence interval, and the test of one against another on the same patients, after DeLong 1988.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from ..scan.grid import Array
+
+_CONFIDENCE = 0.95
+
+_MARGIN = float(norm.ppf((1 + _CONFIDENCE) / 2))
+
+_CALIBRATION_BINS = 5
+
+_NO_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Auc:
+    """Area under the ROC curve with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+
+def auc(expanded: Array, score: Array) -> Auc:
+    """AUC of a score; ``expanded`` holds a boolean a patient, both kinds being there.
+
+    Of a single patient of one kind nothing is known of the spread, and a score that is the same for everybody
+    tells nothing: the interval is then all of 0 to 1. Where the patients leave DeLong's variance at zero, as where
+    the score separates both kinds, which in a few happens by chance, the interval is Newcombe's.
+    """
+    fewest = min(np.count_nonzero(expanded), np.count_nonzero(~expanded))
+    if fewest < 2 or np.ptp(score) == 0:
+        return Auc(float(roc_auc_score(expanded, score)), 0.0, 1.0)
+    values, covariance = _delong(expanded, [score])
+    if covariance[0, 0] <= _NO_VARIANCE:
+        return _newcombe(values[0], int(expanded.sum()), int((~expanded).sum()))
+    margin = _MARGIN * float(np.sqrt(covariance[0, 0]))
+    return Auc(values[0], max(0.0, values[0] - margin), min(1.0, values[0] + margin))
+
+
+def _newcombe(area: float, positive: int, negative: int) -> Auc:
+    """The values from which ``area`` is no further than chance takes it, of so many patients of each kind
+    (Newcombe 2006, method 5): it has a width at 0 and 1 too.
+    """
+    more = (positive + negative) / 2 - 1
+
+    def excess(value: float) -> float:
+        spread = 1 + more * (1 - value) / (2 - value) + more * value / (1 + value)
+        variance = value * (1 - value) * spread / (positive * negative)
+        return (value - area) ** 2 - _MARGIN**2 * variance
+
+    # Just beside the area, and just within 0 and 1, where the variance vanishes too.
+    near, edge = 1e-9, 1e-12
+    low = 0.0 if area <= near else brentq(excess, edge, area - near)
+    high = 1.0 if area >= 1 - near else brentq(excess, area + near, 1 - edge)
+    return Auc(area, float(low), float(high))
+
+
+def compare_auc(expanded: Array, first: Array, second: Array) -> float | None:
+    """Two-sided p of DeLong's test that two scores of the same patients have the same AUC; None where so few
+    patients, or scores so much alike, leave nothing to estimate their spread from.
+    """
+    if min(np.count_nonzero(expanded), np.count_nonzero(~expanded)) < 2:
+        return None
+    values, covariance = _delong(expanded, [first, second])
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    difference = abs(values[0] - values[1])
+    if variance <= _NO_VARIANCE:
+        return 1.0 if difference < _NO_VARIANCE else None
+    return float(2 * norm.sf(difference / np.sqrt(variance)))
+
+
+def deviation(values: Array) -> float | None:
+    """Standard deviation of the population from which these were drawn; None of fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _delong(expanded: Array, scores: Sequence[Array]) -> tuple[list[float], Array]:
+    """AUCs and their covariance, from each patient's share of the comparisons won (DeLong 1988, section 3)."""
+    positive, negative = [], []
+    for score in scores:
+        won = score[expanded][:, None] - score[~expanded][None, :]
+        kernel = (won > 0) + 0.5 * (won == 0)
+        positive.append(kernel.mean(axis=1))
+        negative.append(kernel.mean(axis=0))
+    spread = [np.atleast_2d(np.cov(np.stack(shares))) / len(shares[0]) for shares in (positive, negative)]
+    return [float(share.mean()) for share in positive], spread[0] + spread[1]
+
+
+def at_threshold(expanded: Array, called: Array) -> dict[str, float]:
+    """What is made of a yes or no: sensitivity, specificity, accuracy, precision, F1, and likelihood ratios.
+
+    ``weighted`` likelihood ratios are multiplied by the odds of expansion, as in Zhong 2021; the usual ones are
+    not. A ratio whose denominator is zero is left out.
+    """
+    hits, misses = np.count_nonzero(called & expanded), np.count_nonzero(~called & expanded)
+    alarms, rests = np.count_nonzero(called & ~expanded), np.count_nonzero(~called & ~expanded)
+    sensitivity, specificity = hits / (hits + misses), rests / (rests + alarms)
+    figures: dict[str, float] = {
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "accuracy": (hits + rests) / len(expanded),
+    }
+    odds = (hits + misses) / (alarms + rests)
+    for name, above, below in (
+        ("precision", hits, hits + alarms),
+        ("f1", 2 * hits, 2 * hits + alarms + misses),
+        ("likelihood_ratio_positive", sensitivity, 1 - specificity),
+        ("likelihood_ratio_negative", 1 - sensitivity, specificity),
+    ):
+        if below > 0:
+            figures[name] = above / below
+            if name.startswith("likelihood"):
+                figures[f"weighted_{name}"] = odds * above / below
+    return figures
+
+
+def brier(expanded: Array, probability: Array) -> float:
+    """Mean squared error of a probability."""
+    return float(np.mean((probability - expanded) ** 2))
+
+
+def calibration(
+    expanded: Array, probability: Array, bins: int = _CALIBRATION_BINS
+) -> list[tuple[float, float, int]]:
+    """Mean probability, share who expanded, and number of patients, in groups of like probability."""
+    groups = np.array_split(np.argsort(probability, kind="stable"), bins)
+    return [
+        (float(probability[group].mean()), float(expanded[group].mean()), len(group))
+        for group in groups
+        if len(group)
+    ]
