@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from environment import TESTING, continue_in_environment
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
     import torch
     from HematomaExpansionLib.prediction import Prediction
 
@@ -159,18 +158,16 @@ def _wait_for(device: torch.device) -> None:
 
 def agreement_of(first: Prediction, second: Prediction) -> Agreement:
     """Of two predictions of one scan in which a hematoma was found."""
-    import SimpleITK as sitk
     from HematomaExpansionLib.measures.agreement import dice
-    from HematomaExpansionLib.measures.volumes import volume_ml
 
     assert first.growth is not None
     assert second.growth is not None
-    pairs: list[tuple[sitk.Image, sitk.Image]] = [
+    pairs = [
         (first.baseline_mask, second.baseline_mask),
         (first.growth.followup_mask, second.growth.followup_mask),
     ]
-    overlaps = [dice(*(sitk.GetArrayViewFromImage(mask) > 0 for mask in pair)) for pair in pairs]
-    return Agreement(*(volume_ml(mask) for mask in pairs[1]), *overlaps)
+    overlaps = [dice(*(mask.voxels for mask in pair)) for pair in pairs]
+    return Agreement(*(mask.volume_ml for mask in pairs[1]), *overlaps)
 
 
 def check_predictions() -> bool:

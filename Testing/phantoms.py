@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.mask import Mask
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -157,3 +158,14 @@ def write_slices(
         header.save_as(path, enforce_file_format=True)
         files.append(path)
     return files
+
+
+def voxels(shape: sitk.Image | Mask) -> np.ndarray:
+    """Where a mask is, as booleans (z, y, x); of an image, where it is above 0."""
+    return shape.voxels if isinstance(shape, Mask) else sitk.GetArrayFromImage(shape) > 0
+
+
+def volume_ml(shape: sitk.Image | Mask) -> float:
+    """How many mL those are."""
+    grid = shape.grid if isinstance(shape, Mask) else Grid.of(shape)
+    return float(np.count_nonzero(voxels(shape)) * abs(np.linalg.det(grid.axes)) / 1000)

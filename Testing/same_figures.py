@@ -125,7 +125,7 @@ def _trainings(folder: Path, cohort: list[str]) -> Iterator[tuple[str, list[str]
     yield "calibrate", ["train", "growth", *cohort, *calibrated]
     for task in ("growth", "segmentation", "markers", "risk"):
         yield f"evaluate {task}", ["evaluate", task, *cohort, "-o", str(folder / f"evaluated-{task}")]
-    folds = ["--folds", "2", "-o", str(folder / "evaluated-folds")]
+    folds = ["--folds", "3", "-o", str(folder / "evaluated-folds")]
     yield "evaluate risk folds", ["evaluate", "risk", *cohort, *folds]
     yield "distributions", ["distributions", *cohort, "-o", str(folder / "distributions")]
 

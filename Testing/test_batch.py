@@ -426,7 +426,7 @@ def test_a_killed_run_is_resumed_where_it_ended(tmp_path: Path, capsys: pytest.C
 
 
 def options() -> PredictionOptions:
-    return PredictionOptions(growth=find_package(None, "growth"), segmenter=None, device="cpu")
+    return PredictionOptions(growth=find_package(None, "growth"), segmenter=None, device_name="cpu")
 
 
 def only_named(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:

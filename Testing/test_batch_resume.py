@@ -67,7 +67,7 @@ def finished_batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     output = folder / "out"
     output.mkdir()
     growth = find_package(None, "growth")
-    batch = Batch(cases, output, PredictionOptions(growth=growth, segmenter=None, device="cpu"))
+    batch = Batch(cases, output, PredictionOptions(growth=growth, segmenter=None, device_name="cpu"))
     assert set(batch.run().values()) == {"done"}
     return batch
 

@@ -41,7 +41,7 @@ from HematomaExpansionLib.training.risk import (
 from HematomaExpansionLib.training.risk.evaluation import check_folds
 from HematomaExpansionLib.training.risk.logistic import fit_risk
 from phantoms import head_grid, head_image, positions
-from test_risk import patients
+from test_risk import TRUE_MASKS, patients
 
 GRID = head_grid((3.0, 3.0, 5.0))
 
@@ -306,13 +306,13 @@ def test_folds_of_a_small_cohort_work_or_are_refused(
     monkeypatch.setattr(risk_evaluation, "measure_cases", lambda *_arguments: chosen)
     monkeypatch.setattr(risk_evaluation, "case_folders", lambda cohort: [cohort])
     if sentence is None:
-        rows = risk_evaluation.cross_validate_risk(tmp_path, folds, "true", None, "cpu", 0)
+        rows = risk_evaluation.cross_validate_risk(tmp_path, folds, TRUE_MASKS, 0)
         assert sorted(row.case for row in rows) == sorted(sample.case for sample in chosen)
         return
     with pytest.raises(InputError, match=sentence):
         check_folds(kinds, folds)
     with pytest.raises(InputError, match=sentence):
-        risk_evaluation.cross_validate_risk(tmp_path, folds, "true", None, "cpu", 0)
+        risk_evaluation.cross_validate_risk(tmp_path, folds, TRUE_MASKS, 0)
 
 
 def test_a_risk_model_needs_two_patients_of_each_kind() -> None:

@@ -11,11 +11,20 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image, read_head_ct
-from HematomaExpansionLib.scan.masks import mask_on_scan, read_mask, read_mask_file
-from phantoms import STRAIGHT, head_grid, head_hu, head_image, positions, write_dicom_series, write_slices
+from HematomaExpansionLib.scan.mask_files import mask_on_scan, read_mask, read_mask_file
+from phantoms import (
+    STRAIGHT,
+    head_grid,
+    head_hu,
+    head_image,
+    positions,
+    volume_ml,
+    voxels,
+    write_dicom_series,
+    write_slices,
+)
 
 TILT = np.deg2rad(18.5)
 SPHERE_MM = 25.0
@@ -330,7 +339,7 @@ def test_a_mask_on_the_scans_grid_is_used_as_it_is(scan: HeadCT, tmp_path: Path)
     mask = ball_on(scan.grid)
     sitk.WriteImage(sitk.DICOMOrient(mask, "RIP") * 7, str(tmp_path / "mask.nii.gz"))
     read = read_mask(tmp_path / "mask.nii.gz", scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(mask))
+    np.testing.assert_array_equal(voxels(read), voxels(mask))
     own = read_mask_file(tmp_path / "mask.nii.gz")
     assert volume_ml(own) == pytest.approx(volume_ml(mask))
 
@@ -347,9 +356,9 @@ def test_a_mask_on_the_scans_grid_is_used_as_it_is(scan: HeadCT, tmp_path: Path)
 def test_a_mask_on_another_grid_keeps_its_volume_and_place(grid: Grid, scan: HeadCT) -> None:
     mask = ball_on(grid)
     moved = mask_on_scan(mask, scan)
-    assert Grid.of(moved).is_same(scan.grid)
+    assert moved.grid.is_same(scan.grid)
     assert volume_ml(moved) == pytest.approx(volume_ml(mask), rel=0.04)
-    points = positions(scan.grid)[sitk.GetArrayFromImage(moved) > 0]
+    points = positions(scan.grid)[voxels(moved)]
     np.testing.assert_allclose(points.mean(axis=0), 0.0, atol=0.5)
 
 

@@ -22,6 +22,7 @@ from HematomaExpansionLib.markers.scores import (
 )
 from HematomaExpansionLib.models.measurement_names import MEASUREMENTS
 from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.training.risk.marker_evaluation import MarkerRow, painted_markers, summarize_markers
 from phantoms import STRAIGHT, positions
 from scipy.ndimage import gaussian_filter
@@ -51,7 +52,7 @@ def ball(radius: float, at: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Sig
 
 def scan(
     on: Grid, shape: list[Signed], parts: list[tuple[Signed, float]], texture_hu: float = 0.0
-) -> tuple[sitk.Image, sitk.Image]:
+) -> tuple[sitk.Image, Mask]:
     """CT and mask of a bleed: the union of shapes, with parts of other densities in it, in even brain."""
     points = positions(on)
     level = np.max([signed(points) for signed in shape], axis=0)
@@ -65,7 +66,7 @@ def scan(
     blood = blood + texture_hu * texture / texture.std()
     share = np.clip(level + 0.5, 0, 1)
     hu = BRAIN_HU * (1 - share) + blood * share + random.normal(0, 2.0, level.shape)
-    return image_on(on, hu.astype(np.float32)), image_on(on, (level > 0).astype(np.uint8))
+    return image_on(on, hu.astype(np.float32)), Mask.on(on, level > 0)
 
 
 def found(markers: dict[str, Marker]) -> set[str]:
@@ -186,7 +187,7 @@ def test_the_names_that_a_risk_model_may_ask_for_are_those_that_are_measured() -
 @pytest.mark.parametrize("radius", [3.0, 0.5])
 def test_a_bleed_of_a_few_voxels_is_answered_too(radius: float) -> None:
     ct, mask = scan(grid((0.6, 0.6, 5.0)), [ball(radius, (0.3, 0.3, 0.0))], [])
-    assert np.count_nonzero(sitk.GetArrayViewFromImage(mask)) > 0
+    assert not mask.is_empty
     markers = find_markers(ct, mask)
     assert found(markers) <= {"irregular"}
     assert all(np.isfinite(value) for marker in markers.values() for value in marker.evidence.values())

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image
-from HematomaExpansionLib.scan.masks import mask_on_scan, read_mask, read_mask_file
-from phantoms import head_grid, head_image, positions
+from HematomaExpansionLib.scan.mask_files import mask_on_scan, read_mask, read_mask_file
+from phantoms import head_grid, head_image, positions, volume_ml, voxels
 
 SPACING = (2.0, 2.0, 4.0)
 _TURNED = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
@@ -56,7 +57,7 @@ def test_several_labels_are_refused_unless_one_is_named(label_map: Path, scan: H
     with pytest.raises(InputError, match="2 labels"):
         mask_on_scan(sitk.ReadImage(str(label_map)), scan)
     expected = labels_on(scan.grid) == 1
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(label_map, scan, "1")) == 1, expected)
+    np.testing.assert_array_equal(voxels(read_mask(label_map, scan, "1")), expected)
     assert volume_ml(read_mask_file(label_map, "1")) == volume_ml(image_on(scan.grid, expected.astype(np.uint8)))
     for label in ("3", "hematoma", ""):
         with pytest.raises(InputError, match=r"no label .* it holds 1, 2\."):
@@ -75,7 +76,7 @@ def test_labels_of_any_type_are_labels(kind: Any, scan: HeadCT) -> None:
 def test_a_mask_of_one_label_is_the_hematoma_whatever_its_number(value: int, scan: HeadCT) -> None:
     inside = ball(scan.grid, 18.0)
     read = mask_on_scan(image_on(scan.grid, inside.astype(np.int16) * value), scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) == 1, inside)
+    np.testing.assert_array_equal(voxels(read), inside)
     with pytest.raises(InputError, match=f"it holds {value}"):
         mask_on_scan(image_on(scan.grid, inside.astype(np.int16) * value), scan, "4")
 
@@ -84,7 +85,7 @@ def test_probabilities_are_cut_at_a_half(scan: HeadCT) -> None:
     distance = np.linalg.norm(positions(scan.grid), axis=-1)
     smooth = 1 / (1 + np.exp((distance - 18) / 2)).astype(np.float32)
     read = mask_on_scan(image_on(scan.grid, smooth), scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) == 1, distance < 18)
+    np.testing.assert_array_equal(voxels(read), distance < 18)
     with pytest.raises(InputError, match="probabilities, not labels"):
         mask_on_scan(image_on(scan.grid, smooth), scan, "1")
     with pytest.raises(InputError, match="none of its probabilities is above"):
@@ -152,12 +153,12 @@ def test_segments_of_slicer_are_read_by_name(
     assert volume_ml(read_mask_file(path, "hematoma")) == pytest.approx(volume_ml(expected))
     read = read_mask(path, scan, "hematoma")
     assert volume_ml(read) == pytest.approx(volume_ml(expected), rel=0.03)
-    points = positions(scan.grid)[sitk.GetArrayFromImage(read) > 0]
+    points = positions(scan.grid)[voxels(read)]
     np.testing.assert_allclose(points.mean(axis=0), (12.0, 0.0, 0.0), atol=0.3)
     with pytest.raises(InputError, match='no label "tumor"'):
         read_mask(path, scan, "tumor")
     if grid.is_same(scan.grid):
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, hematoma)
+        np.testing.assert_array_equal(voxels(read), hematoma)
     if overlap:
         with pytest.raises(InputError, match='The label "1" stands for several'):
             read_mask(path, scan, "1")
@@ -168,8 +169,8 @@ def test_the_only_segment_of_slicer_is_the_hematoma(
 ) -> None:
     inside = ball(scan.grid, 18.0)
     path = slicer_file(tmp_path / "s.seg.nrrd", scan.grid, [("bleed", inside)], monkeypatch)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(path, scan)) > 0, inside)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(path, scan, "Bleed")) > 0, inside)
+    np.testing.assert_array_equal(voxels(read_mask(path, scan)), inside)
+    np.testing.assert_array_equal(voxels(read_mask(path, scan, "Bleed")), inside)
 
 
 def test_the_panel_passes_on_the_chosen_segment_alone(
@@ -187,7 +188,7 @@ def test_the_panel_passes_on_the_chosen_segment_alone(
     assert node.GetSegmentation().GetNumberOfLayers() == 1
     segment = Segment(node, node.GetSegmentation().GetSegmentIdBySegmentName("hematoma"))
     read = read_mask(write_segment(segment, tmp_path / "mask.nrrd"), scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, labels == 1)
+    np.testing.assert_array_equal(voxels(read), labels == 1)
 
 
 def test_layers_of_an_old_slicer_are_segments(scan: HeadCT, tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_layers_of_an_old_slicer_are_segments(scan: HeadCT, tmp_path: Path) -> N
     sitk.WriteImage(image, str(tmp_path / "old.seg.nrrd"))
     for name, expected in zip(("hematoma", "edema"), inside, strict=True):
         read = read_mask(tmp_path / "old.seg.nrrd", scan, name)
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, expected)
+        np.testing.assert_array_equal(voxels(read), expected)
 
 
 # --- the command line ----------------------------------------------------------------------------------
@@ -275,7 +276,11 @@ def test_a_mask_of_several_labels_in_a_cohort_is_refused(files: dict[str, str], 
     for name in ("baseline", "followup"):
         (case / f"{name}.nii.gz").symlink_to(files["scan"])
         (case / f"{name}-mask.nii.gz").symlink_to(files["mask"])
-    for read in (read_case, has_expanded, lambda folder: read_baseline(folder, "true", None, "cpu")):
+    for read in (
+        read_case,
+        has_expanded,
+        lambda folder: read_baseline(folder, MaskSource("true", torch.device("cpu"))),
+    ):
         with pytest.raises(InputError, match="2 labels: 1, 2"):
             read(case)
 

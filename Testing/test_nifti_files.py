@@ -16,12 +16,11 @@ import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.head_ct import HeadCT, read_head_ct
-from HematomaExpansionLib.scan.masks import read_mask
+from HematomaExpansionLib.scan.mask_files import read_mask
 from HematomaExpansionLib.scan.volume_files import read_volume
-from phantoms import head_grid, head_hu, head_image, positions
+from phantoms import head_grid, head_hu, head_image, positions, volume_ml
 
 SPHERE_MM = 20.0
 SPHERE_ML = 4 / 3 * np.pi * SPHERE_MM**3 / 1000

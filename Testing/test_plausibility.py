@@ -17,6 +17,7 @@ from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.output.report import summary_rows
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaSlicerLib.result_card import card
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions, sample, without_flap
 
@@ -49,7 +50,7 @@ def brain_of_the_head() -> Brain:
 
 
 @cache
-def of_the_sample() -> tuple[Brain, sitk.Image]:
+def of_the_sample() -> tuple[Brain, Mask]:
     """The inside of its skull, and its hematoma."""
     brain = extract_brain(sample())
     return brain, segment_by_threshold(sample(), brain.mask)
@@ -59,7 +60,7 @@ def notes(
     image: sitk.Image, mask: np.ndarray = NOTHING, brain: Brain | None = None, *, drawn: bool = False
 ) -> str:
     """What is said of the head with a mask, as one text; the inside of its skull is found already."""
-    hematoma = image_on(Grid.of(image), mask.astype(np.uint8))
+    hematoma = Mask.on(Grid.of(image), mask)
     return " ".join(check_plausibility(HeadCT(image), brain or brain_of_the_head(), hematoma, drawn=drawn))
 
 
@@ -134,7 +135,7 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
         return sitk.Cast(kept, image.GetPixelID())
 
     brain, hematoma = of_the_sample()
-    parts = Brain(without(brain.mask), 1300.0), without(hematoma)
+    parts = Brain(Mask(without(brain.mask.image))), Mask(without(hematoma.image))
     assert "slices may be missing" in " ".join(
         check_plausibility(HeadCT(without(sample())), parts[0], parts[1], drawn=False)
     )
@@ -149,23 +150,23 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
 )
 def test_brain_or_bleed_cut_by_the_end_of_the_stack_is_told(part: slice, end: str, bleed: bool) -> None:
     brain, hematoma = of_the_sample()
-    scan, inside, mask = (image[:, :, part] for image in (sample(), brain.mask, hematoma))
-    told = " ".join(check_plausibility(HeadCT(scan), Brain(inside, 700.0), mask, drawn=False))
+    scan, inside, mask = (image[:, :, part] for image in (sample(), brain.mask.image, hematoma.image))
+    told = " ".join(check_plausibility(HeadCT(scan), Brain(Mask(inside)), Mask(mask), drawn=False))
     assert f"ends within the brain (at the {end})" in told
     assert ("hematoma reaches the end" in told) is bleed
 
 
 def test_an_open_skull_is_told() -> None:
     mask = brain_of_the_head().mask
-    assert "Bone is missing over about 91 cm²" in notes(head(), brain=Brain(mask, 1270.0, missing_bone_cm2=91.0))
-    assert "34 cm² of the skull lie outside" in notes(head(), brain=Brain(mask, 1270.0, unseen_skull_cm2=34.0))
+    assert "Bone is missing over about 91 cm²" in notes(head(), brain=Brain(mask, missing_bone_cm2=91.0))
+    assert "34 cm² of the skull lie outside" in notes(head(), brain=Brain(mask, unseen_skull_cm2=34.0))
 
 
 def test_an_inside_with_gaps_and_blood_in_them_is_told() -> None:
     bleed = ball((35, 0, 20), 14)
-    found = sitk.GetArrayFromImage(brain_of_the_head().mask) > 0
+    found = brain_of_the_head().mask.voxels
     missed = (POINTS[..., 0] > 8) & (np.abs(POINTS[..., 1]) < 60) & (POINTS[..., 2] > -20)
-    part = Brain(image_on(GRID, (found & ~missed).astype(np.uint8)), 1000.0)
+    part = Brain(Mask.on(GRID, found & ~missed))
     told = notes(head(bleed), brain=part)
     assert "has gaps" in told
     assert "outside of what was looked at" in told

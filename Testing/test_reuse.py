@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.scan.grid import Array, image_on
@@ -223,7 +225,7 @@ def test_folds_are_not_used_again_after_the_cohort_has_changed(
     cohort, output = make_cohort(tmp_path / "cohort", 6), tmp_path / "study"
 
     def run(preset: object = small) -> None:
-        run_study(cohort, output, preset, 2, "true", None, "cpu")  # type: ignore[arg-type]
+        run_study(cohort, output, preset, 2, MaskSource("true", torch.device("cpu")))  # type: ignore[arg-type]
 
     def written() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in (output / "folds").rglob("*") if path.is_file()}

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.forecast.probability import measurements, models_disagree, models_used, predict_risk
@@ -28,6 +30,8 @@ from HematomaExpansionLib.training.risk.evaluation import (
 from HematomaExpansionLib.training.risk.logistic import FEATURES, RiskSample, fit_risk, risk_of, train_risk
 from HematomaExpansionLib.training.statistics import at_threshold, auc, brier, calibration, compare_auc
 from sklearn.metrics import roc_auc_score
+
+TRUE_MASKS = MaskSource("true", torch.device("cpu"))
 
 
 def test_auc_counts_the_pairs_in_the_right_order() -> None:
@@ -150,7 +154,7 @@ def test_a_risk_package_says_what_its_training_found(tmp_path: Path, monkeypatch
     learned, unseen = patients(200, 1), patients(50, 2)
     monkeypatch.setattr(risk_training, "measure_cases", lambda *_arguments: learned)
     cases = [tmp_path / sample.case for sample in learned]
-    package = train_risk(cases, tmp_path / "risk-made", "true", None, "cpu", 0)
+    package = train_risk(cases, tmp_path / "risk-made", TRUE_MASKS, 0)
     probability = risk_of(fit_risk(learned, seed=0), unseen)
     for sample, expected in zip(unseen, probability, strict=True):
         risk = predict_risk(sample.measured, package)
@@ -166,7 +170,7 @@ def test_the_table_sets_the_model_beside_volume_and_bat(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(risk_evaluation, "measure_cases", lambda *_arguments: patients(300, 3))
     monkeypatch.setattr(risk_evaluation, "case_folders", lambda cohort: [cohort])
-    rows = cross_validate_risk(tmp_path, 5, "true", None, "cpu", 0)
+    rows = cross_validate_risk(tmp_path, 5, TRUE_MASKS, 0)
     assert sorted(row.case for row in rows) == sorted(f"p{k}" for k in range(300))
     summary = summarize_risk(rows, 0.4)
     assert summary[MODEL]["auc"] > summary[VOLUME]["auc"] + 0.1
@@ -177,7 +181,7 @@ def test_the_table_sets_the_model_beside_volume_and_bat(tmp_path: Path, monkeypa
     draw_risk_figures(rows, tmp_path / "risk.png")
     assert (tmp_path / "risk.png").stat().st_size > 10_000
     with pytest.raises(InputError, match="folds"):
-        cross_validate_risk(tmp_path, 400, "true", None, "cpu", 0)
+        cross_validate_risk(tmp_path, 400, TRUE_MASKS, 0)
 
 
 def test_a_cohort_where_nobody_expands_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +191,7 @@ def test_a_cohort_where_nobody_expands_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(risk_evaluation, "measure_cases", lambda *_arguments: still)
     monkeypatch.setattr(risk_evaluation, "case_folders", lambda cohort: [cohort])
     with pytest.raises(InputError, match="did not"):
-        cross_validate_risk(tmp_path, 2, "true", None, "cpu", 0)
+        cross_validate_risk(tmp_path, 2, TRUE_MASKS, 0)
 
 
 def test_the_shipped_model_rates_signs_as_the_literature_does() -> None:

@@ -11,11 +11,10 @@ import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.files.folders import OWNER_FILE
 from HematomaExpansionLib.markers.scores import ClinicalData
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.head_ct import head_ct_from_image, read_head_ct
-from HematomaExpansionLib.scan.masks import mask_on_scan
-from phantoms import head_grid, head_image
+from HematomaExpansionLib.scan.mask_files import mask_on_scan
+from phantoms import head_grid, head_image, volume_ml
 from slicer_scene import DIRECTIONS, ct, grid, growth_field, nodes, overlap, sphere, wait_for, write_result
 
 slicer = pytest.importorskip("slicer")

@@ -13,7 +13,6 @@ import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.shapes import signed_distance
 from HematomaExpansionLib.training.data.cohort import read_case, with_variants
@@ -27,6 +26,7 @@ from HematomaSlicerLib.node_files import Segment  # noqa: E402
 from HematomaSynthesisLib.target_shapes import TargetOptions  # noqa: E402
 from HematomaSynthesisSlicerLib import patient_nodes, target_preview, variant_display, variant_nodes  # noqa: E402
 from HematomaSynthesisSlicerLib.variant_nodes import ORIGINAL, VariantSet, add_variants, variant_name  # noqa: E402
+from phantoms import volume_ml  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -244,11 +244,11 @@ def test_the_kept_variants_become_a_case_for_training(
     assert folder.name == "case-002", "nothing is overwritten"
     original, variant = (read_case(path) for path in with_variants([folder]))
     true = read_case(case_folder)
-    np.testing.assert_array_equal(array(original.baseline), array(true.baseline))
-    np.testing.assert_array_equal(array(original.baseline_mask), array(true.baseline_mask))
+    np.testing.assert_array_equal(array(original.baseline.ct), array(true.baseline.ct))
+    np.testing.assert_array_equal(original.baseline.hematoma.voxels, true.baseline.hematoma.voxels)
     kept = variants_case / "variants" / "2"
-    np.testing.assert_array_equal(array(variant.baseline), array(image(kept, "baseline")))
-    np.testing.assert_array_equal(array(variant.baseline_mask), array(image(kept, "baseline-mask")))
+    np.testing.assert_array_equal(array(variant.baseline.ct), array(image(kept, "baseline")))
+    np.testing.assert_array_equal(variant.baseline.hematoma.voxels, array(image(kept, "baseline-mask")) > 0)
     assert json.loads((folder / "variants" / "1" / "variant.json").read_text()) == variants.descriptions[1]
     assert json.loads((folder / "case.json").read_text())["source"] == "patients"
 

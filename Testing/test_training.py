@@ -20,11 +20,12 @@ from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.forecast.followup_range import followup_range
 from HematomaExpansionLib.forecast.strength import growth_strength
 from HematomaExpansionLib.measures.agreement import dice, growth_dice
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.models.description import ModelDescription, TrainingStep
 from HematomaExpansionLib.models.networks.build import build_network
 from HematomaExpansionLib.models.package import ModelPackage, find_package, open_package, write_package
 from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.subject import Subject
 from HematomaExpansionLib.training.data.cohort import case_folders, read_case, split_by_case, with_variants
 from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
 from HematomaExpansionLib.training.growth import calibration as growth_calibration
@@ -49,6 +50,7 @@ from HematomaExpansionLib.training.segmentation.training import (
 from HematomaExpansionLib.training.segmentation.training import patch_transform as segmentation_patch_transform
 from HematomaExpansionLib.training.steps import training_steps
 from monai.transforms import Compose, EnsureTyped, RandFlipd
+from phantoms import volume_ml
 from torch import nn
 
 COMPACT, PAPER = PRESETS["compact"], PRESETS["paper"]
@@ -216,15 +218,15 @@ def test_uniform_dilation_reaches_the_wanted_volume_evenly() -> None:
     grid = Grid((60, 60, 12), (1.0, 1.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     z, y, x = np.ogrid[:12, :60, :60]
     distance = np.sqrt((5 * (z - 6)) ** 2 + (y - 30) ** 2 + (x - 30) ** 2)
-    mask = image_on(grid, (distance <= 10).astype(np.uint8))
+    ct, mask = image_on(grid, np.zeros(grid.shape)), Mask.on(grid, distance <= 10)
     inside = np.ones(grid.shape, np.uint8)
     inside[:, :, :24] = 0
-    grown = uniform_dilation(mask, image_on(grid, inside), 12.0)
+    grown = uniform_dilation(Subject(ct, Mask.on(grid, inside), mask), 12.0)
     assert grown.sum() * grid.voxel_volume_ml == pytest.approx(12.0, rel=0.05)
     assert not (grown & (inside == 0) & (distance > 10)).any(), "bone was dilated into"
     assert distance[grown & (inside == 1)].max() - distance[~grown & (inside == 1)].min() < 5.1
-    nothing = image_on(grid, np.zeros(grid.shape, np.uint8))
-    assert not uniform_dilation(nothing, image_on(grid, inside), 12.0).any()
+    nothing = Subject(ct, Mask.on(grid, inside), Mask.empty(grid))
+    assert not uniform_dilation(nothing, 12.0).any()
 
 
 Volumes = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -440,13 +442,13 @@ def test_a_sample_may_begin_from_the_automatic_mask_and_ends_at_the_truth(case_f
     segmenter = find_package("segmentation-compact", "segmentation")
     own, automatic = growth_samples(COMPACT, segmenter, None, case_folder)
     case = read_case(case_folder)
-    found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
-    for sample, given in ((own, case.baseline_mask), (automatic, found)):
+    found = segment(case.baseline.ct, case.baseline.inside_skull, segmenter, torch.device("cpu"))
+    for sample, given in ((own, case.baseline.hematoma), (automatic, found)):
         voxel_ml = 0.027
         assert sample.baseline_ml == volume_ml(given)
         assert sample.arrays["mask"].sum(dtype=float) * voxel_ml == pytest.approx(volume_ml(given), rel=0.02)
         followup_ml = sample.arrays["followup_mask"].sum(dtype=float) * voxel_ml
-        assert followup_ml == pytest.approx(volume_ml(case.followup_mask), rel=0.02)
+        assert followup_ml == pytest.approx(volume_ml(case.followup.hematoma), rel=0.02)
     assert own.baseline_ml != automatic.baseline_ml
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from .errors import DeviceError, InputError, MissingLibraryError
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 Result = TypeVar("Result")
+
+LITTLE_MEMORY = "The GPU has too little free memory {purpose}: choose --device cpu."
 
 GPU_MEMORY = "The GPU had too little free memory; the CPU was used in its place, which takes longer."
 
@@ -39,6 +42,21 @@ def choose_device(name: str = "auto") -> torch.device:
     if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
         raise DeviceError(f"This computer has no usable GPU {name!r}: choose --device cpu.")
     return torch.device(name)
+
+
+@contextmanager
+def limited_memory(purpose: str) -> Iterator[None]:
+    """For the length of a block, a GPU that runs out of memory raises a sentence; ``purpose`` ends it.
+
+    Raises:
+        DeviceError: the GPU's memory does not suffice.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(LITTLE_MEMORY.format(purpose=purpose)) from error
 
 
 def compute_on(

@@ -188,6 +188,7 @@ def prediction_of(run: PredictionRun) -> Any:
     """
     from HematomaExpansionLib.growth.growth import Growth
     from HematomaExpansionLib.prediction import Prediction
+    from HematomaExpansionLib.scan.mask import Mask
 
     if run.background is None:
         raise NodeError("The scan of this prediction is no longer in the scene.")
@@ -196,12 +197,12 @@ def prediction_of(run: PredictionRun) -> Any:
     if run.field is not None:
         growth = Growth(
             followup_ct=sitk.Cast(image_from_volume(run.predicted), sitk.sitkFloat32),
-            followup_mask=_mask_on(ct, run, PREDICTED),
+            followup_mask=Mask(_mask_on(ct, run, PREDICTED)),
             displacement=sitk.Cast(image_from_grid_transform(field_of(run.field)), sitk.sitkVectorFloat32),
         )
     return Prediction(
         baseline_ct=sitk.Cast(ct, sitk.sitkFloat32),
-        baseline_mask=_mask_on(ct, run, BASELINE),
+        baseline_mask=Mask(_mask_on(ct, run, BASELINE)),
         growth=growth,
         resampled=run.baseline is not None,
         result=run.result,

@@ -19,7 +19,8 @@ from HematomaExpansionLib.files.provenance import Provenance, content_sha256, is
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.scan.head_ct import read_head_ct
 from HematomaExpansionLib.scan.intensities import as_int16
-from HematomaExpansionLib.scan.masks import read_given_mask, read_mask
+from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.mask_files import read_given_mask, read_mask
 from HematomaExpansionLib.scan.volume_files import stored_sha256, write_image
 from HematomaExpansionLib.training.data.case_description import read_description
 from HematomaExpansionLib.training.data.cohort import case_folders
@@ -91,7 +92,7 @@ def write_variant(variant: Variant, folder: Path) -> None:
     folder.mkdir(parents=True)
     images = {
         "baseline": as_int16(variant.ct),
-        "baseline-mask": variant.mask,
+        "baseline-mask": variant.mask.image,
         "displacement": variant.displacement,
     }
     for name, image in images.items():
@@ -149,7 +150,7 @@ def make_case(
             warnings += [f"{told_as}: {warning}" for warning in scan.warnings]
             mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
             if mask is not None:
-                images[f"{name}-mask"] = mask
+                images[f"{name}-mask"] = mask.image
     contents = {name: stored_sha256(path) for name, path in given.items()}
     sources = {"files": contents, "labels": dict(labels), "known": dict(known)}
     with whole_or_nothing(folder, Provenance(OWN_CASE, sources)) as scratch:
@@ -171,8 +172,9 @@ def write_parts(known: Mapping[str, Any], variants: Iterable[Variant], folder: P
     """
     descriptions = []
     for number, variant in enumerate(variants):
-        for name in _IMAGES:
-            sitk.WriteImage(getattr(variant, name), str(folder / f"{name}-{number}.nrrd"))
+        images = (variant.ct, variant.mask.image, variant.displacement)
+        for name, image in zip(_IMAGES, images, strict=True):
+            sitk.WriteImage(image, str(folder / f"{name}-{number}.nrrd"))
         descriptions.append(variant.description)
     values = {"known": dict(known), "descriptions": descriptions}
     (folder / _PARTS_FILE).write_text(json.dumps(values), encoding="utf-8")
@@ -199,7 +201,7 @@ def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -
         for number, description in enumerate(descriptions):
             progress("writing", (number + 1) / (len(descriptions) + 1))
             ct, mask, displacement = (sitk.ReadImage(str(parts / f"{name}-{number}.nrrd")) for name in _IMAGES)
-            yield Variant(ct, mask, displacement, description)
+            yield Variant(ct, Mask(mask), displacement, description)
 
     make_case(files, folder, variants(), known=known)
 

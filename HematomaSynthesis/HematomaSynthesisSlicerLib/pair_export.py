@@ -73,6 +73,7 @@ def _known(scan: slicer.vtkMRMLScalarVolumeNode, followup: slicer.vtkMRMLScalarV
 
 
 def _kept(variants: VariantSet) -> Iterator[Variant]:
+    from HematomaExpansionLib.scan.mask import Mask
     from HematomaSynthesisLib.variants import Variant
 
     kept = variants.kept
@@ -86,7 +87,7 @@ def _kept(variants: VariantSet) -> Iterator[Variant]:
         displacement = image_from_grid_transform(field_of(variants.field(index)))
         yield Variant(
             ct=ct,
-            mask=sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0),
+            mask=Mask(sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0)),
             displacement=sitk.Cast(displacement, sitk.sitkVectorFloat32),
             description=description,
         )

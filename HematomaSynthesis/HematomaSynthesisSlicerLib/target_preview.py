@@ -24,15 +24,15 @@ def show_target(hematoma: Segment, options: TargetOptions, seed: int) -> slicer.
         NodeError: the segment is empty.
         InputError: the hematoma is too small to be changed.
     """
+    from HematomaExpansionLib.scan.mask import Mask
     from HematomaSynthesisLib.variants import first_target
     from SimpleITK import DICOMOrient
 
-    target = first_target(
-        DICOMOrient(image_from_segment(hematoma.node, hematoma.segment_id), "LPS"), options, seed
-    )
+    mask = Mask(DICOMOrient(image_from_segment(hematoma.node, hematoma.segment_id), "LPS"))
+    target = first_target(mask, options, seed)
     node = _node()
     node.GetSegmentation().RemoveAllSegments()
-    node.AddSegmentFromBinaryLabelmapRepresentation(labelmap_from_image(target), _NAME, _COLOR)
+    node.AddSegmentFromBinaryLabelmapRepresentation(labelmap_from_image(target.image), _NAME, _COLOR)
     return node
 
 

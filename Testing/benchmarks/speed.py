@@ -31,9 +31,11 @@ from HematomaExpansionLib.models.package import ModelPackage, find_package  # no
 from HematomaExpansionLib.output.prediction_folder import write_prediction  # noqa: E402
 from HematomaExpansionLib.prediction import PredictionOptions, predict  # noqa: E402
 from HematomaExpansionLib.progress import Stages  # noqa: E402
-from HematomaExpansionLib.scan.grid import Grid, image_on  # noqa: E402
+from HematomaExpansionLib.scan.grid import Grid  # noqa: E402
 from HematomaExpansionLib.scan.head_ct import HeadCT, read_head_ct  # noqa: E402
+from HematomaExpansionLib.scan.mask import Mask  # noqa: E402
 from HematomaExpansionLib.scan.resampling import resample  # noqa: E402
+from HematomaExpansionLib.scan.subject import Subject  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 SAMPLE = ROOT / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"
@@ -55,7 +57,7 @@ def options(device: str) -> PredictionOptions:
         growth=find_package(None, "growth"),
         segmenter=find_package(None, "segmentation"),
         risk=find_package(None, "risk"),
-        device=device,
+        device_name=device,
     )
 
 
@@ -139,14 +141,14 @@ def seconds_of(compute: Callable[[], object], times: int = 5) -> float:
     return float(np.median(measured[1:]))
 
 
-def ball(grid: Grid, center: np.ndarray, milliliters: float) -> sitk.Image:
+def ball(grid: Grid, center: np.ndarray, milliliters: float) -> Mask:
     """A ball of blood of that volume around an LPS position, as a mask on ``grid``."""
     radius = (milliliters * 1000 * 3 / 4 / np.pi) ** (1 / 3)
     source = sitk.PhysicalPointSource(
         sitk.sitkVectorFloat32, list(grid.size), grid.origin, grid.spacing, grid.direction
     )
     distance = np.linalg.norm(sitk.GetArrayViewFromImage(source) - center, axis=-1)
-    return image_on(grid, (distance <= radius).astype(np.uint8))
+    return Mask.on(grid, distance <= radius)
 
 
 def main() -> None:
@@ -182,10 +184,10 @@ def main() -> None:
     center = thick.grid.point((np.array(thick.grid.size) - 1) / 2)
     package = find_package(None, "growth")
     for milliliters in (2, 20, 60, 120):
-        mask = sitk.And(ball(thick.grid, center, milliliters), inside)
+        subject = Subject(thick.image, inside, ball(thick.grid, center, milliliters) & inside)
 
-        def grow(hematoma: sitk.Image = mask) -> object:
-            return predict_growth(thick.image, hematoma, inside, package, None, CPU)
+        def grow(subject: Subject = subject) -> object:
+            return predict_growth(subject, package, 1.0, CPU)
 
         print(f"| {milliliters} | {seconds_of(grow, 3):.2f} |", flush=True)
     if "--ratio" in sys.argv:

@@ -26,6 +26,7 @@ from HematomaExpansionLib.growth.growth import predict_growth  # noqa: E402
 from HematomaExpansionLib.models.networks.unet import displacement_unet  # noqa: E402
 from HematomaExpansionLib.models.package import find_package  # noqa: E402
 from HematomaExpansionLib.scan.head_ct import read_head_ct  # noqa: E402
+from HematomaExpansionLib.scan.subject import Subject  # noqa: E402
 from monai.inferers import sliding_window_inference  # noqa: E402
 
 SAMPLE = ROOT / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"
@@ -39,11 +40,12 @@ def compare(path: Path, windows: int | None) -> None:
     inside = extract_brain(scan.image).mask
     hematoma = segment(scan.image, inside, find_package(None, "segmentation"), device)
     start = time.perf_counter()
-    predict_growth(scan.image, hematoma, inside, find_package(None, "growth"), None, device)
+    subject = Subject(scan.image, inside, hematoma)
+    predict_growth(subject, find_package(None, "growth"), 1.0, device)
     ours = time.perf_counter() - start
     print(f"shipped model, around the hematoma: {ours:.1f} s", flush=True)
     grid = growth_region(inside, SPACING_MM, WINDOW, margin_mm=0.0)
-    channels = growth_channels(scan.image, hematoma, inside, grid, (0.0, 100.0))
+    channels = growth_channels(subject, grid, (0.0, 100.0))
     inputs = torch.from_numpy(channels[:2])[None].to(device)
     network = displacement_unet().eval().to(device)
     seconds: list[float] = []

@@ -9,11 +9,11 @@ import SimpleITK as sitk
 from scipy.ndimage import rotate
 
 from ..errors import InputError
-from ..measures.volumes import volume_ml
 from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU
+from ..scan.mask import Mask
 from ..scan.resampling import average_onto, resample
-from ..scan.shapes import largest_component
+from ..scan.shapes import distance_map, largest_component
 from .skull_openings import find_openings
 
 PLAUSIBLE_ML = (500.0, 2300.0)
@@ -41,14 +41,13 @@ _MARGIN = 4  # voxels
 
 @dataclass(frozen=True)
 class Brain:
-    """``mask``: the inside of the skull (brain, CSF and blood), 0 or 1, on the scan's own grid.
+    """``mask``: the inside of the skull (brain, CSF and blood), on the scan's own grid.
 
     ``missing_bone_cm2``, ``unseen_skull_cm2``: area over which the skull is open, and over which it lies outside
     of the field of view; there the mask ends under the scalp, or with the view.
     """
 
-    mask: sitk.Image
-    volume_ml: float
+    mask: Mask
     missing_bone_cm2: float = 0.0
     unseen_skull_cm2: float = 0.0
 
@@ -83,23 +82,21 @@ def extract_brain(image: sitk.Image) -> Brain:
     # Up to the bone on the scan's own voxels: the coarse ones at its edge hold some of both.
     near = image_on(grid, _dilated(inside, _SPACING_MM).astype(np.float32))
     soft_voxels = sitk.BinaryThreshold(image, *_SOFT_VOXEL_HU)
-    mask = sitk.BinaryFillhole(sitk.And(resample(near, scan) >= 0.5, soft_voxels))
-    volume = volume_ml(mask)
-    if not PLAUSIBLE_ML[0] <= volume <= PLAUSIBLE_ML[1]:
-        raise InputError(_implausible(mask, volume))
-    if openings is None:
-        return Brain(mask, volume)
-    return Brain(mask, volume, openings.missing_cm2, openings.unseen_cm2)
+    mask = Mask(sitk.BinaryFillhole(sitk.And(resample(near, scan) >= 0.5, soft_voxels)))
+    if not PLAUSIBLE_ML[0] <= mask.volume_ml <= PLAUSIBLE_ML[1]:
+        raise InputError(_implausible(mask))
+    return Brain(mask) if openings is None else Brain(mask, openings.missing_cm2, openings.unseen_cm2)
 
 
-def _implausible(mask: sitk.Image, inside_ml: float) -> str:
-    """What to say of an inside of the skull (0/1) that is not of an adult brain's size."""
+def _implausible(mask: Mask) -> str:
+    """What to say of an inside of the skull that is not of an adult brain's size."""
+    inside_ml = mask.volume_ml
     if inside_ml < _HARDLY_ANY_ML:
         return f"No brain was found inside a skull ({inside_ml:.0f} mL enclosed by bone): give a CT of the head."
     if inside_ml > PLAUSIBLE_ML[1]:
         return f"What lies inside the skull measures {inside_ml:.0f} mL, more than a brain: give a CT of the head."
-    x_mm, y_mm, _ = mask.GetSpacing()
-    cm2 = np.count_nonzero(sitk.GetArrayViewFromImage(mask), axis=(1, 2)) * x_mm * y_mm / 100
+    x_mm, y_mm, _ = mask.grid.spacing
+    cm2 = np.count_nonzero(mask.voxels, axis=(1, 2)) * x_mm * y_mm / 100
     if max(cm2[0], cm2[-1]) > _CUT_CM2:
         return (
             f"Only {inside_ml:.0f} mL of brain are in view, since the scan ends within it: choose the series that "
@@ -141,7 +138,7 @@ def _distance(mask: Array) -> Array:
     """Distance in mm from each voxel to the mask, 0 inside."""
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
-    distance = sitk.SignedMaurerDistanceMap(sitk.GetImageFromArray(mask.astype(np.uint8)), squaredDistance=False)
+    distance = distance_map(sitk.GetImageFromArray(mask.astype(np.uint8)))  # in voxels, having no spacing
     return np.maximum(sitk.GetArrayFromImage(distance), 0) * _SPACING_MM
 
 

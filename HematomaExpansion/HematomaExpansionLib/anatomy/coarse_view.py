@@ -13,6 +13,7 @@ from scipy.spatial import ConvexHull
 from ..scan.grid import Array, Grid
 from ..scan.intensities import AIR_HU
 from ..scan.resampling import average_onto, crop_to, resample
+from ..scan.subject import Subject
 from .segmentation import brain_region
 
 _SPACING_MM, _MARGIN = 2.0, 4  # voxels
@@ -31,15 +32,15 @@ class CoarseView:
     bleed: Array
 
     @classmethod
-    def of(cls, ct: sitk.Image, inside_skull: sitk.Image, hematoma: sitk.Image) -> CoarseView:
-        """The view of a CT (HU) and two masks (0/1) on its grid; ``inside_skull`` is not empty."""
-        region = brain_region(sitk.Or(inside_skull, hematoma), (_SPACING_MM,) * 3)
+    def of(cls, subject: Subject) -> CoarseView:
+        """The view of a subject whose inside of the skull is not empty."""
+        region = brain_region(subject.inside_skull | subject.hematoma, (_SPACING_MM,) * 3)
         grid = region.cropped([-_MARGIN] * 3, [size + 2 * _MARGIN for size in region.size])
         inside, bleed = (
-            sitk.GetArrayFromImage(resample(sitk.Cast(crop_to(mask, grid), sitk.sitkFloat32), grid)) > 0.5
-            for mask in (inside_skull, hematoma)
+            sitk.GetArrayFromImage(resample(sitk.Cast(crop_to(mask.image, grid), sitk.sitkFloat32), grid)) > 0.5
+            for mask in (subject.inside_skull, subject.hematoma)
         )
-        return cls(grid, average_onto(ct, grid, outside=AIR_HU), inside, bleed)
+        return cls(grid, average_onto(subject.ct, grid, outside=AIR_HU), inside, bleed)
 
     @cached_property
     def hull(self) -> ConvexHull:

@@ -11,8 +11,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import InputError
-from ..measures.volumes import volume_ml
 from ..scan.grid import Array
+from ..scan.mask import Mask
+from ..scan.subject import Subject
 from .coarse_view import CoarseView
 
 _AROUND_MM, _BRAIN_HU, _USUAL_BRAIN_HU = (4.0, 10.0), (20.0, 50.0), 35.0
@@ -30,36 +31,33 @@ _THICK, _LEAST_THICK, _LARGE_ML = 3, 0.3, 8.0
 _LEAST_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
 
 
-def check_hematoma(
-    ct: sitk.Image, inside_skull: sitk.Image, mask: sitk.Image, view: CoarseView, *, drawn: bool
-) -> list[str]:
-    """What speaks against a mask (0/1) as that of a hematoma inside the brain: a sentence each.
+def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[str]:
+    """What speaks against a subject's hematoma as one inside the brain: a sentence each.
 
-    ``ct`` in HU and ``inside_skull`` (0/1) lie on the mask's grid; ``view`` is of all three. ``drawn``: the user
-    gave the mask.
+    ``view`` is of the same subject. ``drawn``: the user gave the mask.
 
     Raises:
         InputError: a mask that the user gave lies elsewhere, marks the brain, or is no denser than that.
     """
-    if not volume_ml(mask):
+    if subject.hematoma.is_empty:
         return []
     if drawn:
-        _check_place(mask, inside_skull)
+        _check_place(subject.hematoma, subject.inside_skull)
     if not view.bleed.any():  # smaller than a voxel there
         return []
     notes = _denser(view, drawn=drawn)
-    outside = _share_outside(ct, inside_skull, mask)
+    outside = _share_outside(subject)
     if outside > _MOST_OUTSIDE:
         notes.append(
             f"{100 * outside:.0f} % of the mask lie on bone or outside of the skull, so its volume is too large: "
             "check the mask."
         )
-    return [*notes, *_strip(view), *_kind(view, volume_ml(mask))]
+    return [*notes, *_strip(view), *_kind(view, subject.hematoma.volume_ml)]
 
 
-def _check_place(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
-    whole, skull = volume_ml(hematoma), volume_ml(inside_skull)
-    inside = volume_ml(sitk.And(hematoma, inside_skull))
+def _check_place(hematoma: Mask, inside_skull: Mask) -> None:
+    whole, skull = hematoma.volume_ml, inside_skull.volume_ml
+    inside = (hematoma & inside_skull).volume_ml
     if inside < 0.5 * whole:
         raise InputError(
             f"Only {inside:.1f} of the mask's {whole:.1f} mL lie inside the skull: check that the mask belongs "
@@ -93,11 +91,11 @@ def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
     return []
 
 
-def _share_outside(ct: sitk.Image, inside_skull: sitk.Image, mask: sitk.Image) -> float:
-    """Share of a mask that lies on bone or outside of the skull."""
-    bleed = sitk.GetArrayViewFromImage(mask) > 0
-    hu, inside = (sitk.GetArrayViewFromImage(image)[bleed] for image in (ct, inside_skull))
-    return float(np.mean((inside == 0) | (hu > _BONE_HU)))
+def _share_outside(subject: Subject) -> float:
+    """Share of the hematoma that lies on bone or outside of the skull."""
+    bleed = subject.hematoma.voxels
+    hu, inside = sitk.GetArrayViewFromImage(subject.ct)[bleed], subject.inside_skull.voxels[bleed]
+    return float(np.mean(~inside | (hu > _BONE_HU)))
 
 
 def _strip(view: CoarseView) -> list[str]:

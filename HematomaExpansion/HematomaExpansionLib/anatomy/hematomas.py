@@ -6,8 +6,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import find_objects
 
-from ..scan.grid import Array, Grid, image_on
-from ..scan.shapes import bounding_box
+from ..scan.grid import Array
+from ..scan.mask import Mask
+from ..scan.shapes import distance_map
 
 SMALLEST_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
@@ -25,26 +26,22 @@ _FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
 """Larger than its area in adults, and how far above it the medulla lies."""
 
 
-def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
-    """The connected components of ``mask`` (0/1) that are large enough and reach deep enough with their tenth.
+def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
+    """The connected components of ``mask`` that count as hematoma, both on one grid.
 
-    Those that lie for the greater part at the foramen magnum or below are to be larger. Small ones count where
-    they are satellites of a larger one.
+    Such a component is large enough, and at least a tenth of it lies deep enough inside the skull. At the foramen
+    magnum and below it must be larger. A small one counts if it is a satellite of a larger one.
     """
-    grid = Grid.of(mask)
-    voxels = int(np.ceil(SMALLEST_SATELLITE_ML / grid.voxel_volume_ml))
-    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), minimumObjectSize=voxels)
-    depth = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(
-            inside_skull, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
-        )
-    )
+    grid = mask.grid
+    min_voxels = int(np.ceil(SMALLEST_SATELLITE_ML / grid.voxel_volume_ml))
+    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.image), minimumObjectSize=min_voxels)
+    depth_mm = sitk.GetArrayFromImage(distance_map(inside_skull.image, is_positive_inside=True))
     array, low_slices = sitk.GetArrayFromImage(labels), _slices_at_foramen_magnum(inside_skull)
     large: list[int] = []
     small: list[int] = []
     for label, box in enumerate(find_objects(array), start=1):
         where = array[box] == label
-        if np.quantile(depth[box][where], 0.9) < SHALLOW_MM:
+        if np.quantile(depth_mm[box][where], 0.9) < SHALLOW_MM:
             continue
         size = int(np.count_nonzero(where))
         low = int(np.count_nonzero(where[: max(0, low_slices - box[0].start)]))
@@ -52,28 +49,27 @@ def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
         (large if size * grid.voxel_volume_ml >= smallest_ml else small).append(label)
     hematomas = np.isin(array, large)
     if large and small:
-        near = _near(image_on(grid, hematomas.astype(np.uint8)), SATELLITE_NEAR_MM)
+        near = _near(Mask.on(grid, hematomas), SATELLITE_NEAR_MM)
         hematomas |= np.isin(array, np.intersect1d(small, array[near]))
-    return image_on(grid, hematomas.astype(np.uint8))
+    return Mask.on(grid, hematomas)
 
 
-def _near(mask: sitk.Image, distance_mm: float) -> Array:
-    """Voxels (z, y, x) at most so far from a mask (0/1) that is not empty."""
-    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
-    margin = np.ceil(distance_mm / np.array(mask.GetSpacing())).astype(int)
-    low, high = np.maximum(first - margin, 0), np.minimum(first + size + margin, mask.GetSize())
-    box = sitk.RegionOfInterest(mask, (high - low).tolist(), low.tolist())
-    distance = sitk.SignedMaurerDistanceMap(box, squaredDistance=False, useImageSpacing=True)
-    near = np.zeros(mask.GetSize()[::-1], bool)
+def _near(mask: Mask, distance_mm: float) -> Array:
+    """Voxels (z, y, x) no farther than that from a mask that is not empty."""
+    first, size = mask.box
+    margin = np.ceil(distance_mm / np.array(mask.grid.spacing)).astype(int)
+    low, high = np.maximum(first - margin, 0), np.minimum(first + size + margin, mask.grid.size)
+    distance = distance_map(sitk.RegionOfInterest(mask.image, (high - low).tolist(), low.tolist()))
+    near = np.zeros(mask.grid.shape, bool)
     near[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))] = (
         sitk.GetArrayViewFromImage(distance) <= distance_mm
     )
     return near
 
 
-def _slices_at_foramen_magnum(inside_skull: sitk.Image) -> int:
+def _slices_at_foramen_magnum(inside_skull: Mask) -> int:
     """How many slices, counted from the feet, lie near the foramen magnum or below; 0 where it is not in view."""
-    x_mm, y_mm, z_mm = inside_skull.GetSpacing()
-    square_cm = sitk.GetArrayViewFromImage(inside_skull).sum(axis=(1, 2)) * x_mm * y_mm / 100
+    x_mm, y_mm, z_mm = inside_skull.grid.spacing
+    square_cm = inside_skull.voxels.sum(axis=(1, 2)) * x_mm * y_mm / 100
     narrow = np.flatnonzero(square_cm[: square_cm.argmax()] < _FORAMEN_MAGNUM_CM2)
     return int(narrow[-1]) + 1 + round(_NEAR_FORAMEN_MAGNUM_MM / z_mm) if len(narrow) else 0

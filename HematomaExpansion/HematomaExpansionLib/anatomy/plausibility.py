@@ -18,7 +18,9 @@ from scipy.spatial import ConvexHull
 from ..errors import InputError
 from ..scan.grid import Array
 from ..scan.head_ct import HeadCT
+from ..scan.mask import Mask
 from ..scan.shapes import largest_component
+from ..scan.subject import Subject
 from .brain import Brain
 from .coarse_view import CoarseView
 from .hematoma_checks import check_hematoma
@@ -71,26 +73,26 @@ class _Slices:
         return areas
 
 
-def check_plausibility(scan: HeadCT, brain: Brain, hematoma: sitk.Image, *, drawn: bool) -> list[str]:
+def check_plausibility(scan: HeadCT, brain: Brain, hematoma: Mask, *, drawn: bool) -> list[str]:
     """What a user must know of a scan, what is inside its skull, and the hematoma: a sentence each.
 
-    ``hematoma`` is a mask (0/1) on the scan's grid, empty where none was found; ``drawn``: given by the user.
+    ``hematoma`` lies on the scan's grid, empty where none was found; ``drawn``: the user gave it.
 
     Raises:
         InputError: a result from this scan or mask could not be trusted.
     """
     x_mm, y_mm, z_mm = scan.grid.spacing
-    mask = sitk.GetArrayViewFromImage(brain.mask) > 0
-    slices = _Slices(sitk.GetArrayViewFromImage(scan.image), mask, x_mm * y_mm / 100, z_mm)
-    view = CoarseView.of(scan.image, brain.mask, hematoma)
+    slices = _Slices(sitk.GetArrayViewFromImage(scan.image), brain.mask.voxels, x_mm * y_mm / 100, z_mm)
+    subject = Subject(scan.image, brain.mask, hematoma)
+    view = CoarseView.of(subject)
     return [
         *_density(slices),
         *_neighbors(slices, even=not scan.resampled),
-        *_ends(slices, sitk.GetArrayViewFromImage(hematoma) > 0),
+        *_ends(slices, hematoma.voxels),
         *_skull(brain),
         *_gaps(slices, view),
         *_dense_elsewhere(view),
-        *check_hematoma(scan.image, brain.mask, hematoma, view, drawn=drawn),
+        *check_hematoma(subject, view, drawn=drawn),
     ]
 
 

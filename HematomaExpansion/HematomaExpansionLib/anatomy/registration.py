@@ -11,7 +11,10 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..scan.grid import Grid, image_on
+from ..scan.intensities import AIR_HU
+from ..scan.mask import Mask
 from ..scan.resampling import average_onto
+from ..scan.shapes import distance_map
 
 SMALLEST_OVERLAP = 0.9
 """Dice of the two insides of the skull below which the scans are not of one head."""
@@ -30,6 +33,7 @@ _SPACING_MM = 2.0
 _WINDOW_HU = (-100.0, 300.0)
 
 _SAMPLED_SHARE = 0.2
+_SKULL_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Registration:
     overlap: float
     similarity: float
 
-    def bring(self, image: sitk.Image, grid: Grid, *, outside: float = -1024.0) -> sitk.Image:
+    def bring(self, image: sitk.Image, grid: Grid, *, outside: float = AIR_HU) -> sitk.Image:
         """An image of the follow-up (HU) on the baseline's grid, linear."""
         return sitk.Resample(
             image,
@@ -57,17 +61,17 @@ class Registration:
             image.GetPixelID(),
         )
 
-    def bring_mask(self, mask: sitk.Image, grid: Grid) -> sitk.Image:
-        """A mask of the follow-up on the baseline's grid, 0 or 1: the half-way surface."""
-        moved = self.bring(sitk.Cast(mask, sitk.sitkFloat32), grid, outside=0.0)
-        return sitk.Cast(moved >= 0.5, sitk.sitkUInt8)
+    def bring_mask(self, mask: Mask, grid: Grid) -> Mask:
+        """A mask of the follow-up on the baseline's grid: the half-way surface."""
+        moved = self.bring(sitk.Cast(mask.image, sitk.sitkFloat32), grid, outside=0.0)
+        return Mask(sitk.Cast(moved >= 0.5, sitk.sitkUInt8))
 
 
 def register(
     baseline: sitk.Image,
-    baseline_inside: sitk.Image,
+    baseline_inside: Mask,
     followup: sitk.Image,
-    followup_inside: sitk.Image,
+    followup_inside: Mask,
     seed: int = 0,
 ) -> Registration:
     """Align a follow-up CT with its baseline (HU, each on a grid of its own, with the inside of its skull).
@@ -89,7 +93,7 @@ def register(
     return Registration(affine, overlap, similarity(affine, baseline, baseline_inside, followup))
 
 
-def lies_on(baseline: sitk.Image, baseline_inside: sitk.Image, followup: sitk.Image) -> bool:
+def lies_on(baseline: sitk.Image, baseline_inside: Mask, followup: sitk.Image) -> bool:
     """Whether a follow-up CT (HU) lies on its baseline as it is: on the same grid, and looking alike there."""
     if not Grid.of(baseline).is_same(Grid.of(followup)):
         return False
@@ -97,7 +101,7 @@ def lies_on(baseline: sitk.Image, baseline_inside: sitk.Image, followup: sitk.Im
 
 
 def similarity(
-    transform: sitk.Transform, baseline: sitk.Image, baseline_inside: sitk.Image, followup: sitk.Image
+    transform: sitk.Transform, baseline: sitk.Image, baseline_inside: Mask, followup: sitk.Image
 ) -> float:
     """Correlation of two CTs (HU, in a window of soft tissue and bone) over skull and brain, where both reach.
 
@@ -115,7 +119,7 @@ def similarity(
         )
         for image, outside in ((moving, _WINDOW_HU[0]), (moving * 0 + 1, 0.0))
     )
-    here = (sitk.GetArrayFromImage(_head_mask(baseline_inside, grid)) > 0) & (reached > 0.5)
+    here = _head_mask(baseline_inside, grid).voxels & (reached > 0.5)
     values = sitk.GetArrayFromImage(fixed)[here], moved[here]
     if not here.any() or min(float(each.std()) for each in values) == 0:
         return 0.0
@@ -135,13 +139,13 @@ def _one_thread() -> Iterator[None]:
 
 def _aligned(
     baseline: sitk.Image,
-    baseline_inside: sitk.Image,
+    baseline_inside: Mask,
     followup: sitk.Image,
-    followup_inside: sitk.Image,
+    followup_inside: Mask,
     seed: int,
 ) -> sitk.AffineTransform:
     fixed, moving = _prepared(baseline), _prepared(followup)
-    head = _head_mask(baseline_inside, Grid.of(fixed))
+    head = _head_mask(baseline_inside, Grid.of(fixed)).image
     start = sitk.CenteredTransformInitializer(
         _as_float(baseline_inside, Grid.of(fixed)),
         _as_float(followup_inside, Grid.of(moving)),
@@ -160,19 +164,17 @@ def _aligned(
 def _prepared(ct: sitk.Image) -> sitk.Image:
     """The CT in its window on an isotropic grid."""
     grid = Grid.of(ct).with_spacing((_SPACING_MM,) * 3)
-    return image_on(grid, np.clip(average_onto(ct, grid, outside=-1024.0), *_WINDOW_HU).astype(np.float32))
+    return image_on(grid, np.clip(average_onto(ct, grid, outside=AIR_HU), *_WINDOW_HU).astype(np.float32))
 
 
-def _as_float(mask: sitk.Image, grid: Grid) -> sitk.Image:
-    return image_on(grid, average_onto(mask, grid).astype(np.float32))
+def _as_float(mask: Mask, grid: Grid) -> sitk.Image:
+    return image_on(grid, average_onto(mask.image, grid).astype(np.float32))
 
 
-def _head_mask(inside: sitk.Image, grid: Grid) -> sitk.Image:
+def _head_mask(inside: Mask, grid: Grid) -> Mask:
     """Brain and skull: what lies within a centimeter of the skull's inside."""
-    distance = sitk.SignedMaurerDistanceMap(
-        _as_float(inside, grid) >= 0.5, squaredDistance=False, useImageSpacing=True
-    )
-    return sitk.Cast(distance < 10.0, sitk.sitkUInt8)
+    distance = distance_map(_as_float(inside, grid) >= 0.5)
+    return Mask(sitk.Cast(distance < _SKULL_MM, sitk.sitkUInt8))
 
 
 def _optimized(
@@ -201,12 +203,11 @@ def _optimized(
     return composite.GetBackTransform() if isinstance(composite, sitk.CompositeTransform) else composite
 
 
-def _overlap(transform: sitk.Transform, baseline_inside: sitk.Image, followup_inside: sitk.Image) -> float:
+def _overlap(transform: sitk.Transform, baseline_inside: Mask, followup_inside: Mask) -> float:
     """Dice of the insides of the skull, where both scans reach."""
-    grid, aligned = Grid.of(baseline_inside), Registration(transform, 0.0, 0.0)
-    moved = aligned.bring_mask(followup_inside, grid)
-    reached = aligned.bring_mask(followup_inside * 0 + 1, grid)
-    here = (sitk.GetArrayFromImage(baseline_inside) > 0) & (sitk.GetArrayFromImage(reached) > 0)
-    there = sitk.GetArrayFromImage(moved) > 0
+    grid, aligned = baseline_inside.grid, Registration(transform, 0.0, 0.0)
+    there = aligned.bring_mask(followup_inside, grid).voxels
+    reached = aligned.bring_mask(Mask(followup_inside.image * 0 + 1), grid)
+    here = baseline_inside.voxels & reached.voxels
     total = np.count_nonzero(here) + np.count_nonzero(there)
     return 2.0 * np.count_nonzero(here & there) / total if total else 0.0

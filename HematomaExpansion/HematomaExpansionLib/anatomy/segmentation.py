@@ -12,12 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
-from ..errors import DeviceError
+from ..device import limited_memory
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid, image_on
-from ..scan.intensities import scale_window
+from ..scan.intensities import AIR_HU, scale_window
+from ..scan.mask import Mask
 from ..scan.resampling import average_onto, resample
-from ..scan.shapes import bounding_box
 from .hematomas import SMALLEST_HEMATOMA_ML, keep_hematomas
 
 if TYPE_CHECKING:
@@ -48,33 +48,25 @@ def identity_of_segmenter(package: ModelPackage | None) -> dict[str, str | None]
     return THRESHOLD if package is None else dict(package.identity)
 
 
-def segment(
-    ct: sitk.Image, inside_skull: sitk.Image, package: ModelPackage | None, device: torch.device
-) -> sitk.Image:
+def segment(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None, device: torch.device) -> Mask:
     """Hematoma mask by a model package, or without one by threshold; empty where there is no hematoma."""
     if package is None:
         return segment_by_threshold(ct, inside_skull)
     return segment_with_network(ct, inside_skull, package, device)
 
 
-def brain_region(inside_skull: sitk.Image, spacing: tuple[float, float, float]) -> Grid:
+def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Grid:
     """Grid of that spacing (x, y, z) in mm over the box of a mask that is not empty."""
-    grid = Grid.of(inside_skull)
-    first, size = bounding_box(sitk.GetArrayViewFromImage(inside_skull) > 0)
-    return grid.cropped(first.tolist(), size.tolist()).with_spacing(spacing)
+    return inside_skull.box_grid().with_spacing(spacing)
 
 
-def segmentation_channels(
-    ct: sitk.Image, inside_skull: sitk.Image, grid: Grid, window_hu: tuple[float, float]
-) -> Array:
+def segmentation_channels(ct: sitk.Image, inside_skull: Mask, grid: Grid, window_hu: tuple[float, float]) -> Array:
     """What the network sees, (1, z, y, x) on ``grid``: the windowed CT, zero outside of the skull's inside."""
-    brain = scale_window(average_onto(ct, grid, outside=-1024.0), window_hu) * average_onto(inside_skull, grid)
-    return brain[None]
+    windowed = scale_window(average_onto(ct, grid, outside=AIR_HU), window_hu)
+    return (windowed * average_onto(inside_skull.image, grid))[None]
 
 
-def segment_with_network(
-    ct: sitk.Image, inside_skull: sitk.Image, package: ModelPackage, device: torch.device
-) -> sitk.Image:
+def segment_with_network(ct: sitk.Image, inside_skull: Mask, package: ModelPackage, device: torch.device) -> Mask:
     """Hematoma mask by a model package.
 
     Raises:
@@ -89,20 +81,14 @@ def segment_with_network(
     inputs = torch.from_numpy(segmentation_channels(ct, inside_skull, region, description.window_hu))[None]
     network = package.load()
     x, y, z = description.patch_size
-    try:
+    with limited_memory("to segment"), torch.inference_mode():
         network.to(device)
-        with torch.inference_mode():
-            logits = sliding_window_inference(
-                inputs.to(device), (z, y, x), 2, network, overlap=0.25, mode="gaussian"
-            )
-            probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError("The GPU has too little free memory to segment: choose --device cpu.") from error
-    on_scan = resample(image_on(region, probability), Grid.of(ct))
-    return keep_hematomas(sitk.And(sitk.Cast(on_scan >= 0.5, sitk.sitkUInt8), inside_skull), inside_skull)
+        logits = sliding_window_inference(inputs.to(device), (z, y, x), 2, network, overlap=0.25, mode="gaussian")
+        probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
+    return _found(image_on(region, probability), inside_skull)
 
 
-def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
+def segment_by_threshold(ct: sitk.Image, inside_skull: Mask) -> Mask:
     """Hematoma mask without weights: voxels as dense as clotted blood, in compact components.
 
     The smoothed CT must reach 55 HU somewhere in a component and 47 HU throughout it; an opening takes off
@@ -110,8 +96,8 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image
     """
     spacing = (1.5, 1.5, 1.5)
     region = brain_region(inside_skull, spacing)
-    hu = image_on(region, average_onto(ct, region, outside=-1024.0))
-    inside = image_on(region, (average_onto(inside_skull, region) > 0.5).astype(np.uint8))
+    hu = image_on(region, average_onto(ct, region, outside=AIR_HU))
+    inside = image_on(region, (average_onto(inside_skull.image, region) > 0.5).astype(np.uint8))
     smooth = sitk.SmoothingRecursiveGaussian(hu, 1.5)
     away_from_bone = sitk.BinaryErode(inside, [2, 2, 2])
     dense = sitk.And(sitk.BinaryThreshold(smooth, 47.0, 110.0), away_from_bone)
@@ -121,5 +107,10 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image
     # The opening took the margin too: back to half way between clot and brain.
     margin = sitk.And(sitk.SmoothingRecursiveGaussian(hu, 1.0) > 44.0, inside)
     filled = sitk.BinaryFillhole(sitk.And(sitk.BinaryDilate(blood, [2, 2, 2]), margin))
-    on_scan = resample(sitk.Cast(filled, sitk.sitkFloat32), Grid.of(ct)) >= 0.5
-    return keep_hematomas(sitk.And(sitk.Cast(on_scan, sitk.sitkUInt8), inside_skull), inside_skull)
+    return _found(sitk.Cast(filled, sitk.sitkFloat32), inside_skull)
+
+
+def _found(probability: sitk.Image, inside_skull: Mask) -> Mask:
+    """The hematomas where a probability, on a grid of its own, is one half or more."""
+    likely = Mask(sitk.Cast(resample(probability, inside_skull.grid) >= 0.5, sitk.sitkUInt8))
+    return keep_hematomas(likely & inside_skull, inside_skull)

@@ -15,7 +15,7 @@ from ..output.prediction_folder import PREDICTION, prediction_sources, write_pre
 from ..prediction import PredictionOptions, predict
 from ..progress import Progress, Stages, silent
 from ..scan.head_ct import read_head_ct
-from ..scan.masks import read_given_mask
+from ..scan.mask_files import read_given_mask
 from .case_numbers import keep_case_names
 from .cases import RESULTS_FILE, BatchCase
 from .rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, options_of, predicted_row

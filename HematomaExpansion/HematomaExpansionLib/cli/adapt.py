@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..device import choose_device
 from ..files.folders import check_output_folder
 from ..models.description import VOLUME_CORRECTION, package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, find_package
@@ -70,7 +71,7 @@ def _correct(arguments: argparse.Namespace) -> int:
     package_name(arguments.output)
     source = find_package(arguments.source, "segmentation")
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
-    package = correct_volumes(arguments.cohort, arguments.output, source, arguments.device)
+    package = correct_volumes(arguments.cohort, arguments.output, source, choose_device(arguments.device))
     correction = package.description.settings[VOLUME_CORRECTION]
     print(json.dumps(correction, indent=2))
     for note in notes_on_seen_cases([source], case_folders(arguments.cohort)):

@@ -39,10 +39,11 @@ def add_commands(commands: Commands) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from ..comparison import ScanWithMask, compare
+    from ..device import choose_device
     from ..files.folders import check_output_folder
     from ..output.comparison_folder import COMPARISON, comparison_rows, write_comparison
     from ..scan.head_ct import read_head_ct
-    from ..scan.masks import read_given_mask, read_mask_file
+    from ..scan.mask_files import read_given_mask, read_mask_file
 
     check_output_folder(arguments.output, COMPARISON)
 
@@ -63,7 +64,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             followup,
             predicted,
             find_segmenter(arguments.segmenter),
-            arguments.device,
+            choose_device(arguments.device),
             arguments.expansion_definition,
             stages,
         )

@@ -78,7 +78,7 @@ def prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
         risk=find_risk(arguments.risk),
         segmenter=find_segmenter(arguments.segmenter),
         expansion_definition=arguments.expansion_definition,
-        device=arguments.device,
+        device_name=arguments.device,
     )
 
 
@@ -89,7 +89,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from ..output.report import summary_rows
     from ..prediction import predict
     from ..scan.head_ct import read_head_ct
-    from ..scan.masks import read_given_mask
+    from ..scan.mask_files import read_given_mask
 
     check_output_folder(arguments.output, PREDICTION)
     new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation

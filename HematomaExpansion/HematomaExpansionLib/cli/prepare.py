@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..device import choose_device
 from ..files.csv_tables import write_rows
 from .options import Commands, add_device, add_segmenter, find_segmenter
 
@@ -40,7 +41,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     pairs, segmenter = read_pairs(arguments.pairs), find_segmenter(arguments.segmenter)
     check_cohort_folder(pairs, arguments.output)
-    cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, arguments.device)
+    cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, choose_device(arguments.device))
     lines = list(tqdm(cases, total=len(pairs), desc="Preparing pairs", disable=None))
     write_rows(PreparedCase, lines, arguments.output / REPORT_FILE)
     for line in lines:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..models.description import Task
 from ..models.package import ModelPackage, find_package
+from .options import find_segmenter
 from .train_options import PRESETS, check
 
 if TYPE_CHECKING:
+    from ..anatomy.mask_source import MaskSource
     from ..training.fitting import FitOptions
     from ..training.growth.samples import GrowthPreset
     from ..training.risk.networks import RiskNetworkPreset
@@ -25,6 +27,15 @@ def check_task(command: str, arguments: argparse.Namespace) -> None:
             f"--preset {arguments.preset} is none of {arguments.task}: choose {' or '.join(presets)}."
         )
     check(f"{command} {arguments.task}", arguments)
+
+
+def mask_source(arguments: argparse.Namespace) -> MaskSource:
+    """Where masks come from; the model that finds them is looked up only if some are to be found."""
+    from ..anatomy.mask_source import MaskSource
+    from ..device import choose_device
+
+    segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    return MaskSource(arguments.masks, choose_device(getattr(arguments, "device", None) or "cpu"), segmenter)
 
 
 def starting_models(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:

@@ -38,7 +38,6 @@ def _segment(arguments: argparse.Namespace) -> int:
     from ..anatomy.plausibility import check_plausibility
     from ..anatomy.segmentation import NO_HEMATOMA, segment
     from ..device import choose_device
-    from ..measures.volumes import volume_ml
     from ..scan.head_ct import read_head_ct
     from ..scan.volume_files import check_volume_output, write_volume
 
@@ -53,12 +52,12 @@ def _segment(arguments: argparse.Namespace) -> int:
         with stages("segmentation", 0.6):
             mask = segment(scan.image, brain.mask, segmenter, device)
             notes = [*scan.warnings, *check_plausibility(scan, brain, mask, drawn=False)]
-        write_volume(scan.restore(mask), arguments.output)
-    if not volume_ml(mask):
+        write_volume(scan.restore_mask(mask).image, arguments.output)
+    if mask.is_empty:
         notes.append(NO_HEMATOMA)
     for note in notes:
         print(f"Note: {note}")
-    print(f"Hematoma: {volume_ml(mask):.1f} mL. Research use only.")
+    print(f"Hematoma: {mask.volume_ml:.1f} mL. Research use only.")
     return 0
 
 
@@ -71,20 +70,15 @@ def _add_measure(commands: Commands) -> None:
 
 def _measure(arguments: argparse.Namespace) -> int:
     from ..measures.abc2 import abc2
-    from ..measures.volumes import volume_ml
-    from ..scan.masks import read_mask_volume
+    from ..scan.mask import Mask
+    from ..scan.mask_files import read_mask_volume
 
     volume = read_mask_volume(arguments.input, arguments.label)
-    mask = volume.image
-    estimate = abc2(mask)
+    mask = Mask(volume.image)
     measures = {
         "research_use_only": True,
-        "volume_ml": volume_ml(mask),
-        "abc2_ml": estimate.volume_ml,
-        "abc2_simplified_ml": estimate.simplified_volume_ml,
-        "a_mm": estimate.a_mm,
-        "b_mm": estimate.b_mm,
-        "c_mm": estimate.c_mm,
+        "volume_ml": mask.volume_ml,
+        **abc2(mask).described,
         "warnings": list(volume.notes),
     }
     print(json.dumps(measures, indent=2))

@@ -11,8 +11,17 @@ from ..errors import InputError
 from ..files.folders import check_output_folder
 from ..models.description import package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
-from .options import Commands, find_risk, find_segmenter
-from .presets import check_task, chosen_risk_preset, fit_options, growth_preset, size, starting_models, widths
+from .options import Commands, find_risk
+from .presets import (
+    check_task,
+    chosen_risk_preset,
+    fit_options,
+    growth_preset,
+    mask_source,
+    size,
+    starting_models,
+    widths,
+)
 from .train_options import (
     SLICES,
     add_train_options,
@@ -54,14 +63,14 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
 
     if arguments.masks == "both":
         raise InputError("A risk model is trained with --masks true or automatic, not with both.")
-    segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    source = mask_source(arguments)
     preset = None if arguments.preset == "compact" else chosen_risk_preset(arguments)
     check_kinds(readable(has_expanded, cases))
     if preset is None:
-        return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
+        return train_risk(cases, arguments.output, source, arguments.seed or 0)
     from ..training.risk.networks import train_risk_network
 
-    return train_risk_network(cases, arguments.output, preset, arguments.masks, segmenter, "cpu")
+    return train_risk_network(cases, arguments.output, preset, source)
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:

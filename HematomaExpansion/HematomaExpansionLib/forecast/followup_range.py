@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from ..models.description import (
     GROWTH_BY_PROBABILITY,
     VOLUME_RANGE,
     ModelDescription,
 )
-
-Masks = Literal["true", "automatic"]
-"""What a prediction begins from: a mask that somebody drew, or one that was found."""
+from ..scan.mask import MaskKind
 
 
 def followup_range(
@@ -32,7 +29,11 @@ def followup_range(
 
 
 def told_range(
-    description: ModelDescription, masks: Masks, probability: float | None, baseline_ml: float, predicted_ml: float
+    description: ModelDescription,
+    masks: MaskKind,
+    probability: float | None,
+    baseline_ml: float,
+    predicted_ml: float,
 ) -> tuple[float, float] | None:
     """``followup_range`` by a model that tells it; None by another.
 

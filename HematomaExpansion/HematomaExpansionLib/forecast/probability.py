@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeviceError
+from ..device import limited_memory
 from ..models.description import MARKER_LOGISTIC
 from ..models.measurement_names import LOG_VOLUME, ONSET_HOURS, PRESENT
 from ..models.package import ModelPackage
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
     import torch
     from torch import nn
 
     from ..scan.grid import Array
+    from ..scan.subject import Subject
 
 
 _PARTS_AT_A_TIME = 8
@@ -71,16 +71,11 @@ def predict_risk(measured: Mapping[str, float], package: ModelPackage) -> Risk:
 
 
 def predict_risk_of_scan(
-    ct: sitk.Image,
-    hematoma: sitk.Image,
-    inside_skull: sitk.Image,
-    measured: Mapping[str, float],
-    package: ModelPackage,
-    device: torch.device,
+    subject: Subject, measured: Mapping[str, float], package: ModelPackage, device: torch.device
 ) -> Risk:
-    """The probability of expansion by whatever the package holds; images on one orthogonal grid, masks not empty.
+    """The probability of expansion by whatever the package holds; the subject's hematoma is not empty.
 
-    ``ct`` in HU, ``hematoma`` and ``inside_skull`` 0 or 1, ``measured`` as by ``measurements``.
+    ``measured`` is as by ``measurements``.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
@@ -90,7 +85,7 @@ def predict_risk_of_scan(
         return predict_risk(measured, package)
     from .probability_inputs import RiskView, risk_inputs  # a panel that shows a result needs none of it
 
-    inputs = risk_inputs(ct, hematoma, inside_skull, RiskView.of(package.description))
+    inputs = risk_inputs(subject, RiskView.of(package.description))
     return Risk(network_probability(package.load(), inputs, device), package.identity)
 
 
@@ -104,14 +99,11 @@ def network_probability(network: nn.Module, inputs: Array, device: torch.device)
 
     from ..models.networks.risk import expansion_logits
 
-    try:
+    with limited_memory("for the risk model"), torch.inference_mode():
         network.to(device)
-        with torch.inference_mode():
-            parts = torch.from_numpy(inputs).float().split(_PARTS_AT_A_TIME)
-            logits = torch.cat([expansion_logits(network, part.to(device)) for part in parts])
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError("The GPU has too little free memory for the risk model: choose --device cpu.") from error
-    return float(torch.sigmoid(logits).mean())
+        parts = torch.from_numpy(inputs).float().split(_PARTS_AT_A_TIME)
+        logits = torch.cat([expansion_logits(network, part.to(device)) for part in parts])
+        return float(torch.sigmoid(logits).mean())
 
 
 def models_disagree(result: Mapping[str, Any]) -> bool:

@@ -6,6 +6,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..scan.grid import Array, Grid, image_on
+from ..scan.intensities import AIR_HU
+from ..scan.mask import Mask
 from ..scan.resampling import crop_to, resample
 from ..scan.shapes import signed_distance
 from .field import GROWTH_MARGIN_MM
@@ -38,14 +40,14 @@ def _as_transform(displacement: sitk.Image) -> sitk.DisplacementFieldTransform:
 
 def warp_image(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
     """``image(x + u(x))`` on the displacement's grid, linear; ``u`` in mm, LPS."""
-    moved = sitk.Resample(image, displacement, _as_transform(displacement), sitk.sitkLinear, -1024.0)
+    moved = sitk.Resample(image, displacement, _as_transform(displacement), sitk.sitkLinear, AIR_HU)
     return sitk.Cast(moved, image.GetPixelID())
 
 
-def warp_ct(ct: sitk.Image, mask: sitk.Image, grown: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+def warp_ct(ct: sitk.Image, mask: Mask, grown: Mask, displacement: sitk.Image) -> sitk.Image:
     """``ct(x + u(x))`` in HU on the displacement's grid, with the border of blood where ``grown`` has it.
 
-    ``mask`` (0/1) lies on the CT's grid, ``grown`` is what ``warp_mask`` made of it. Linear among voxels of one
+    ``mask`` lies on the CT's grid, ``grown`` is what ``warp_mask`` made of it. Linear among voxels of one
     kind: within ``grown`` among those of the hematoma, around it among the others. Interpolated across its border,
     blood that moves by less than half a slice would only brighten the next one a little, and cut half way between
     brain and clot the CT would show up to 10 % less blood than the mask in slices of 5 mm. So both agree where
@@ -53,28 +55,28 @@ def warp_ct(ct: sitk.Image, mask: sitk.Image, grown: sitk.Image, displacement: s
     partial volume) goes on to do so.
     """
     transform, hu = _as_transform(displacement), sitk.Cast(ct, sitk.sitkFloat32)
-    inside = sitk.Cast(mask, sitk.sitkFloat32)
+    inside = sitk.Cast(mask.image, sitk.sitkFloat32)
 
     def moved(image: sitk.Image, outside: float) -> Array:
         return sitk.GetArrayFromImage(sitk.Resample(image, displacement, transform, sitk.sitkLinear, outside))
 
-    whole, blood, share = moved(hu, -1024.0), moved(hu * inside, 0.0), moved(inside, 0.0)
-    is_blood = sitk.GetArrayViewFromImage(grown) > 0
+    whole, blood, share = moved(hu, AIR_HU), moved(hu * inside, 0.0), moved(inside, 0.0)
+    is_blood = grown.voxels
     part, weight = np.where(is_blood, blood, whole - blood), np.where(is_blood, share, 1 - share)
     known = weight > _LEAST_WEIGHT
     values = np.where(known, part / np.where(known, weight, 1.0), whole)
     return sitk.Cast(image_on(Grid.of(displacement), values.astype(np.float32)), ct.GetPixelID())
 
 
-def warp_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """``mask(x + u(x))`` as 0 or 1 on the displacement's grid, with the volume that the field gives it.
+def warp_mask(mask: Mask, displacement: sitk.Image) -> Mask:
+    """``mask(x + u(x))`` on the displacement's grid, with the volume that the field gives it.
 
     Cut at the half-way surface, what moves by less than half a slice would be lost: some 15 % of the growth in
     slices of 5 mm. So as many voxels as the interpolated mask sums to are taken, the innermost by its interpolated
     signed distance; among equals those with the larger share of the mask, and then by lot (always the same), so
     that no side of the hematoma is preferred.
     """
-    near = crop_to(mask, Grid.of(displacement), margin_mm=GROWTH_MARGIN_MM)
+    near = crop_to(mask.image, Grid.of(displacement), margin_mm=GROWTH_MARGIN_MM)
     transform = _as_transform(displacement)
     share, depth = (
         sitk.GetArrayFromImage(
@@ -83,7 +85,7 @@ def warp_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
         for image, outside in ((near, 0.0), (signed_distance(near), -_OUTSIDE_MM))
     )
     count = round(float(share.sum(dtype=np.float64)))
-    return image_on(Grid.of(displacement), _innermost(depth, share, count).astype(np.uint8))
+    return Mask.on(Grid.of(displacement), _innermost(depth, share, count))
 
 
 def _innermost(depth: Array, share: Array, count: int) -> Array:

@@ -15,7 +15,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..scan.grid import Array, Grid, image_on
-from ..scan.shapes import bounding_box, largest_component, signed_distance
+from ..scan.mask import Mask
+from ..scan.shapes import largest_component, signed_distance
 from .texture import IN_PLANE, LEVEL_DEGREES, Clot, LowRegion, Parts, find_clot, low_regions, two_parts
 
 BLACK_HOLE_HU, BLEND_HU = 28.0, 18.0
@@ -60,8 +61,8 @@ class Marker:
     place_mm: tuple[float, float, float] | None = None
 
 
-def find_markers(ct: sitk.Image, mask: sitk.Image) -> dict[str, Marker]:
-    """All markers by name, for a CT in HU and a mask (0/1), not empty, on its grid (axes nearest LPS)."""
+def find_markers(ct: sitk.Image, mask: Mask) -> dict[str, Marker]:
+    """All markers by name, for a CT in HU and a mask, not empty, on its grid (axes nearest LPS)."""
     clot = find_clot(ct, mask)
     regions, parts = list(low_regions(clot)), two_parts(clot)
     satellites = _satellites(mask)
@@ -78,7 +79,7 @@ def find_markers(ct: sitk.Image, mask: sitk.Image) -> dict[str, Marker]:
     }
 
 
-def describe_markers(ct: sitk.Image, mask: sitk.Image) -> dict[str, dict[str, Any]]:
+def describe_markers(ct: sitk.Image, mask: Mask) -> dict[str, dict[str, Any]]:
     """``find_markers`` as ``prediction.json`` holds them."""
     return {name: asdict(marker) for name, marker in find_markers(ct, mask).items()}
 
@@ -181,11 +182,10 @@ def _heterogeneous(clot: Clot, parts: Parts | None) -> Marker:
     return Marker(deviation > _HETEROGENEOUS_HU, evidence)
 
 
-def _irregular(mask: sitk.Image) -> Marker:
+def _irregular(mask: Mask) -> Marker:
     """On the slice of largest area the outline leaves the ellipse of the same moments at two places or more."""
-    array = sitk.GetArrayViewFromImage(mask) > 0
+    array, grid = mask.voxels, mask.grid
     k = int(array.sum(axis=(1, 2)).argmax())
-    grid = Grid.of(mask)
     area = _fine(array[k], grid.spacing[:2])
     if area.sum() < _FEWEST_IN_OUTLINE:
         return Marker(False, {"irregularities": 0.0})
@@ -214,10 +214,9 @@ def _fine(area: Array, spacing: Sequence[float]) -> Array:
     return ndimage.zoom(padded, np.array(spacing)[::-1] / _OUTLINE_MM, order=1) >= 0.5
 
 
-def _satellites(mask: sitk.Image) -> list[tuple[float, tuple[float, float, float]]]:
+def _satellites(mask: Mask) -> list[tuple[float, tuple[float, float, float]]]:
     """Distance to the main hematoma in mm and place of each separate small bleed of the mask."""
-    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
-    near = sitk.RegionOfInterest(mask, size.tolist(), first.tolist())
+    near = mask.cropped().image
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(near))
     grid, array = Grid.of(near), sitk.GetArrayFromImage(labels)
     distance = -sitk.GetArrayFromImage(signed_distance(image_on(grid, (array == 1).astype(np.uint8))))

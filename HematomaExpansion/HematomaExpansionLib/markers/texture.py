@@ -14,8 +14,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..scan.grid import Array, Grid
+from ..scan.intensities import AIR_HU
+from ..scan.mask import Mask
 from ..scan.resampling import average_onto
-from ..scan.shapes import bounding_box, largest_component
+from ..scan.shapes import largest_component
 
 _PIXEL_MM, _SLICE_MM, _AROUND_MM = 1.0, 4.0, 12.0
 
@@ -94,12 +96,12 @@ class LowRegion:
     enclosed: float
 
 
-def find_clot(ct: sitk.Image, mask: sitk.Image) -> Clot:
-    """The clot of a mask (0/1) that is not empty, on the CT's (HU) grid, whose axes are nearest LPS."""
+def find_clot(ct: sitk.Image, mask: Mask) -> Clot:
+    """The clot of a mask that is not empty, on the CT's (HU) grid, whose axes are nearest LPS."""
     grid = _working_grid(mask)
-    hu = average_onto(ct, grid, outside=-1024.0)
+    hu = average_onto(ct, grid, outside=AIR_HU)
     hu = ndimage.gaussian_filter(hu, (0, _NOISE_PIXELS, _NOISE_PIXELS))
-    share = average_onto(mask, grid)
+    share = average_onto(mask.image, grid)
     whole = share >= min(0.5, float(share.max()))
     filled = np.stack([ndimage.binary_fill_holes(part) for part in whole])
     main = largest_component(filled)
@@ -111,13 +113,10 @@ def find_clot(ct: sitk.Image, mask: sitk.Image) -> Clot:
     return Clot(grid, hu, main, core, float(np.percentile(hu[core], 80)), brain_hu)
 
 
-def _working_grid(mask: sitk.Image) -> Grid:
-    own = Grid.of(mask)
-    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
-    margin = np.ceil(_AROUND_MM / np.array(own.spacing)).astype(int)
-    margin[2] = np.ceil(_SLICE_MM / own.spacing[2])
-    box = own.cropped((first - margin).tolist(), (size + 2 * margin).tolist())
-    return box.with_spacing((_PIXEL_MM, _PIXEL_MM, max(_SLICE_MM, own.spacing[2])))
+def _working_grid(mask: Mask) -> Grid:
+    x_mm, y_mm, z_mm = mask.grid.spacing
+    margin = np.ceil([_AROUND_MM / x_mm, _AROUND_MM / y_mm, _SLICE_MM / z_mm]).astype(int)
+    return mask.box_grid(margin).with_spacing((_PIXEL_MM, _PIXEL_MM, max(_SLICE_MM, z_mm)))
 
 
 def _core(main: Array) -> Array:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.ndimage import map_coordinates
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
-from ..scan.grid import Array, Grid
+from ..scan.grid import Array
+from ..scan.mask import Mask
 
 _SAMPLES_PER_VOXEL = 4
 
@@ -29,8 +29,19 @@ class EllipsoidEstimate:
     volume_ml: float
     simplified_volume_ml: float
 
+    @property
+    def described(self) -> dict[str, float]:
+        """As results hold it."""
+        return {
+            "abc2_ml": self.volume_ml,
+            "abc2_simplified_ml": self.simplified_volume_ml,
+            "a_mm": self.a_mm,
+            "b_mm": self.b_mm,
+            "c_mm": self.c_mm,
+        }
 
-def abc2(mask: sitk.Image, slice_positions_mm: Sequence[float] | None = None) -> EllipsoidEstimate:
+
+def abc2(mask: Mask, slice_positions_mm: Sequence[float] | None = None) -> EllipsoidEstimate:
     """ABC/2 of a mask, after Kothari 1996.
 
     A is the largest diameter on the slice of largest area, B the largest one perpendicular to it there, C the
@@ -38,15 +49,15 @@ def abc2(mask: sitk.Image, slice_positions_mm: Sequence[float] | None = None) ->
     25 to 75 %, or below 25 % of the largest.
 
     Args:
-        mask: 0/1 image; slices are array axis 0, on an orthogonal or sheared grid.
+        mask: its slices, array axis 0, are axial, on an orthogonal or sheared grid.
         slice_positions_mm: where each slice lies along the slices' normal, for a stack of uneven spacing;
             by default the grid's own even spacing.
     """
-    array = sitk.GetArrayViewFromImage(mask) > 0
+    array = mask.voxels
     areas = array.sum(axis=(1, 2)).astype(float)
     if not areas.any():
         return EllipsoidEstimate(0.0, 0.0, 0.0, 0.0, 0.0)
-    axes = Grid.of(mask).axes
+    axes = mask.grid.axes
     largest = int(areas.argmax())
     a, b = _diameters(array[largest], axes[:, :2])
     heights = _slice_heights(len(areas), axes, slice_positions_mm)

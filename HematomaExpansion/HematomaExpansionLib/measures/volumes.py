@@ -1,24 +1,11 @@
-"""What is measured on a hematoma: volume, ABC/2, growth, expansion, and how far two masks agree.
-
-Masks are 0/1 images whose slices (array axis 0) are axial. Lengths in mm, volumes in mL.
-"""
+"""Volumes without the bias of the method that found them, in mL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-import SimpleITK as sitk
-
-from ..scan.grid import Grid
-
 _LARGEST_CORRECTION = 2.0
 """A mask that is too small or too large by more than this factor is wrong, not biased."""
-
-
-def volume_ml(mask: sitk.Image) -> float:
-    """Volume of the true voxels in mL."""
-    return int(np.count_nonzero(sitk.GetArrayViewFromImage(mask))) * Grid.of(mask).voxel_volume_ml
 
 
 def corrected_volume(correction: Mapping[str, float], measured_ml: float) -> float:

@@ -17,10 +17,10 @@ from ..errors import InputError, ModelPackageError
 from .measurement_names import MEASUREMENTS
 
 VOLUME_RANGE = "volume_range"
-"""Setting of a growth package: coefficients for ``growth.followup_range`` by ``growth.Masks``."""
+"""Setting of a growth package: coefficients for ``forecast.followup_range`` by kind of mask."""
 
 GROWTH_BY_PROBABILITY = "growth_by_probability"
-"""Setting of a growth package: coefficients for ``growth.growth_strength``."""
+"""Setting of a growth package: coefficients for ``forecast.strength.growth_strength``."""
 
 INTEGRATION_STEPS = "integration_steps"
 """Setting of a growth package: squarings in the integration of a velocity; 0, and none told, uses the field as it
@@ -32,8 +32,8 @@ PROBABILITY_FROM = "probability_from"
 coefficients and the range of the volume were fitted."""
 
 VOLUME_CORRECTION = "volume_correction"
-"""Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
-before and after it on patients left out of the fit, and how many patients there were."""
+"""Setting of a segmentation package: coefficients for ``measures.volumes.corrected_volume``, the mean absolute
+error in mL before and after it on patients left out of the fit, and how many patients there were."""
 
 MEAN_GROWTH = "training_mean_relative_growth"
 """Result of a growth package: mean growth of the patients it learned from, relative to their baseline."""
@@ -311,7 +311,7 @@ def _are_ranges(by_masks: Any) -> bool:
 
 
 def _is_range(coefficients: Any) -> bool:
-    """Whether this is what ``growth.followup_range`` takes."""
+    """Whether this is what ``followup_range`` takes."""
     if not isinstance(coefficients, dict) or set(coefficients) != {"low", "high"}:
         return False
     return all(
@@ -321,7 +321,7 @@ def _is_range(coefficients: Any) -> bool:
 
 
 def _is_strength(values: Any) -> bool:
-    """Whether this is what ``growth.growth_strength`` takes, or nothing."""
+    """Whether this is what ``growth_strength`` takes, or nothing."""
     if values is None:
         return True
     if not isinstance(values, dict) or set(values) != {"constant", "slope", "smallest", "largest"}:
@@ -338,7 +338,7 @@ def _is_source(values: Any) -> bool:
 
 
 def _is_correction(values: Any) -> bool:
-    """Whether this is what ``measures.corrected_volume`` takes, or nothing."""
+    """Whether this is what ``measures.volumes.corrected_volume`` takes, or nothing."""
     if values is None:
         return True
     if not isinstance(values, dict) or not set(values) >= {"constant_ml", "slope", "smallest_ml", "largest_ml"}:

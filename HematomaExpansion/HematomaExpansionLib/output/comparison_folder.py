@@ -19,6 +19,7 @@ from .drawing import (
     BASELINE_COLOR,
     FOLLOWUP_COLOR,
     axial_array,
+    axial_mask,
     draw_agreement,
     draw_each,
     draw_outline,
@@ -45,9 +46,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[str]:
         InputError: the folder holds something else, or cannot be written.
     """
     images = {
-        "baseline-mask.nii.gz": comparison.baseline_mask,
+        "baseline-mask.nii.gz": comparison.baseline_mask.image,
         "followup-ct.nii.gz": as_int16(comparison.followup_ct),
-        "followup-mask.nii.gz": comparison.followup_mask,
+        "followup-mask.nii.gz": comparison.followup_mask.image,
     }
     with whole_or_nothing(folder, Provenance(COMPARISON)) as scratch:
         for name, image in images.items():
@@ -96,9 +97,9 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     (green) and false negative (blue) of the predicted hematoma; without a prediction, or where the truth is not
     known, with both outlines."""
     before, after = axial_array(comparison.baseline_ct), axial_array(comparison.followup_ct)
-    first, second = axial_array(comparison.baseline_mask) > 0, axial_array(comparison.followup_mask) > 0
+    first, second = axial_mask(comparison.baseline_mask), axial_mask(comparison.followup_mask)
     is_known, predicted = comparison.result["growth"] is not None, comparison.predicted_mask
-    guess = axial_array(predicted) > 0 if predicted is not None and is_known else None
+    guess = axial_mask(predicted) if predicted is not None and is_known else None
     either = first | second if guess is None else first | second | guess
     shown = slices_through(either, _MOST_SLICES)
     view = head_box(before[shown])

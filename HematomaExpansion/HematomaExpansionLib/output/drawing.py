@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from ..errors import MissingLibraryError
 from ..scan.grid import Array
+from ..scan.mask import Mask
 from ..scan.shapes import bounding_box
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ def slices_through(mask: Array, most: int) -> Array:
 def axial_array(image: sitk.Image) -> Array:
     """Array (z, y, x) with axes toward superior, posterior and left, whatever the stored order."""
     return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+
+
+def axial_mask(mask: Mask) -> Array:
+    """The same for a mask, as booleans."""
+    return axial_array(mask.image) > 0
 
 
 def head_box(ct: Sequence[Array] | Array) -> tuple[slice, slice]:

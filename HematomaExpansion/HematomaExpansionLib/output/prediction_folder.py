@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..files.provenance import Provenance
 from ..growth.growth import Growth
 from ..prediction import Prediction, PredictionOptions
 from ..scan.intensities import as_int16
+from ..scan.mask import Mask
 from ..scan.volume_files import stored_sha256, write_image
 from .drawing import draw_each
 from .report import write_overlay, write_report
@@ -29,6 +30,7 @@ PREDICTION = "prediction"
 """The kind of result, as its provenance says."""
 
 _PARTS_FILE, _BASELINE_CT, _BASELINE_MASK = "parts.json", "baseline_ct", "baseline_mask"
+_GROWTH = ("displacement", "followup_ct", "followup_mask")
 
 SCAN_AND_MASK = "input"
 """What its provenance calls the contents that it was made from."""
@@ -90,9 +92,11 @@ def write_parts(prediction: Prediction, folder: Path) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
-    images = {_BASELINE_CT: prediction.baseline_ct, _BASELINE_MASK: prediction.baseline_mask}
-    if prediction.growth is not None:
-        images |= {field.name: getattr(prediction.growth, field.name) for field in fields(Growth)}
+    images = {_BASELINE_CT: prediction.baseline_ct, _BASELINE_MASK: prediction.baseline_mask.image}
+    if (growth := prediction.growth) is not None:
+        images |= dict(
+            zip(_GROWTH, (growth.displacement, growth.followup_ct, growth.followup_mask.image), strict=True)
+        )
     for name, image in images.items():
         sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
     values = {"resampled": prediction.resampled, "result": prediction.result}
@@ -107,11 +111,14 @@ def read_parts(folder: Path) -> Prediction:
     """
     try:
         values = json.loads((folder / _PARTS_FILE).read_text(encoding="utf-8"))
-        names = [_BASELINE_CT, _BASELINE_MASK, *(field.name for field in fields(Growth))]
+        names = (_BASELINE_CT, _BASELINE_MASK, *_GROWTH)
         images = {name: sitk.ReadImage(str(path)) for name in names if (path := folder / f"{name}.nrrd").is_file()}
-        baseline = images.pop(_BASELINE_CT), images.pop(_BASELINE_MASK)
-        growth = Growth(**images) if images else None
-        return Prediction(*baseline, growth, bool(values["resampled"]), dict(values["result"]))
+        baseline_ct, baseline_mask = images.pop(_BASELINE_CT), Mask(images.pop(_BASELINE_MASK))
+        growth = None
+        if images:
+            displacement, followup_ct, followup_mask = (images[name] for name in _GROWTH)
+            growth = Growth(displacement, followup_ct, Mask(followup_mask))
+        return Prediction(baseline_ct, baseline_mask, growth, bool(values["resampled"]), dict(values["result"]))
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             "The folder holds no parts of a prediction, as Slicer's Export hands them over."
@@ -131,13 +138,13 @@ def _write_images(images: dict[str, sitk.Image], folder: Path) -> None:
 
 def _images(prediction: Prediction) -> dict[str, sitk.Image]:
     """File name to image; a scan that was resampled to true geometry is kept beside what lies on its grid."""
-    images = {"baseline-mask.nii.gz": prediction.baseline_mask}
+    images = {"baseline-mask.nii.gz": prediction.baseline_mask.image}
     if prediction.resampled:
         images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
     if prediction.inside_skull is not None:
-        images["inside-skull.nii.gz"] = prediction.inside_skull
+        images["inside-skull.nii.gz"] = prediction.inside_skull.image
     if prediction.growth is not None:
-        images["followup-mask.nii.gz"] = prediction.growth.followup_mask
+        images["followup-mask.nii.gz"] = prediction.growth.followup_mask.image
         images["followup-ct.nii.gz"] = as_int16(prediction.growth.followup_ct)
         images["displacement.nii.gz"] = prediction.growth.displacement
     return images

@@ -18,6 +18,7 @@ from .drawing import (
     BASELINE_COLOR,
     FOLLOWUP_COLOR,
     axial_array,
+    axial_mask,
     draw_outline,
     draw_slice,
     head_box,
@@ -146,9 +147,9 @@ def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
 
     Those through the hematoma; evenly through the head where there is none.
     """
-    ct, baseline = axial_array(prediction.baseline_ct), axial_array(prediction.baseline_mask)
-    followup = baseline if prediction.growth is None else axial_array(prediction.growth.followup_mask)
-    either = (baseline > 0) | (followup > 0)
+    ct, baseline = axial_array(prediction.baseline_ct), axial_mask(prediction.baseline_mask)
+    followup = baseline if prediction.growth is None else axial_mask(prediction.growth.followup_mask)
+    either = baseline | followup
     return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MOST_SLICES)]
 
 

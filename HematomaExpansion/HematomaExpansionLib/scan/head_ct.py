@@ -24,6 +24,7 @@ from .dicom.files import files_below, is_dicom
 from .dicom.series import MIN_SLICES, read_dicom_series
 from .grid import Array, Grid
 from .intensities import AIR_HU
+from .mask import Mask
 from .resampling import average_onto
 from .shapes import largest_component
 from .straight_grid import straightened
@@ -69,6 +70,10 @@ class HeadCT:
         Vectors keep their components, which are in LPS mm whatever the axis order.
         """
         return sitk.DICOMOrient(image, self.stored_orientation)
+
+    def restore_mask(self, mask: Mask) -> Mask:
+        """The same for a mask."""
+        return Mask(self.restore(mask.image))
 
 
 def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:

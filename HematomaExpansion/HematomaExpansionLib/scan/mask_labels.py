@@ -14,7 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .grid import Array
+from .grid import Array, Grid
+from .mask import Mask
 from .volume import scalar_volume
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(?:ID|Name|LabelValue|Layer)")
@@ -42,8 +43,8 @@ class Segment:
         return f"{self.number} ({self.name})" if self.name else str(self.number)
 
 
-def hematoma_in(image: sitk.Image, label: str | None = None) -> sitk.Image:
-    """The hematoma in a mask of any kind as uint8 0/1 on the same grid; it may be empty.
+def hematoma_in(image: sitk.Image, label: str | None = None) -> Mask:
+    """The hematoma in a mask of any kind, on the same grid; it may be empty.
 
     A mask of one label, whatever its number, is the hematoma; of several, ``label`` names it by number or
     segment name. Of probabilities from 0 to 1, those above 0.5 count.
@@ -54,9 +55,9 @@ def hematoma_in(image: sitk.Image, label: str | None = None) -> sitk.Image:
     if drawn := _slicer_segments(image):
         chosen = choose_segment([segment for segment, _ in drawn], label)
         layer = _layer(image, next(layer for segment, layer in drawn if segment is chosen))
-        return _like(layer, sitk.GetArrayViewFromImage(layer) == chosen.number)
+        return Mask.on(Grid.of(layer), sitk.GetArrayViewFromImage(layer) == chosen.number)
     image = scalar_volume(image, "mask")
-    values = sitk.GetArrayViewFromImage(image)
+    grid, values = Grid.of(image), sitk.GetArrayViewFromImage(image)
     labels = _labels(values)
     if labels is None:
         if label is not None:
@@ -66,11 +67,11 @@ def hematoma_in(image: sitk.Image, label: str | None = None) -> sitk.Image:
                 f"The mask is empty: none of its probabilities is above 0.5 (the highest is {values.max():.2g}). "
                 "Draw the hematoma, or leave the mask out."
             )
-        return _like(image, values > 0.5)
+        return Mask.on(grid, values > 0.5)
     if not labels and label is None:
-        return _like(image, values > 0)
+        return Mask.on(grid, values > 0)
     chosen = choose_segment([Segment(number) for number in labels], label)
-    return _like(image, np.abs(values - chosen.number) < _ROUNDING)
+    return Mask.on(grid, np.abs(values - chosen.number) < _ROUNDING)
 
 
 def choose_segment(segments: Sequence[Segment], label: str | None) -> Segment:
@@ -154,9 +155,3 @@ def _layer(image: sitk.Image, layer: int) -> sitk.Image:
     if not 0 <= layer < image.GetNumberOfComponentsPerPixel():
         raise InputError("The segments in the mask's header do not fit its voxels. Save it again.")
     return scalar_volume(sitk.VectorIndexSelectionCast(image, layer), "mask")
-
-
-def _like(image: sitk.Image, where: Array) -> sitk.Image:
-    mask = sitk.GetImageFromArray(where.astype(np.uint8))
-    mask.CopyInformation(image)
-    return mask

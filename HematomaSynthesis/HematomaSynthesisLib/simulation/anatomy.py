@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import average_onto
 from scipy.ndimage import gaussian_filter
 from torch import nn
@@ -32,7 +33,7 @@ class Anatomy:
 
     Attributes:
         ct: HU, LPS; free of noise, or a real scan.
-        inside_skull: mask (0/1) on the same grid.
+        inside_skull: on the same grid.
         parenchyma: share of gray and white matter, 0 to 1, on the same grid.
         ventricles: share of lateral ventricle, 0 to 1, on the same grid; None where it is not known.
         midline_mm: LPS x of the falx at the grid's center.
@@ -41,7 +42,7 @@ class Anatomy:
     """
 
     ct: sitk.Image
-    inside_skull: sitk.Image
+    inside_skull: Mask
     parenchyma: sitk.Image
     ventricles: sitk.Image | None
     midline_mm: float
@@ -64,7 +65,7 @@ def icbm_anatomy(random: np.random.Generator) -> Anatomy:
     _add_holder(hu, random)
     return Anatomy(
         image_on(_HEAD, hu.astype(np.float32)),
-        image_on(_HEAD, inside.astype(np.uint8)),
+        Mask.on(_HEAD, inside),
         image_on(_HEAD, np.clip(gray + white, 0, 1).astype(np.float32)),
         image_on(_HEAD, ventricles * inside),
         midline,
@@ -205,7 +206,7 @@ def anatomy_from_scan(scan: HeadCT) -> Anatomy:
 
     inside = extract_brain(scan.image).mask
     hu = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(scan.image, 1.2))
-    within = sitk.GetArrayFromImage(inside) > 0
+    within = inside.voxels
     parenchyma = within & (hu > 22) & (hu < 55)
     indices = np.argwhere(within)[:, ::-1]
     low, high = np.percentile(indices, 0.5, axis=0), np.percentile(indices, 99.5, axis=0)
@@ -230,4 +231,4 @@ def anatomy_from_scan(scan: HeadCT) -> Anatomy:
 
 def crop(anatomy: Anatomy, grid: Grid) -> tuple[Array, Array]:
     """Inside of the skull and parenchyma, shares from 0 to 1 as arrays (z, y, x) on ``grid``."""
-    return average_onto(anatomy.inside_skull, grid), average_onto(anatomy.parenchyma, grid)
+    return average_onto(anatomy.inside_skull.image, grid), average_onto(anatomy.parenchyma, grid)

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
 from HematomaExpansionLib.scan.resampling import resample
-from HematomaExpansionLib.scan.shapes import largest_component
+from HematomaExpansionLib.scan.shapes import distance_map, largest_component
 from scipy.ndimage import gaussian_filter
 
 from .anatomy import Anatomy, crop
@@ -211,9 +211,7 @@ def _level(
 
 def _distance_inside(mask: Array) -> Array:
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    return sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
-    )
+    return sitk.GetArrayFromImage(distance_map(image, is_positive_inside=True))
 
 
 def _connected_top(shape: Array, voxels: int) -> Array:

@@ -39,9 +39,9 @@ def write_case(patient: SimulatedPatient, folder: Path, made_from: Mapping[str, 
     """
     images = {
         "baseline": patient.baseline,
-        "baseline-mask": patient.baseline_mask,
+        "baseline-mask": patient.baseline_mask.image,
         "followup": patient.followup,
-        "followup-mask": patient.followup_mask,
+        "followup-mask": patient.followup_mask.image,
     }
     text = json.dumps(patient.description, indent=2) + "\n"
     with whole_or_nothing(folder, Provenance(SIMULATED_CASE, made_from or {})) as scratch:

@@ -167,9 +167,9 @@ def _draw_densities(axes: Axes, folders: Sequence[Path]) -> None:
     brain, blood = [], []
     for folder in folders[:: max(1, len(folders) // _MOST_SCANS)]:
         case = read_case(folder)
-        hu = sitk.GetArrayFromImage(sitk.DiscreteGaussian(case.baseline, 4.0))
-        mask = sitk.GetArrayFromImage(case.baseline_mask) > 0
-        inside = (sitk.GetArrayFromImage(case.inside_skull) > 0) & ~mask
+        hu = sitk.GetArrayFromImage(sitk.DiscreteGaussian(case.baseline.ct, 4.0))
+        mask = case.baseline.hematoma.voxels
+        inside = case.baseline.inside_skull.voxels & ~mask
         brain.append(hu[inside][::50])
         blood.append(hu[mask][::10])
     bins = list(np.arange(-5, 90, 1.5))

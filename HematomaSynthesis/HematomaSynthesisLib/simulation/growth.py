@@ -23,8 +23,9 @@ from HematomaExpansionLib.growth.field import (
 )
 from HematomaExpansionLib.growth.warping import smallest_jacobian
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import resample
-from HematomaExpansionLib.scan.shapes import largest_component
+from HematomaExpansionLib.scan.shapes import distance_map_on, largest_component
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 
@@ -74,7 +75,7 @@ def grow(
     anatomy: Anatomy, hematoma: Hematoma, parameters: GrowthParameters, random: np.random.Generator
 ) -> SimulatedGrowth:
     """The displacement that gives the hematoma its follow-up volume."""
-    mask = image_on(Grid.of(hematoma.level), (sitk.GetArrayFromImage(hematoma.level) > 0).astype(np.uint8))
+    mask = Mask.on(Grid.of(hematoma.level), sitk.GetArrayFromImage(hematoma.level) > 0)
     region = growth_region(mask, _SPACING_MM, (48, 48, 48))
     level = sitk.GetArrayFromImage(resample(hematoma.level, region, outside=-60.0))
     inside, tissue = crop(anatomy, region)
@@ -82,9 +83,7 @@ def grow(
     velocity = torch.from_numpy(
         _velocity(main, _mass_effect(main, inside - tissue), hematoma, parameters, region, random)
     )[None]
-    confinement = torch.from_numpy(confinement_of(inside, _SPACING_MM) * _falx(region, anatomy.midline_mm))[
-        None, None
-    ]
+    confinement = torch.from_numpy(confinement_of(inside, region) * _falx(region, anatomy.midline_mm))[None, None]
     x, y, z = region.spacing
     fine = region.with_spacing((x / _FINER, y / _FINER, z / _FINER))
     blood = torch.from_numpy(sitk.GetArrayFromImage(resample(hematoma.level, fine, outside=-60.0)))[None, None]
@@ -114,13 +113,8 @@ def grow(
 
 def _main_part(level: Array) -> Array:
     """Signed distance in mm to the largest part alone: satellites do not grow, they are pushed."""
-    main = image_on(
-        Grid(level.shape[::-1], _SPACING_MM, (0.0, 0.0, 0.0), STRAIGHT),
-        largest_component(level > 0).astype(np.uint8),
-    )
-    return sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(main, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
-    )
+    grid = Grid(level.shape[::-1], _SPACING_MM, (0.0, 0.0, 0.0), STRAIGHT)
+    return distance_map_on(grid, largest_component(level > 0), is_positive_inside=True)
 
 
 def _mass_effect(level: Array, csf: Array) -> Array:

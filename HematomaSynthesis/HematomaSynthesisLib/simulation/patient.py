@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.growth.warping import field_on, warp_image, with_part
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import resample
 
 from .anatomy import Anatomy, icbm_anatomy
@@ -27,12 +27,12 @@ _WIDE = 0.5
 
 @dataclass(frozen=True)
 class SimulatedPatient:
-    """CTs in HU and true masks (0/1), all on one grid; ``description`` is what ``case.json`` holds."""
+    """CTs in HU and true masks, all on one grid; ``description`` is what ``case.json`` holds."""
 
     baseline: sitk.Image
-    baseline_mask: sitk.Image
+    baseline_mask: Mask
     followup: sitk.Image
-    followup_mask: sitk.Image
+    followup_mask: Mask
     description: dict[str, Any]
 
 
@@ -73,8 +73,8 @@ def simulate_patient(
         "seed": seed,
         "number": number,
         "onset_hours": parameters.onset_hours,
-        "baseline_ml": volume_ml(baseline_mask),
-        "followup_ml": volume_ml(followup_mask),
+        "baseline_ml": baseline_mask.volume_ml,
+        "followup_ml": followup_mask.volume_ml,
         "intraventricular": {
             "baseline": known and ventricular.baseline,
             "followup": known and ventricular.followup,
@@ -91,7 +91,7 @@ def _gentler(growth: GrowthParameters) -> GrowthParameters:
     return replace(growth, growth_ml=0.8 * growth.growth_ml)
 
 
-_Scans = tuple[sitk.Image, sitk.Image, sitk.Image, sitk.Image]
+_Scans = tuple[sitk.Image, Mask, sitk.Image, Mask]
 
 
 def _scan_anew(
@@ -137,7 +137,7 @@ def _paint_into_scan(
     field = field_on(head.ct, displacement)
     second = _moved(first, field)
     level = resample(hematoma.level, grid, outside=-60.0)
-    masks = [sitk.Cast(image > 0, sitk.sitkUInt8) for image in (level, _moved(level, field))]
+    masks = [Mask(sitk.Cast(image > 0, sitk.sitkUInt8)) for image in (level, _moved(level, field))]
     scans = [sitk.Cast(sitk.Round(image), sitk.sitkInt16) for image in (first, second)]
     return scans[0], masks[0], scans[1], masks[1]
 

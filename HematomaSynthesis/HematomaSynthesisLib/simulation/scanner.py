@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import resample
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
@@ -54,12 +55,12 @@ def acquire(head: sitk.Image, parameters: ScannerParameters, random: np.random.G
     return image_on(grid, np.round(np.clip(slices + noise, -1024, 3071)).astype(np.int16))
 
 
-def acquire_mask(level: sitk.Image, parameters: ScannerParameters) -> sitk.Image:
-    """Mask (0/1): voxels of which more than half is blood; ``level`` is a signed distance in mm at 1 mm."""
+def acquire_mask(level: sitk.Image, parameters: ScannerParameters) -> Mask:
+    """Voxels of which more than half is blood; ``level`` is a signed distance in mm at 1 mm."""
     share = image_on(Grid.of(level), np.clip(sitk.GetArrayFromImage(level) + 0.5, 0, 1).astype(np.float32))
     grid = scan_grid(Grid.of(level), parameters)
     sampled = sitk.GetArrayFromImage(resample(_slices(share, parameters, 0.0), grid))
-    return image_on(grid, (sampled > 0.5).astype(np.uint8))
+    return Mask.on(grid, sampled > 0.5)
 
 
 def _slices(image: sitk.Image, parameters: ScannerParameters, outside: float) -> sitk.Image:

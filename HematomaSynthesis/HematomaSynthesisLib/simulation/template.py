@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import MissingLibraryError
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
-from HematomaExpansionLib.scan.shapes import largest_component
+from HematomaExpansionLib.scan.shapes import distance_map, largest_component
 from scipy.ndimage import binary_dilation, binary_opening
 
 MEAN_SCALE = 0.915
@@ -65,7 +65,7 @@ def template() -> sitk.Image:
 def _distance_from(mask: Array) -> Array:
     """Distance in voxels to the mask's surface, negative inside."""
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, squaredDistance=False))
+    return sitk.GetArrayFromImage(distance_map(image))
 
 
 def _ventricles(csf: Array, depth: Array) -> Array:

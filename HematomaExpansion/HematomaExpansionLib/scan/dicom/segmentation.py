@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 
 from ...errors import InputError, MissingLibraryError
-from ..grid import Array, Grid, image_on
+from ..grid import Array, Grid
+from ..mask import Mask
 from ..mask_labels import Segment, choose_segment
 from ..volume import check_size
 from ..volume_files import quiet_libraries
@@ -37,8 +37,8 @@ def is_dicom_mask(path: Path) -> bool:
     return path.is_dir() or (path.is_file() and is_dicom(path))
 
 
-def read_dicom_segmentation(path: Path, label: str | None) -> sitk.Image:
-    """One segment as uint8 0/1 on the segmentation's own grid; it may be empty.
+def read_dicom_segmentation(path: Path, label: str | None) -> Mask:
+    """One segment on the segmentation's own grid; it may be empty.
 
     ``path`` is the file, or a folder with one segmentation among other files; ``label`` names the segment by its
     number or label where there are several.
@@ -62,7 +62,7 @@ def read_dicom_segmentation(path: Path, label: str | None) -> sitk.Image:
     except Exception:
         raise _damaged() from None
     chosen = choose_segment([segment for segment in segments if segment.number > 0], label)
-    return _image(segmentation, chosen)
+    return _mask(segmentation, chosen)
 
 
 def _segment(item: pydicom.Dataset) -> Segment:
@@ -85,7 +85,7 @@ def _segmentation_among(files: list[Path]) -> Path:
     raise InputError(f"The mask {what}. {_EXPORT}")
 
 
-def _image(segmentation: Segmentation, segment: Segment) -> sitk.Image:
+def _mask(segmentation: Segmentation, segment: Segment) -> Mask:
     try:
         with quiet_libraries():
             geometry = segmentation.get_volume_geometry(**_STACK)
@@ -94,7 +94,7 @@ def _image(segmentation: Segmentation, segment: Segment) -> sitk.Image:
                 volume = segmentation.get_volume(segment_numbers=[segment.number], **_STACK)
                 inside = np.asarray(volume.array)[..., 0] > 0.5
                 axes = _sheared(np.asarray(volume.affine), segmentation)
-                return image_on(_grid(axes, inside.shape), inside.astype(np.uint8))
+                return Mask.on(_grid(axes, inside.shape), inside)
     except InputError:
         raise
     except Exception:

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ...anatomy.brain import extract_brain
+from ...anatomy.mask_source import MaskSource
 from ...anatomy.registration import lies_on, register
-from ...anatomy.segmentation import segment
-from ...device import choose_device
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...measures.expansion import ExpansionDefinition, measure_growth
-from ...measures.volumes import volume_ml
-from ...models.package import ModelPackage
 from ...scan.head_ct import HeadCT, read_head_ct
-from ...scan.masks import read_mask, read_mask_file
+from ...scan.intensities import AIR_HU
+from ...scan.mask import Mask
+from ...scan.mask_files import read_mask, read_mask_file
 from ...scan.resampling import resample
+from ...scan.subject import Subject
 from .case_description import home_of, name_of, read_description
 
 CASE = "case"
@@ -29,17 +27,14 @@ CASE = "case"
 
 @dataclass(frozen=True)
 class Case:
-    """A case in memory, all on the baseline scan's grid: CTs in HU, masks 0/1, LPS.
+    """A case in memory: baseline and follow-up with their hematomas, both on the baseline scan's grid.
 
-    Axes are in the order nearest LPS, whatever the order on disk.
+    The inside of the skull is the baseline's in both. Axes are nearest LPS, whatever their order on disk.
     """
 
     name: str
-    baseline: sitk.Image
-    baseline_mask: sitk.Image
-    followup: sitk.Image
-    followup_mask: sitk.Image
-    inside_skull: sitk.Image
+    baseline: Subject
+    followup: Subject
     onset_hours: float | None
 
 
@@ -83,7 +78,7 @@ def read_case(folder: Path) -> Case:
     if registered is None:
         registered = lies_on(baseline.image, inside_skull, followup.image)
     if registered:
-        followup_ct = resample(followup.image, baseline.grid, outside=-1024.0)
+        followup_ct = resample(followup.image, baseline.grid, outside=AIR_HU)
         followup_mask = read_mask(mask_file, baseline)
     else:
         registration = register(baseline.image, inside_skull, followup.image, extract_brain(followup.image).mask)
@@ -91,31 +86,26 @@ def read_case(folder: Path) -> Case:
         followup_mask = registration.bring_mask(read_mask(mask_file, followup), baseline.grid)
     return Case(
         name=name_of(folder),
-        baseline=baseline.image,
-        baseline_mask=read_mask(folder / "baseline-mask.nii.gz", baseline),
-        followup=followup_ct,
-        followup_mask=followup_mask,
-        inside_skull=inside_skull,
+        baseline=Subject(baseline.image, inside_skull, read_mask(folder / "baseline-mask.nii.gz", baseline)),
+        followup=Subject(followup_ct, inside_skull, followup_mask),
         onset_hours=description.get("onset_hours"),
     )
 
 
-def read_baseline(
-    folder: Path, masks: Masks, segmenter: ModelPackage | None, device: str
-) -> tuple[HeadCT, sitk.Image]:
+def read_baseline(folder: Path, source: MaskSource) -> tuple[HeadCT, Mask]:
     """The baseline scan of a case and its hematoma on that scan's grid: the true mask, or the automatic one, which
     may be empty.
     """
     scan = read_head_ct(folder / "baseline.nii.gz")
-    if masks == "true":
-        return scan, read_mask(folder / "baseline-mask.nii.gz", scan)
-    return scan, segment(scan.image, extract_brain(scan.image).mask, segmenter, choose_device(device))
+    if source.is_automatic:
+        return scan, source.find(scan.image, extract_brain(scan.image).mask)
+    return scan, read_mask(folder / "baseline-mask.nii.gz", scan)
 
 
 def has_expanded(folder: Path) -> bool:
     """Whether a case's hematoma grew by more than 6 mL or a third, by its own masks."""
     baseline_ml, followup_ml = (
-        volume_ml(read_mask_file(folder / f"{name}-mask.nii.gz")) for name in ("baseline", "followup")
+        read_mask_file(folder / f"{name}-mask.nii.gz").volume_ml for name in ("baseline", "followup")
     )
     return measure_growth(baseline_ml, followup_ml, ExpansionDefinition.SIX_ML).expansion
 

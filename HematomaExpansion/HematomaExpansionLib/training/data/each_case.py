@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ...batch.workers import available_cores, each_result, local_workers
-from ...device import choose_device
 from ...errors import HematomaError, InputError
 from .case_description import name_of
+
+if TYPE_CHECKING:
+    import torch
 
 Sample = TypeVar("Sample")
 
@@ -36,7 +38,7 @@ class LeftOut:
 
 
 def prepare_all(
-    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: torch.device | None = None
 ) -> list[Sample]:
     """``prepare`` applied to each case folder, as by ``prepare_each``.
 
@@ -66,7 +68,7 @@ def told(left_out: Sequence[LeftOut]) -> str:
 
 
 def prepare_each(
-    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: torch.device | None = None
 ) -> list[Sample | LeftOut]:
     """``prepare`` applied to each case folder, with a progress bar, in the given order; on all cores, unless it
     computes on a GPU, whose memory is for one, or there are few cases. What is wrong with one case does not keep
@@ -77,7 +79,7 @@ def prepare_each(
     attempt = partial(_attempt, prepare)
     if len(folders) <= _FEW_CASES:
         return [attempt(folder) for folder in tqdm(folders, desc=title, disable=None)]
-    workers = local_workers(available_cores() if choose_device(device).type == "cpu" else 1)
+    workers = local_workers(1 if device is not None and device.type == "cuda" else available_cores())
     results: dict[Path, Sample | LeftOut] = {}
     ended = each_result(partial(_boxed, attempt), folders, workers.open, 2 * workers.jobs)
     for folder, boxed in tqdm(ended, total=len(folders), desc=title, disable=None):
@@ -119,7 +121,7 @@ def prepare_parts(
 def rows_of_all(
     evaluate: Callable[[Path], list[Sample]],
     folders: Sequence[Path],
-    device: str,
+    device: torch.device,
     left_out: list[LeftOut] | None = None,
 ) -> list[Sample]:
     """The rows that ``evaluate`` gives for each case folder, one case after the other.

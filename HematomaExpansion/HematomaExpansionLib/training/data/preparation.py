@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...anatomy.registration import SMALLEST_SIMILARITY
 from ...batch.case_list import read_case_list
@@ -23,9 +24,12 @@ from ...markers.scores import ONSET_RANGE, is_onset
 from ...models.package import ModelPackage
 from ...scan.head_ct import read_head_ct
 from ...scan.intensities import as_int16
-from ...scan.masks import read_given_mask
+from ...scan.mask_files import read_given_mask
 from ...scan.volume_files import write_image
 from .cohort import CASE
+
+if TYPE_CHECKING:
+    import torch
 
 REPORT_FILE = "prepared.csv"
 
@@ -110,7 +114,7 @@ def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:
 
 
 def prepare_cohort(
-    pairs: list[Pair], output: Path, source: str, segmenter: ModelPackage | None, device: str
+    pairs: list[Pair], output: Path, source: str, segmenter: ModelPackage | None, device: torch.device
 ) -> Iterator[PreparedCase]:
     """Prepare each pair and yield its line of the report; cases already in ``output`` are done anew.
 
@@ -124,7 +128,9 @@ def prepare_cohort(
             yield PreparedCase(pair.case, False, str(error))
 
 
-def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | None, device: str) -> PreparedCase:
+def _prepared(
+    pair: Pair, output: Path, source: str, segmenter: ModelPackage | None, device: torch.device
+) -> PreparedCase:
     baseline = _read(pair.baseline, pair.baseline_mask, pair.baseline_label)
     followup = _read(pair.followup, pair.followup_mask, pair.followup_label)
     comparison = compare(baseline, followup, None, segmenter, device)
@@ -159,9 +165,9 @@ def _read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
 def _write(comparison: Comparison, folder: Path, description: dict[str, object]) -> None:
     images = {
         "baseline": as_int16(comparison.baseline_ct),
-        "baseline-mask": comparison.baseline_mask,
+        "baseline-mask": comparison.baseline_mask.image,
         "followup": as_int16(comparison.followup_ct),
-        "followup-mask": comparison.followup_mask,
+        "followup-mask": comparison.followup_mask.image,
     }
     with whole_or_nothing(folder, Provenance(CASE)) as scratch:
         for name, image in images.items():

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.strength import growth_strength, log_odds
 from ...growth.field import confined_displacement, warp
 from ...models.description import (
@@ -28,6 +27,7 @@ from ...models.description import (
 )
 from ...models.package import ModelPackage, write_package
 from ...scan.grid import Array
+from ...scan.mask import MaskKind
 from ..data.case_description import kind_of_cases
 from ..fitting import initial_network
 from ..runs import has_learned_from, have_scans_in_common, made_before, made_from
@@ -155,7 +155,7 @@ def volume_range(
     """
     samples = [sample for own in patients for sample in own]
     numbers = np.repeat(np.arange(len(patients)), [len(own) for own in patients])
-    masks = np.array([kind for own in patients for kind in get_args(Masks)[: len(own)]])
+    masks = np.array([kind for own in patients for kind in get_args(MaskKind)[: len(own)]])
     strengths = np.ones((len(samples), 1))
     if description is not None:
         strengths[:, 0] = [growth_strength(description, sample.probability) for sample in samples]

@@ -15,20 +15,19 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ...anatomy.segmentation import segment
-from ...device import choose_device
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks, told_range
-from ...forecast.strength import may_follow, unfollowed
+from ...forecast.followup_range import told_range
+from ...forecast.strength import growth_strength, may_follow, unfollowed
 from ...growth.growth import predict_growth
 from ...growth.warping import smallest_jacobian
 from ...measures.agreement import dice, growth_dice
 from ...measures.expansion import ExpansionDefinition, measure_growth
-from ...measures.volumes import volume_ml
 from ...models.description import GROWTH_BY_PROBABILITY, MEAN_GROWTH
 from ...models.package import ModelPackage
-from ...scan.grid import Array, Grid
+from ...scan.grid import Array
 from ...scan.shapes import signed_distance
+from ...scan.subject import Subject
 from ..data.cohort import Case, case_folders, read_case
 from ..data.each_case import LeftOut, rows_of_all
 from .samples import expansion_probability
@@ -77,14 +76,12 @@ class GrowthRow:
 @dataclass(frozen=True)
 class GrowthEvaluation:
     """What to evaluate: growth packages, the first of which lends its training mean to the dilation, and from
-    which masks they begin; ``segmenter`` None is the threshold method. ``risk`` tells the probability of expansion
-    to those whose growth follows it; None leaves them without.
+    which masks they begin. ``risk`` tells the probability of expansion to those whose growth follows it; None
+    leaves them without.
     """
 
     packages: tuple[ModelPackage, ...]
-    masks: Masks
-    segmenter: ModelPackage | None
-    device: str
+    source: MaskSource
     risk: ModelPackage | None = None
 
     def told(self, package: ModelPackage, probability: float | None) -> float | None:
@@ -102,13 +99,14 @@ class GrowthEvaluation:
         return [unfollowed(description, risk) for description in described if not may_follow(description, risk)]
 
 
-def uniform_dilation(mask: sitk.Image, inside_skull: sitk.Image, wanted_ml: float) -> Array:
-    """A mask dilated evenly in mm, inside the skull, to that volume; (z, y, x). An empty one stays empty."""
-    if volume_ml(mask) == 0:
-        return _array(mask)
-    distance = -sitk.GetArrayFromImage(signed_distance(mask))
-    allowed = _array(inside_skull) | _array(mask)
-    nearest = np.argsort(distance[allowed], kind="stable")[: round(wanted_ml / Grid.of(mask).voxel_volume_ml)]
+def uniform_dilation(subject: Subject, wanted_ml: float) -> Array:
+    """The hematoma dilated evenly in mm, inside the skull, to that volume; (z, y, x). An empty one stays empty."""
+    mask = subject.hematoma
+    if mask.is_empty:
+        return mask.voxels
+    distance = -sitk.GetArrayFromImage(signed_distance(mask.image))
+    allowed = (subject.inside_skull | mask).voxels
+    nearest = np.argsort(distance[allowed], kind="stable")[: round(wanted_ml / mask.grid.voxel_volume_ml)]
     chosen = np.zeros(np.count_nonzero(allowed), bool)
     chosen[nearest] = True
     dilated = np.zeros_like(allowed)
@@ -116,73 +114,68 @@ def uniform_dilation(mask: sitk.Image, inside_skull: sitk.Image, wanted_ml: floa
     return dilated
 
 
-def given_mask(case: Case, evaluation: GrowthEvaluation) -> sitk.Image:
-    """The mask from which a case's prediction begins."""
-    if evaluation.masks == "true":
-        return case.baseline_mask
-    return segment(case.baseline, case.inside_skull, evaluation.segmenter, choose_device(evaluation.device))
+def given_baseline(case: Case, source: MaskSource) -> Subject:
+    """A case's baseline with the mask from which its prediction begins."""
+    if not source.is_automatic:
+        return case.baseline
+    return replace(case.baseline, hematoma=source.find(case.baseline.ct, case.baseline.inside_skull))
 
 
 def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[GrowthRow]:
     """The models and their rivals on one case."""
     case = read_case(folder)
-    given = given_mask(case, evaluation)
+    given = given_baseline(case, evaluation.source)
     probability = given_probability(case, given, evaluation)
     rows = [
-        _model_row(case, given, evaluation.told(package, probability), package, evaluation)
+        _model_row(case, given, evaluation.told(package, probability), package, evaluation.source)
         for package in evaluation.packages
     ]
     mean = 1 + evaluation.packages[0].description.result(MEAN_GROWTH)
     wanted = {
-        NO_GROWTH: volume_ml(given),
-        MEAN_DILATION: mean * volume_ml(given),
-        TOLD_DILATION: volume_ml(case.followup_mask),
+        NO_GROWTH: given.hematoma.volume_ml,
+        MEAN_DILATION: mean * given.hematoma.volume_ml,
+        TOLD_DILATION: case.followup.hematoma.volume_ml,
     }
     for method, volume in wanted.items():
-        rows.append(_row(case, given, method, uniform_dilation(given, case.inside_skull, volume)))
+        rows.append(_row(case, given, method, uniform_dilation(given, volume)))
     return rows
 
 
-def given_probability(case: Case, given: sitk.Image, evaluation: GrowthEvaluation) -> float | None:
+def given_probability(case: Case, given: Subject, evaluation: GrowthEvaluation) -> float | None:
     """The probability of expansion from the given mask, where there is a model of it and one that follows it."""
-    if evaluation.risk is None or volume_ml(given) == 0:
+    if evaluation.risk is None or given.hematoma.is_empty:
         return None
     identity, described = evaluation.risk.identity, [package.description for package in evaluation.packages]
     if not any(GROWTH_BY_PROBABILITY in model.settings and may_follow(model, identity) for model in described):
         return None
-    return expansion_probability(case, given, evaluation.risk, evaluation.device)
+    return expansion_probability(given, case.onset_hours, evaluation.risk, evaluation.source.device)
 
 
 def _model_row(
-    case: Case,
-    given: sitk.Image,
-    probability: float | None,
-    package: ModelPackage,
-    evaluation: GrowthEvaluation,
+    case: Case, given: Subject, probability: float | None, package: ModelPackage, source: MaskSource
 ) -> GrowthRow:
-    name = package.description.name
-    if volume_ml(given) == 0:
-        return _row(case, given, name, _array(given))
-    device = choose_device(evaluation.device)
-    growth = predict_growth(case.baseline, given, case.inside_skull, package, probability, device)
-    row = _row(case, given, name, _array(growth.followup_mask))
-    ends = told_range(package.description, evaluation.masks, probability, row.given_ml, row.predicted_ml)
+    description = package.description
+    if given.hematoma.is_empty:
+        return _row(case, given, description.name, given.hematoma.voxels)
+    growth = predict_growth(given, package, growth_strength(description, probability), source.device)
+    row = _row(case, given, description.name, growth.followup_mask.voxels)
+    ends = told_range(description, source.kind, probability, row.given_ml, row.predicted_ml)
     if ends is not None:
         row = replace(row, low_ml=ends[0], high_ml=ends[1])
     return replace(row, smallest_jacobian=smallest_jacobian(growth.displacement))
 
 
-def _row(case: Case, given: sitk.Image, method: str, predicted: Array) -> GrowthRow:
-    baseline, followup = _array(case.baseline_mask), _array(case.followup_mask)
+def _row(case: Case, given: Subject, method: str, predicted: Array) -> GrowthRow:
+    baseline, followup, hematoma = case.baseline.hematoma, case.followup.hematoma, given.hematoma
     return GrowthRow(
         case=case.name,
         method=method,
-        baseline_ml=volume_ml(case.baseline_mask),
-        followup_ml=volume_ml(case.followup_mask),
-        given_ml=volume_ml(given),
-        predicted_ml=np.count_nonzero(predicted) * Grid.of(given).voxel_volume_ml,
-        growth_dice=growth_dice(_array(given), predicted, baseline, followup),
-        lesion_dice=dice(predicted, followup),
+        baseline_ml=baseline.volume_ml,
+        followup_ml=followup.volume_ml,
+        given_ml=hematoma.volume_ml,
+        predicted_ml=np.count_nonzero(predicted) * hematoma.grid.voxel_volume_ml,
+        growth_dice=growth_dice(hematoma.voxels, predicted, baseline.voxels, followup.voxels),
+        lesion_dice=dice(predicted, followup.voxels),
     )
 
 
@@ -262,8 +255,4 @@ def evaluate_growth(
     if len(set(names)) < len(names):
         raise InputError("Two of the models have the same name, and the table could not tell them apart.")
     evaluate = partial(evaluate_growth_case, evaluation)
-    return rows_of_all(evaluate, case_folders(cohort), evaluation.device, left_out)
-
-
-def _array(mask: sitk.Image) -> Array:
-    return sitk.GetArrayFromImage(mask) > 0
+    return rows_of_all(evaluate, case_folders(cohort), evaluation.source.device, left_out)

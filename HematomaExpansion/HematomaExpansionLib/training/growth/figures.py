@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from ... import RESEARCH_USE
-from ...device import choose_device
+from ...forecast.strength import growth_strength
 from ...growth.growth import predict_growth
-from ...measures.volumes import volume_ml
 from ...models.package import ModelPackage
 from ...output.drawing import (
     BASELINE_COLOR,
     axial_array,
+    axial_mask,
     draw_agreement,
     draw_outline,
     draw_slice,
     head_box,
     new_figure,
 )
-from ...scan.grid import Array, Grid
-from ..data.cohort import Case, read_case
+from ...scan.grid import Array
+from ...scan.subject import Subject
+from ..data.cohort import read_case
 from ..statistics import Auc
-from .evaluation import GrowthEvaluation, GrowthRow, given_mask, given_probability
+from .evaluation import GrowthEvaluation, GrowthRow, given_baseline, given_probability
+
+if TYPE_CHECKING:
+    import torch
 
 
 def growth_table(summary: Mapping[str, Mapping[str, float]], label: str = "_expanders") -> str:
@@ -116,14 +120,12 @@ def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _predicted(
-    case: Case, given: sitk.Image, probability: float | None, package: ModelPackage, device: str
-) -> Array:
+def _predicted(given: Subject, probability: float | None, package: ModelPackage, device: torch.device) -> Array:
     """The predicted hematoma, axial (z, y, x); empty where none was given."""
-    if volume_ml(given) == 0:
-        return axial_array(given) > 0
-    growth = predict_growth(case.baseline, given, case.inside_skull, package, probability, choose_device(device))
-    return axial_array(growth.followup_mask) > 0
+    if given.hematoma.is_empty:
+        return axial_mask(given.hematoma)
+    growth = predict_growth(given, package, growth_strength(package.description, probability), device)
+    return axial_mask(growth.followup_mask)
 
 
 def draw_growth_examples(
@@ -141,13 +143,13 @@ def draw_growth_examples(
     cells = figure.subplots(len(chosen), 2 + len(names), squeeze=False)
     for row, line in zip(chosen, cells, strict=True):
         case = read_case(cohort / row.case)
-        given = given_mask(case, evaluation)
+        given = given_baseline(case, evaluation.source)
         probability = given_probability(case, given, evaluation)
-        before, after = axial_array(case.baseline), axial_array(case.followup)
-        start, truth = axial_array(case.baseline_mask) > 0, axial_array(case.followup_mask) > 0
+        before, after = axial_array(case.baseline.ct), axial_array(case.followup.ct)
+        start, truth = axial_mask(case.baseline.hematoma), axial_mask(case.followup.hematoma)
         k = int((truth & ~start).sum(axis=(1, 2)).argmax())
         view = head_box(before[k][None])
-        spacing = Grid.of(case.baseline).spacing
+        spacing = case.baseline.grid.spacing
         for axes, ct in zip(line, [before, *[after] * (1 + len(names))], strict=True):
             draw_slice(axes, ct[k][view], spacing[1] / spacing[0])
         draw_outline(line[0], start[k][view], BASELINE_COLOR, 1.2)
@@ -155,7 +157,7 @@ def draw_growth_examples(
         line[1].set_title(f"real follow-up, {row.followup_ml:.0f} mL", color="white", fontsize=10)
         for axes, package in zip(line[2:], evaluation.packages, strict=True):
             told = evaluation.told(package, probability)
-            guess = _predicted(case, given, told, package, evaluation.device)
+            guess = _predicted(given, told, package, evaluation.source.device)
             draw_agreement(axes, guess[k][view], truth[k][view], spacing[1] / spacing[0])
             score = next(r for r in rows if r.case == row.case and r.method == package.description.name)
             axes.set_title(f"{score.method}, growth Dice {score.growth_dice:.2f}", color="white", fontsize=10)

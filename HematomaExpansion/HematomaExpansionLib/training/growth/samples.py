@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from monai.transforms import (
     CenterSpatialCropd,
@@ -31,23 +30,24 @@ from monai.transforms import (
 )
 
 from ...anatomy.segmentation import segment
-from ...device import choose_device
 from ...forecast.probability import measurements, predict_risk_of_scan
 from ...growth.field import growth_channels, growth_region
 from ...markers.markers import describe_markers
-from ...measures.volumes import volume_ml
 from ...models.package import ModelPackage
 from ...scan.grid import Array, Grid
+from ...scan.subject import Subject
 from ..data.cohort import Case, read_case
 from ..data.each_case import prepare_all
 from ..fitting import FitOptions, Patches
 
 
-def expansion_probability(case: Case, hematoma: sitk.Image, package: ModelPackage, device: str) -> float:
-    """What a risk model says of the case's baseline scan and a mask of the hematoma in it, 0/1 and not empty."""
-    measured = measurements(describe_markers(case.baseline, hematoma), volume_ml(hematoma), case.onset_hours)
-    chosen = choose_device(device)
-    return predict_risk_of_scan(case.baseline, hematoma, case.inside_skull, measured, package, chosen).probability
+def expansion_probability(
+    baseline: Subject, onset_hours: float | None, package: ModelPackage, device: torch.device
+) -> float:
+    """What a risk model says of a baseline scan with a hematoma that is not empty."""
+    markers = describe_markers(baseline.ct, baseline.hematoma)
+    measured = measurements(markers, baseline.hematoma.volume_ml, onset_hours)
+    return predict_risk_of_scan(baseline, measured, package, device).probability
 
 
 _TURN, _SCALE = 0.25, 0.1
@@ -167,33 +167,35 @@ def growth_samples(
     unless that is empty; both are to end at the true follow-up. ``risk`` tells the probability of expansion.
     """
     case = read_case(folder)
-    samples = [_sample(case, case.baseline_mask, preset, risk)]
+    samples = [_sample(case, case.baseline, preset, risk)]
     if segmenter is not None:
-        found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
-        if volume_ml(found) > 0:
-            samples.append(_sample(case, found, preset, risk))
+        found = segment(case.baseline.ct, case.baseline.inside_skull, segmenter, torch.device("cpu"))
+        if not found.is_empty:
+            samples.append(_sample(case, replace(case.baseline, hematoma=found), preset, risk))
     return samples
 
 
-def _sample(case: Case, hematoma: sitk.Image, preset: GrowthPreset, risk: ModelPackage | None) -> GrowthSample:
-    grid = _sample_grid(case, hematoma, preset)
-    baseline = growth_channels(case.baseline, hematoma, case.inside_skull, grid, preset.window_hu)
-    followup = growth_channels(case.followup, case.followup_mask, case.inside_skull, grid, preset.window_hu)
-    channels = np.concatenate([baseline, followup[:2]]).astype(np.float16)
+def _sample(case: Case, baseline: Subject, preset: GrowthPreset, risk: ModelPackage | None) -> GrowthSample:
+    """The case with this baseline, whose hematoma may be another than the case's own."""
+    grid = _sample_grid(baseline, preset)
+    before, after = (growth_channels(subject, grid, preset.window_hu) for subject in (baseline, case.followup))
+    channels = np.concatenate([before, after[:2]]).astype(np.float16)
     arrays: dict[str, Array] = {key: channel[None] for key, channel in zip(_KEYS, channels, strict=True)}
     if preset.growth_share is not None:
         growth = (arrays["followup_mask"][0] >= 0.5) & (arrays["mask"][0] < 0.5)
         brain = (arrays["confinement"][0] > 0) & ~growth
         arrays |= {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(brain)}
-    probability = None if risk is None else expansion_probability(case, hematoma, risk, "cpu")
-    return GrowthSample(arrays, volume_ml(hematoma), volume_ml(case.followup_mask), probability)
+    probability = None
+    if risk is not None:
+        probability = expansion_probability(baseline, case.onset_hours, risk, torch.device("cpu"))
+    return GrowthSample(arrays, baseline.hematoma.volume_ml, case.followup.hematoma.volume_ml, probability)
 
 
-def _sample_grid(case: Case, hematoma: sitk.Image, preset: GrowthPreset) -> Grid:
+def _sample_grid(baseline: Subject, preset: GrowthPreset) -> Grid:
     x, y, z = (n + 2 * preset.shift for n in preset.patch)
     if preset.growth_share is None:
-        return growth_region(hematoma, preset.spacing_mm, (x, y, z))
-    return growth_region(case.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
+        return growth_region(baseline.hematoma, preset.spacing_mm, (x, y, z))
+    return growth_region(baseline.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
 
 
 def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sklearn.model_selection import KFold
 
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...models.package import ModelPackage
 from ..data.cohort import case_folders, with_variants
 from ..data.each_case import rows_of_all
@@ -37,9 +37,7 @@ def run_study(
     output: Path,
     preset: GrowthPreset,
     folds: int,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
+    source: MaskSource,
 ) -> list[GrowthRow]:
     """Train each arm on all folds but one and evaluate it on that one; rows by arm, then those of the rivals.
 
@@ -68,10 +66,10 @@ def run_study(
     evaluations: dict[Path, GrowthEvaluation] = {}
     for folder, (kept, left_out) in zip(folders, splits, strict=True):
         packages = [_package(folder / arm.name, [cases[k] for k in kept], preset, arm, samples) for arm in arms]
-        evaluation = GrowthEvaluation(tuple(packages), masks, segmenter, device)
+        evaluation = GrowthEvaluation(tuple(packages), source)
         evaluations |= {cases[k]: evaluation for k in left_out}
     rows: dict[str, list[GrowthRow]] = {}
-    for row in rows_of_all(partial(_evaluate_left_out, evaluations), list(evaluations), device):
+    for row in rows_of_all(partial(_evaluate_left_out, evaluations), list(evaluations), source.device):
         rows.setdefault(row.method, []).append(row)
     return [row for method in rows.values() for row in method]
 

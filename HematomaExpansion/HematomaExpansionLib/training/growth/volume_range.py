@@ -23,8 +23,8 @@ def fit_volume_range(
 ) -> dict[str, dict[str, list[float]]]:
     """Coefficients for ``growth.followup_range``, for each kind of mask that the predictions began from.
 
-    Volumes in mL, and of which patient (a number) and from which mask (``growth.Masks``) each is; a patient may
-    come with both. A kind with fewer than ``FEWEST_PATIENTS`` gets no range.
+    Volumes in mL, and of which patient (a number) and from which kind of mask each is; a patient may come with
+    both. A kind with fewer than ``FEWEST_PATIENTS`` gets no range.
 
     Conformalized quantile regression (Romano 2019): the 10 % and 90 % quantiles of the true growth, linear in a
     constant, the baseline and the predicted growth; then both are moved so far that the range held its share of

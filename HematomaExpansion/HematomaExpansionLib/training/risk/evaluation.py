@@ -13,16 +13,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
 from ...anatomy.brain import extract_brain
-from ...device import choose_device
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.probability import predict_risk, predict_risk_of_scan
 from ...markers.scores import HIGH_BAT
-from ...measures.volumes import volume_ml
 from ...models.description import MARKER_LOGISTIC
 from ...models.package import ModelPackage
 from ...output.drawing import new_figure
 from ...scan.grid import Array
+from ...scan.subject import Subject
 from ..data.cohort import case_folders, has_expanded, read_baseline
 from ..data.each_case import LeftOut, readable, rows_of_all
 from ..statistics import at_threshold, auc, brier, calibration, compare_auc
@@ -61,41 +60,32 @@ class RiskRow:
 
 
 def evaluate_risk(
-    cohort: Path,
-    package: ModelPackage,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    left_out: list[LeftOut] | None = None,
+    cohort: Path, package: ModelPackage, source: MaskSource, left_out: list[LeftOut] | None = None
 ) -> list[RiskRow]:
     """A package on a cohort that it has not seen; ``left_out`` as in ``cohort.rows_of_all``, and cases in which no
     hematoma is found.
     """
-    judge = partial(_rows_of, package, masks, segmenter, device)
-    return _both_kinds(rows_of_all(judge, case_folders(cohort), device, left_out))
+    judge = partial(_rows_of, package, source)
+    return _both_kinds(rows_of_all(judge, case_folders(cohort), source.device, left_out))
 
 
-def _rows_of(
-    package: ModelPackage, masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path
-) -> list[RiskRow]:
-    scan, mask = read_baseline(folder, masks, segmenter, device)
-    if volume_ml(mask) == 0:
+def _rows_of(package: ModelPackage, source: MaskSource, folder: Path) -> list[RiskRow]:
+    scan, mask = read_baseline(folder, source)
+    if mask.is_empty:
         raise InputError(NOTHING_FOUND)
     sample = measure_case(scan.image, mask, folder)
     if package.description.architecture == MARKER_LOGISTIC:  # the brain need not be found
         risk = predict_risk(sample.measured, package)
     else:
-        inside_skull, chosen = extract_brain(scan.image).mask, choose_device(device)
-        risk = predict_risk_of_scan(scan.image, mask, inside_skull, sample.measured, package, chosen)
+        subject = Subject(scan.image, extract_brain(scan.image).mask, mask)
+        risk = predict_risk_of_scan(subject, sample.measured, package, source.device)
     return [RiskRow(sample.case, sample.expanded, risk.probability, sample.volume_ml, sample.bat)]
 
 
 def cross_validate_risk(
     cohort: Path,
     folds: int,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
+    source: MaskSource,
     seed: int,
     learner: Learner | None = None,
     left_out: list[LeftOut] | None = None,
@@ -109,7 +99,7 @@ def cross_validate_risk(
         InputError: see ``check_folds``; or a case is damaged.
     """
     learn = learner or learn_markers(seed)
-    samples = measure_cases(case_folders(cohort), masks, segmenter, device, left_out)
+    samples = measure_cases(case_folders(cohort), source, left_out)
     expanded = np.array([sample.expanded for sample in samples], bool)
     check_folds(expanded, folds)
     division = StratifiedKFold(folds, shuffle=True, random_state=seed) if folds else LeaveOneOut()

@@ -14,16 +14,16 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.probability import measurements
 from ...markers.markers import describe_markers
 from ...markers.scores import bat_score, present_markers
-from ...measures.volumes import volume_ml
 from ...models.description import MARKER_LOGISTIC, SHARE_EXPANDED, ModelDescription, TrainingStep, package_name
 from ...models.networks.risk import MarkerLogistic
 from ...models.package import ModelPackage, write_package
 from ...scan.grid import Array
+from ...scan.mask import Mask
 from ..data.case_description import kind_of_cases, read_description
 from ..data.cohort import has_expanded, read_baseline
 from ..data.each_case import LeftOut, prepare_all
@@ -88,36 +88,32 @@ Learner = Callable[[int, Sequence[RiskSample], Sequence[RiskSample]], Array]
 
 
 def measure_cases(
-    cases: Sequence[Path],
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    left_out: list[LeftOut] | None = None,
+    cases: Sequence[Path], source: MaskSource, left_out: list[LeftOut] | None = None
 ) -> list[RiskSample]:
     """What is measured on each case, from its true mask or an automatic one; ``left_out`` takes those in which no
     hematoma is found.
     """
-    measured = prepare_all(partial(_measure, masks, segmenter, device), cases, "Measuring cases", device)
+    measured = prepare_all(partial(_measure, source), cases, "Measuring cases", source.device)
     if left_out is not None:
         pairs = zip(cases, measured, strict=True)
         left_out += [LeftOut(case.name, NOTHING_FOUND) for case, sample in pairs if sample is None]
     return [sample for sample in measured if sample is not None]
 
 
-def _measure(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> RiskSample | None:
-    scan, mask = read_baseline(folder, masks, segmenter, device)
-    return None if volume_ml(mask) == 0 else measure_case(scan.image, mask, folder)
+def _measure(source: MaskSource, folder: Path) -> RiskSample | None:
+    scan, mask = read_baseline(folder, source)
+    return None if mask.is_empty else measure_case(scan.image, mask, folder)
 
 
-def measure_case(ct: sitk.Image, mask: sitk.Image, folder: Path) -> RiskSample:
-    """What is measured on the baseline ``ct`` (HU) of that case from a mask (0/1, not empty) on its grid."""
+def measure_case(ct: sitk.Image, mask: Mask, folder: Path) -> RiskSample:
+    """What is measured on the baseline ``ct`` (HU) of that case from a mask, not empty, on its grid."""
     onset_hours = read_description(folder).get("onset_hours")
     markers = describe_markers(ct, mask)
     score = bat_score(present_markers(markers), onset_hours)
     return RiskSample(
         case=folder.name,
-        measured=measurements(markers, volume_ml(mask), onset_hours),
-        volume_ml=volume_ml(mask),
+        measured=measurements(markers, mask.volume_ml, onset_hours),
+        volume_ml=mask.volume_ml,
         bat=score.total_if_late if score.total is None else score.total,
         expanded=has_expanded(folder),
     )
@@ -179,24 +175,18 @@ def feature_values(samples: Sequence[RiskSample]) -> Array:
     return np.array([[sample.measured.get(name, np.nan) for name in FEATURES] for sample in samples], float)
 
 
-def train_risk(
-    cases: Sequence[Path],
-    package: Path,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    seed: int,
-) -> ModelPackage:
+def train_risk(cases: Sequence[Path], package: Path, source: MaskSource, seed: int) -> ModelPackage:
     """Train on the cases of a cohort and write the package.
 
     Raises:
         InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
     """
-    name, details = package_name(package), f"from {masks} masks, seed {seed}"
-    sources = made_from("risk", {"masks": masks, "seed": seed}, learned=cases, models={"segmenter": segmenter})
+    name, details = package_name(package), f"from {source.kind} masks, seed {seed}"
+    options, models = {"masks": source.kind, "seed": seed}, {"segmenter": source.segmenter}
+    sources = made_from("risk", options, learned=cases, models=models)
     if (made := made_before(package, sources)) is not None:
         return made
-    samples = measure_cases(cases, masks, segmenter, device)
+    samples = measure_cases(cases, source)
     network = fit_risk(samples, seed)
     expanded = [sample.expanded for sample in samples]
     results: dict[str, Any] = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}

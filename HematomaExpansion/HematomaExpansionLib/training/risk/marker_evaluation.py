@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...markers.markers import BLACK_HOLE_HU, find_markers
 from ...markers.scores import HYPODENSITIES
-from ...measures.volumes import volume_ml
-from ...models.package import ModelPackage
 from ..data.case_description import read_description
 from ..data.cohort import case_folders, read_baseline
 from ..data.each_case import LeftOut, rows_of_all
@@ -63,26 +61,20 @@ def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
     }
 
 
-def evaluate_markers(
-    cohort: Path,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    left_out: list[LeftOut] | None = None,
-) -> list[MarkerRow]:
+def evaluate_markers(cohort: Path, source: MaskSource, left_out: list[LeftOut] | None = None) -> list[MarkerRow]:
     """Rows for every case of a cohort of simulated patients; ``left_out`` as in ``cohort.rows_of_all``, and cases
     that were not simulated.
 
     A case without an automatic mask has no marker found.
     """
-    evaluate = partial(_case_rows, masks, segmenter, device)
-    return rows_of_all(evaluate, case_folders(cohort), device, left_out)
+    evaluate = partial(_case_rows, source)
+    return rows_of_all(evaluate, case_folders(cohort), source.device, left_out)
 
 
-def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> list[MarkerRow]:
+def _case_rows(source: MaskSource, folder: Path) -> list[MarkerRow]:
     painted = painted_markers(read_description(folder))
-    scan, mask = read_baseline(folder, masks, segmenter, device)
-    markers = find_markers(scan.image, mask) if volume_ml(mask) > 0 else {}
+    scan, mask = read_baseline(folder, source)
+    markers = {} if mask.is_empty else find_markers(scan.image, mask)
     found = {name: marker.present for name, marker in markers.items()}
     found[ANY_HYPODENSITY] = any(found.get(name, False) for name in HYPODENSITIES)
     return [

@@ -22,17 +22,16 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ...anatomy.brain import extract_brain
-from ...device import choose_device
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.probability import network_probability
 from ...forecast.probability_inputs import RiskView, risk_inputs, view_grid
-from ...measures.volumes import volume_ml
 from ...models.description import SHARE_EXPANDED, ModelDescription, package_name
 from ...models.networks.risk import expansion_logits
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
 from ...scan.resampling import average_onto
+from ...scan.subject import Subject
 from ..data.cohort import has_expanded, read_baseline, split_by_case
 from ..data.each_case import prepare_all
 from ..fitting import Batch, FitOptions, Patches, fit, initial_network
@@ -147,29 +146,29 @@ Images = dict[Path, RiskImages]
 """By case folder."""
 
 
-def prepare_images(
-    preset: RiskNetworkPreset, masks: Masks, segmenter: ModelPackage | None, device: str, cases: Sequence[Path]
-) -> Images:
+def prepare_images(preset: RiskNetworkPreset, source: MaskSource, cases: Sequence[Path]) -> Images:
     """What the network sees of each case; one in which no hematoma was found is left out."""
-    prepare = partial(_images_of, preset, masks, segmenter, device)
-    prepared = zip(cases, prepare_all(prepare, cases, "Preparing cases", device), strict=True)
+    prepare = partial(_images_of, preset, source)
+    prepared = zip(cases, prepare_all(prepare, cases, "Preparing cases", source.device), strict=True)
     return {case: images for case, images in prepared if images is not None}
 
 
-def _images_of(
-    preset: RiskNetworkPreset, masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path
-) -> RiskImages | None:
-    # The two-output network needs no mask to look at the scan, and learns the true one.
-    scan, hematoma = read_baseline(folder, "true" if preset.finds_masks else masks, segmenter, device)
-    if volume_ml(hematoma) == 0:
+def _images_of(preset: RiskNetworkPreset, source: MaskSource, folder: Path) -> RiskImages | None:
+    scan, hematoma = read_baseline(folder, _source_for(preset, source))
+    if hematoma.is_empty:
         return None
-    inside_skull = extract_brain(scan.image).mask
-    inputs = risk_inputs(scan.image, hematoma, inside_skull, preset.view)
+    subject = Subject(scan.image, extract_brain(scan.image).mask, hematoma)
+    inputs = risk_inputs(subject, preset.view)
     targets = None
     if preset.finds_masks:
-        shares = average_onto(hematoma, view_grid(inside_skull, preset.view))
+        shares = average_onto(hematoma.image, view_grid(subject.inside_skull, preset.view))
         targets = (shares >= 0.5)[None, None].astype(np.uint8)
     return RiskImages(inputs.astype(np.float16), targets, has_expanded(folder))
+
+
+def _source_for(preset: RiskNetworkPreset, source: MaskSource) -> MaskSource:
+    """A network that finds masks learns the true ones, whatever others are measured with."""
+    return MaskSource("true", source.device) if preset.finds_masks else source
 
 
 class RandAffineInMillimeters(Randomizable):
@@ -222,27 +221,25 @@ def train_risk_network(
     cases: Sequence[Path],
     package: Path,
     preset: RiskNetworkPreset,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
+    source: MaskSource,
     prepared: Images | None = None,
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
 
-    A fifth of the patients chooses the weights. ``masks``: those through which slices are chosen, by ``segmenter``
-    where they are automatic. ``prepared``: what the network sees of them, and of others, where that is at hand.
+    A fifth of the patients chooses the weights. ``source``: of the masks through which slices are chosen.
+    ``prepared``: what the network sees of them, and of others, where that is at hand.
 
     Raises:
         InputError: there are fewer than two patients of a kind, no model can be called like the folder, or it
             holds what was made otherwise (``runs.py``).
     """
     name, seed = package_name(package), preset.fit.seed
-    options, models = {"preset": asdict(preset), "masks": masks}, {"segmenter": segmenter}
+    options, models = {"preset": asdict(preset), "masks": source.kind}, {"segmenter": source.segmenter}
     sources = made_from("risk network", options, learned=cases, models=models)
     if (made := begin_run(package, sources)) is not None:
         return made
     if prepared is None:
-        prepared = prepare_images(preset, masks, segmenter, device, cases)
+        prepared = prepare_images(preset, source, cases)
     images = {case: prepared[case] for case in cases if case in prepared}
     cases = list(images)
     check_kinds([images[case].expanded for case in cases])
@@ -272,7 +269,9 @@ def train_risk_network(
         spacing_mm=preset.view.spacing_mm,
         patch_size=preset.view.size,
         window_hu=preset.view.window_hu,
-        trained_on=training_steps(cases, len(training), len(validation), seed, details=[f"from {masks} masks"]),
+        trained_on=training_steps(
+            cases, len(training), len(validation), seed, details=[f"from {source.kind} masks"]
+        ),
         results={**results, SHARE_EXPANDED: round(share, 4)},
         license="Apache-2.0",
         intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
@@ -288,28 +287,19 @@ def _parts(images: RiskImages) -> list[dict[str, Array]]:
     return [{**part, "mask": mask} for part, mask in zip(parts, images.masks, strict=True)]
 
 
-def network_learner(
-    images: Images,
-    folds: Path,
-    preset: RiskNetworkPreset,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-) -> Learner:
+def network_learner(images: Images, folds: Path, preset: RiskNetworkPreset, source: MaskSource) -> Learner:
     """For cross-validation: in each fold a network of its own, whose package lies in ``folds/<fold>``.
 
     One that is there already, made from the same, is not trained again.
     """
-    by_name = {case.name: case for case in images}
-    # A network that finds masks learns the true ones, whatever the others are measured with.
-    seen: Masks = "true" if preset.finds_masks else masks
+    by_name, seen = {case.name: case for case in images}, _source_for(preset, source)
 
     def learn(fold: int, learned: Sequence[RiskSample], unseen: Sequence[RiskSample]) -> Array:
         known = [by_name[sample.case] for sample in learned]
-        package = train_risk_network(known, folds / str(fold), preset, seen, segmenter, device, images)
-        network, on = package.load(), choose_device(device)
+        package = train_risk_network(known, folds / str(fold), preset, seen, images)
+        network = package.load()
         return np.array(
-            [network_probability(network, images[by_name[sample.case]].inputs, on) for sample in unseen]
+            [network_probability(network, images[by_name[sample.case]].inputs, source.device) for sample in unseen]
         )
 
     return learn

@@ -26,18 +26,17 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
-from ...anatomy.segmentation import brain_region, segmentation_channels
+from ...anatomy.segmentation import brain_region
 from ...errors import InputError
 from ...models.description import ModelDescription, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
-from ...scan.resampling import average_onto
 from ..data.cohort import read_case, split_by_case
 from ..data.each_case import prepare_parts
 from ..fitting import Batch, FitOptions, Patches, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
-from .training import segmentation_loss
+from .training import segmentation_loss, segmentation_sample
 
 MASK_NETWORKS = {
     "attention-unet": (64, 128, 256, 512, 1024),
@@ -118,14 +117,8 @@ def vary_slices(keys: Sequence[str]) -> list[Transform]:
 def prepare_scans(preset: SlicePreset, folder: Path) -> list[dict[str, Array]]:
     """A case's two scans on the model grid, each (1, z, y, x): windowed CT and mask."""
     case = read_case(folder)
-    grid = brain_region(case.inside_skull, preset.spacing_mm)
-    return [
-        {
-            "ct": segmentation_channels(ct, case.inside_skull, grid, preset.window_hu).astype(np.float16),
-            "mask": (average_onto(mask, grid)[None] >= 0.5).astype(np.uint8),
-        }
-        for ct, mask in ((case.baseline, case.baseline_mask), (case.followup, case.followup_mask))
-    ]
+    grid = brain_region(case.baseline.inside_skull, preset.spacing_mm)
+    return [segmentation_sample(subject, grid, preset.window_hu) for subject in (case.baseline, case.followup)]
 
 
 def slice_transform(preset: SlicePreset, *, vary: bool) -> Compose:

@@ -32,8 +32,9 @@ from torch import Tensor, nn
 from ...anatomy.segmentation import brain_region, segmentation_channels
 from ...models.description import ModelDescription, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
-from ...scan.grid import Array
+from ...scan.grid import Array, Grid
 from ...scan.resampling import average_onto
+from ...scan.subject import Subject
 from ..data.cohort import read_case, split_by_case
 from ..data.each_case import prepare_parts
 from ..fitting import Batch, FitOptions, Patches, fit, initial_network
@@ -63,16 +64,20 @@ _BRIGHTEST = 0.3
 def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
     """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and how much bone is near."""
     case = read_case(folder)
-    grid = brain_region(case.inside_skull, SPACING_MM)
-    bone = bone_around(average_onto(case.inside_skull, grid), SPACING_MM)[None].astype(np.float16)
+    grid = brain_region(case.baseline.inside_skull, SPACING_MM)
+    bone = bone_around(average_onto(case.baseline.inside_skull.image, grid), SPACING_MM)[None].astype(np.float16)
     return [
-        {
-            "ct": segmentation_channels(ct, case.inside_skull, grid, WINDOW_HU).astype(np.float16),
-            "mask": (average_onto(mask, grid)[None] >= 0.5).astype(np.uint8),
-            "bone": bone,
-        }
-        for ct, mask in ((case.baseline, case.baseline_mask), (case.followup, case.followup_mask))
+        {**segmentation_sample(subject, grid, WINDOW_HU), "bone": bone}
+        for subject in (case.baseline, case.followup)
     ]
+
+
+def segmentation_sample(subject: Subject, grid: Grid, window_hu: tuple[float, float]) -> dict[str, Array]:
+    """What a segmentation network sees of a subject, and what it is to find; both (1, z, y, x) on ``grid``."""
+    return {
+        "ct": segmentation_channels(subject.ct, subject.inside_skull, grid, window_hu).astype(np.float16),
+        "mask": (average_onto(subject.hematoma.image, grid)[None] >= 0.5).astype(np.uint8),
+    }
 
 
 def bone_around(inside: Array, spacing: tuple[float, float, float]) -> Array:

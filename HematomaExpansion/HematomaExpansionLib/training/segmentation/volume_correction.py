@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from ..data.cohort import case_folders
 from ..runs import made_before, made_from
 from ..steps import CORRECTED_ON, steps_before
 from .evaluation import evaluate_segmentation
+
+if TYPE_CHECKING:
+    import torch
 
 FEWEST_PATIENTS = 10
 """Below this no bias can be told from chance."""
@@ -74,7 +78,7 @@ def _fit_line(measured: Array, true: Array) -> dict[str, float]:
     }
 
 
-def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: str) -> ModelPackage:
+def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: torch.device) -> ModelPackage:
     """Write the package of the same network with a correction of its volumes, fitted on both scans of each case.
 
     A scan in which no hematoma is found says nothing of the bias.

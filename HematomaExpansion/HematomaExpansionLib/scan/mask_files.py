@@ -13,8 +13,9 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from .dicom.segmentation import is_dicom_mask, read_dicom_segmentation
-from .grid import Grid, image_on
+from .grid import Grid
 from .head_ct import HeadCT
+from .mask import Mask
 from .mask_labels import hematoma_in
 from .shapes import shape_on
 from .straight_grid import is_sheared, squared
@@ -22,8 +23,8 @@ from .volume import Volume
 from .volume_files import read_volume
 
 
-def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> sitk.Image:
-    """The hematoma mask in a file as uint8 0/1 on ``scan.image``'s grid.
+def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> Mask:
+    """The hematoma mask in a file, on the scan's grid.
 
     The file is a NIfTI, NRRD, MHA or MHD file, Slicer's ``.seg.nrrd``, or DICOM SEG; ``label`` chooses the
     hematoma among several labels, by number or segment name.
@@ -35,7 +36,7 @@ def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> sitk.
     """
     volume = _read(Path(path), label)
     is_place_sure = volume.is_place_sure and scan.is_place_sure
-    if not is_place_sure and _as_stored(volume.image, scan.grid) is None:
+    if not is_place_sure and _as_stored(Mask(volume.image), scan.grid) is None:
         doubtful = "mask" if scan.is_place_sure else "scan"
         raise InputError(
             f"The {doubtful}'s file does not say clearly where it lies, and the mask has another grid than the "
@@ -44,7 +45,7 @@ def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> sitk.
     return mask_on_scan(volume.image, scan)
 
 
-def read_given_mask(path: Path | None, scan: HeadCT, label: str | None = None) -> sitk.Image | None:
+def read_given_mask(path: Path | None, scan: HeadCT, label: str | None = None) -> Mask | None:
     """The mask that the user gave, as ``read_mask`` reads it; None where none was given.
 
     Raises:
@@ -57,17 +58,17 @@ def read_given_mask(path: Path | None, scan: HeadCT, label: str | None = None) -
     return None
 
 
-def read_mask_file(path: Path, label: str | None = None) -> sitk.Image:
-    """The hematoma mask in a file as uint8 0/1 on its own grid, axes in the order nearest LPS.
+def read_mask_file(path: Path, label: str | None = None) -> Mask:
+    """The hematoma mask in a file on its own grid, axes in the order nearest LPS.
 
     Raises:
         InputError, MissingLibraryError: as in ``read_mask``.
     """
-    return read_mask_volume(path, label).image
+    return Mask(read_mask_volume(path, label).image)
 
 
 def read_mask_volume(path: Path, label: str | None = None) -> Volume:
-    """The same with what is to be said of its place.
+    """The same as a volume of 0 and 1, with what is to be said of its place.
 
     Raises:
         InputError, MissingLibraryError: as in ``read_mask``.
@@ -78,8 +79,8 @@ def read_mask_volume(path: Path, label: str | None = None) -> Volume:
     return replace(volume, image=sitk.DICOMOrient(volume.image, "LPS"))
 
 
-def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> sitk.Image:
-    """The hematoma in a mask on any grid as uint8 0/1 on ``scan.image``'s grid.
+def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> Mask:
+    """The hematoma in a mask on any grid, brought onto the scan's grid.
 
     Of several labels, ``label`` names the hematoma; of probabilities, those above 0.5 count. A mask on the
     scan's own grid, in whichever axis order, is taken voxel for voxel; any other is resampled so that its
@@ -94,34 +95,34 @@ def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> s
     stored = _as_stored(mask, scan.grid)
     if stored is not None:
         return stored
-    inside = shape_on(mask, scan.grid)
-    if not inside.any():
+    on_scan = Mask.on(scan.grid, shape_on(mask.image, scan.grid))
+    if on_scan.is_empty:
         raise InputError("The mask is smaller than the scan's voxels. Draw it on the scan itself.")
-    return image_on(scan.grid, inside.astype(np.uint8))
+    return on_scan
 
 
 def _read(path: Path, label: str | None) -> Volume:
-    """The hematoma in a mask file as uint8 0/1; it may be empty."""
+    """The hematoma in a mask file, as 0 and 1; it may be empty."""
     if is_dicom_mask(path):
-        return Volume(read_dicom_segmentation(path, label))
+        return Volume(read_dicom_segmentation(path, label).image)
     volume = read_volume(path, "mask")
-    return replace(volume, image=hematoma_in(volume.image, label))
+    return replace(volume, image=hematoma_in(volume.image, label).image)
 
 
-def _as_stored(mask: sitk.Image, grid: Grid) -> sitk.Image | None:
+def _as_stored(mask: Mask, grid: Grid) -> Mask | None:
     """A mask on ``grid``, voxel for voxel, where it lies there already in whichever axis order."""
-    if is_sheared(mask):
+    if is_sheared(mask.image):
         return None
-    oriented = sitk.DICOMOrient(squared(mask), "LPS")
-    return image_on(grid, sitk.GetArrayFromImage(oriented)) if Grid.of(oriented).is_same(grid) else None
+    oriented = Mask(sitk.DICOMOrient(squared(mask.image), "LPS"))
+    return Mask.on(grid, oriented.voxels) if oriented.grid.is_same(grid) else None
 
 
-def _check_mask_place(mask: sitk.Image, grid: Grid) -> None:
+def _check_mask_place(mask: Mask, grid: Grid) -> None:
     """Refuse an empty mask, and one of which more than a tenth lies outside the scan's box."""
-    inside_mask = np.argwhere(sitk.GetArrayViewFromImage(mask))[:, ::-1]
+    inside_mask = np.argwhere(mask.voxels)[:, ::-1]
     if len(inside_mask) == 0:
         raise InputError("The mask is empty. Draw the hematoma, or leave the mask out.")
-    own = Grid.of(mask)
+    own = mask.grid
     points = own.axes @ inside_mask.T + np.array(own.origin)[:, None]
     indices = np.linalg.solve(grid.axes, points - np.array(grid.origin)[:, None])
     last = np.array(grid.size)[:, None] - 0.5
