@@ -9,7 +9,6 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 from HematomaExpansionLib.scan.grid import Grid
-from HematomaExpansionLib.scan.shapes import bounding_box
 
 from .node_images import image_from_segment, use_brain_window
 from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun, find_runs
@@ -82,6 +81,8 @@ def look_at(run: PredictionRun) -> None:
 
 def look_at_in_3d(run: PredictionRun) -> None:
     """Bring the camera of every 3D view as near to the hematoma as its size asks for, from the side it is on."""
+    from HematomaExpansionLib.scan.shapes import bounding_box
+
     segment_id = run.segment_id(PREDICTED) or run.segment_id(BASELINE)
     if not segment_id:
         return
