@@ -302,6 +302,34 @@ subprocess.Popen([sys.executable, "-c", worker]).wait()
 """Stands in for Slicer's launcher with a worker behind it that ends for no reason but being killed."""
 
 
+OTHER_COMMANDS = """
+import sys
+
+def add_commands(commands):
+    parser = commands.add_parser("greet")
+    parser.add_argument("--json-progress", action="store_true")
+    parser.set_defaults(run=lambda _: print("Good day", file=sys.stderr) or 0)
+"""
+
+
+def test_a_command_in_the_background_may_come_from_a_library_that_only_the_window_knows(
+    qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    library = tmp_path / "HematomaOtherLib"
+    library.mkdir()
+    (library / "__init__.py").touch()
+    (library / "commands.py").write_text(OTHER_COMMANDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    ended: list[Any] = []
+    BackgroundCommand(["greet"], lambda *_: None, ended.append)
+    wait_for(qt_loop, ended, 60)
+    assert ended[0].finished, ended
+    assert "Good day" in ended[0].log
+
+
 @pytest.fixture
 def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes commands hang; the file to which the worker adds as long as it lives."""
@@ -314,6 +342,17 @@ def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return ticks
 
 
+def begun_command(qt_loop: Any, ended: list[Any]) -> Any:
+    """A command that has begun; how it ends goes to the list."""
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    begun: list[Any] = []
+    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
+    wait_for(qt_loop, begun, 30)
+    return command
+
+
 def is_dead(ticks: Path) -> bool:
     before = ticks.stat().st_size
     time.sleep(0.4)
@@ -321,13 +360,10 @@ def is_dead(ticks: Path) -> bool:
 
 
 def test_a_canceled_command_that_hangs_is_killed_behind_its_launcher(qt_loop: Any, hanging: Path) -> None:
-    from HematomaSlicerLib.background import BackgroundCommand
     from slicer_scene import wait_for
 
-    begun: list[Any] = []
     ended: list[Any] = []
-    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
-    wait_for(qt_loop, begun, 30)
+    command = begun_command(qt_loop, ended)
     command.cancel()
     command.cancel()  # clicked twice
     wait_for(qt_loop, ended, 30)
@@ -337,13 +373,8 @@ def test_a_canceled_command_that_hangs_is_killed_behind_its_launcher(qt_loop: An
 
 
 def test_a_panel_that_goes_away_kills_a_command_that_hangs(qt_loop: Any, hanging: Path) -> None:
-    from HematomaSlicerLib.background import BackgroundCommand
-    from slicer_scene import wait_for
-
-    begun: list[Any] = []
     ended: list[Any] = []
-    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
-    wait_for(qt_loop, begun, 30)
+    command = begun_command(qt_loop, ended)
     command.cancel()
     command.wait(0.2)
     assert len(ended) == 1, "its files would stay"
