@@ -114,9 +114,9 @@ class HematomaExpansionWidget(Panel):
     # --- life of the panel ------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        from HematomaSlicerLib.prediction_nodes import RESULT_ATTRIBUTE
+        from HematomaSlicerLib.prediction_nodes import PredictionRun
 
-        self._load("resultSelector", RESULT_ATTRIBUTE)
+        self._load("resultSelector", PredictionRun.ATTRIBUTE)
         self.logic = HematomaExpansionLogic()
 
         table = self.ui.markersTable
@@ -350,9 +350,9 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def run(self, parameters: Any) -> Any:
         """The prediction that is shown, a ``PredictionRun``; None if there is none."""
-        from HematomaSlicerLib.prediction_nodes import PredictionRun, is_run
+        from HematomaSlicerLib.prediction_nodes import PredictionRun
 
-        return PredictionRun(parameters.result) if is_run(parameters.result) else None
+        return PredictionRun.of(parameters.result)
 
     def startPrediction(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_prediction``."""

@@ -97,9 +97,9 @@ class HematomaSynthesisWidget(Panel):
     # --- life of the panel ------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VARIANTS_ATTRIBUTE
+        from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VariantSet
 
-        self._load("variantsSelector", VARIANTS_ATTRIBUTE)
+        self._load("variantsSelector", VariantSet.ATTRIBUTE)
         self.logic = HematomaSynthesisLogic()
 
         table = self.ui.variantsTable
@@ -269,9 +269,9 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
 
     def variants(self, parameters: Any) -> Any:
         """The set of variants that is shown, a ``VariantSet``; None if there is none."""
-        from HematomaSynthesisSlicerLib.variant_nodes import VariantSet, is_set
+        from HematomaSynthesisSlicerLib.variant_nodes import VariantSet
 
-        return VariantSet(parameters.variants) if is_set(parameters.variants) else None
+        return VariantSet.of(parameters.variants)
 
     def rows(self, variants: Any) -> list[list[str]]:
         """The measures of each variant, as texts for the table."""

@@ -26,6 +26,7 @@ from typing import Any
 
 import slicer
 import slicer_panel
+import slicer_scene
 import vtk
 from PySide6 import QtCore, QtWidgets
 
@@ -638,8 +639,4 @@ class Window:
         return volume_from_image(sitk.ReadImage(str(path)), name)
 
     def _save(self, path: str) -> bool:
-        for index in range(self.scene.GetNumberOfNodes()):
-            node = self.scene.GetNthNode(index)
-            if node.IsA("vtkMRMLStorableNode") and node.GetSaveWithScene() and node.GetStorageNode() is None:
-                node.AddDefaultStorageNode()
-        return bool(self.scene.WriteToMRB(path))
+        return slicer_scene.save_scene(self.scene, pathlib.Path(path))
