@@ -37,9 +37,9 @@ class NodeGroup:
     """
 
     ATTRIBUTE: ClassVar[str]
-    """What the tables of this kind have, and no others."""
+    """An attribute that the tables of this kind have, and no others."""
     PREFIX: ClassVar[str]
-    """With what the names of references begin in the scene."""
+    """What the names of the table's references begin with."""
 
     table: slicer.vtkMRMLTableNode
 
@@ -63,7 +63,7 @@ class NodeGroup:
     def making(
         cls, scan: slicer.vtkMRMLScalarVolumeNode, name: str, attributes: Mapping[str, str], folder: str = ""
     ) -> Iterator[Self]:
-        """A new group, to be filled meanwhile: all or nothing, an error leaves the scene as it was.
+        """A new group, for a ``with`` statement that fills it; after an error there the scene is as it was before.
 
         Its table gets ``name`` and ``attributes``; its nodes get a ``folder`` of the tree, beside the scan and
         named like the table by default.
