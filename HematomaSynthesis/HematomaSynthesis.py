@@ -1,24 +1,17 @@
 """The Slicer module: a panel over the synthesis of training cases. Nothing is computed here."""
 
 import pathlib
-import sys
-from functools import partial
 from typing import Annotated, Any
 
 import qt
 import slicer
-import vtk
+from HematomaSlicerLib.panel import Panel
+from HematomaSlicerLib.self_test import PanelTest
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 _REQUIREMENTS = "HematomaSynthesis-requirements.txt"
 _ITERATIONS = {"random": 0, "1": 1, "2": 2}
@@ -91,33 +84,22 @@ class HematomaSynthesisParameterNode:
     patientSeed: Annotated[int, WithinRange(0, 999999)] = 1
 
 
-class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class HematomaSynthesisWidget(Panel):
     """The panel."""
 
+    library = "HematomaSynthesisSlicerLib"
+
     def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic: Any = None
-        self._parameters: Any = None
-        self._gui_tag: Any = None
-        self._work: Any = None
-        self._missing = ""
-        self._updating = False
+        super().__init__(parent)
         self._listed: Any = None
         self._shown: Any = None
 
     # --- life of the panel ------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        ScriptedLoadableModuleWidget.setup(self)
-        panel = slicer.util.loadUI(self.resourcePath("UI/HematomaSynthesis.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        from HematomaSlicerLib.panel_work import PanelWork
-        from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VARIANTS_ATTRIBUTE
+        from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VariantSet
 
-        self.ui.variantsSelector.addAttribute("vtkMRMLTableNode", VARIANTS_ATTRIBUTE)
-        panel.setMRMLScene(slicer.mrmlScene)
+        self._load("variantsSelector", VariantSet.ATTRIBUTE)
         self.logic = HematomaSynthesisLogic()
 
         table = self.ui.variantsTable
@@ -128,74 +110,24 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         table.connect("itemSelectionChanged()", self._on_row_chosen)
         table.connect("itemChanged(QTableWidgetItem*)", self._on_row_marked)
 
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
-        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
-        self.addObserver(scene, scene.StartImportEvent, self._on_scene_start_import)
-        self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
-
         self.ui.generateButton.connect("clicked(bool)", self.onGenerate)
         self.ui.simulateButton.connect("clicked(bool)", self.onSimulate)
         self.ui.previewButton.connect("toggled(bool)", self.onPreview)
         self.ui.layoutButton.connect("clicked(bool)", self.onLayout)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
-        for selector in (self.ui.hematomaSelector, self.ui.followupHematomaSelector):
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._read_segments)
-            selector.connect("currentSegmentChanged(QString)", self._read_segments)
-        self._work = PanelWork(self.ui, self._on_running)
-        self._open_parameters()
+        self._begin()
 
-    def cleanup(self) -> None:
-        self._work.end()
-        self._set_parameters(None)
-        self.removeObservers()
-
-    def enter(self) -> None:
-        self._open_parameters()
-
-    def exit(self) -> None:
+    def _leave_parameters(self) -> None:
         self.ui.previewButton.checked = False
-        self._set_parameters(None)
-
-    def onReload(self) -> None:
-        # Imported anew when next needed; reloaded one by one, they would go on with each other's old classes.
-        for name in [name for name in sys.modules if name.startswith("HematomaSynthesisSlicerLib.")]:
-            del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
-
-    def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
-        self._work.cancel()
-        self.ui.previewButton.checked = False
-        self._set_parameters(None)
-
-    def _on_scene_start_import(self, _caller: Any, _event: Any) -> None:
-        # Once the nodes are in, selectors choose some by themselves: not to be taken for the user's choice.
-        self.ui.previewButton.checked = False
-        self._set_parameters(None)
-
-    def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
-        if self.parent.isEntered:
-            self._open_parameters()
-
-    def _open_parameters(self) -> None:
-        self._set_parameters(self.logic.getParameterNode())
+        super()._leave_parameters()
 
     def _set_parameters(self, parameters: Any) -> None:
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-        self._parameters, self._shown = parameters, None
-        if parameters is not None:
-            self._gui_tag = parameters.connectGui(self.ui)
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-            self._show_segments()
-            self._on_parameters()
+        self._shown = None
+        super()._set_parameters(parameters)
 
     # --- parameters to panel ----------------------------------------------------------------------------
 
-    def _on_parameters(self, _caller: Any = None, _event: Any = None) -> None:
-        if self._parameters is None or self._updating:
-            return
+    def _show_parameters(self) -> None:
         parameters = self._parameters
         variants = self.logic.variants(parameters)
         self._list_variants(variants)
@@ -224,45 +156,24 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self._shown = chosen
             self.logic.show(parameters)
 
-    def _show_segments(self) -> None:
-        parameters, self._updating = self._parameters, True
-        for selector, node, segment_id in (
-            (self.ui.hematomaSelector, parameters.hematoma, parameters.hematomaSegment),
-            (self.ui.followupHematomaSelector, parameters.followupHematoma, parameters.followupSegment),
-        ):
-            selector.setCurrentNode(node)
-            selector.setCurrentSegmentID(segment_id)
-        self._updating = False
-
-    def _read_segments(self, *_arguments: Any) -> None:
-        if self._parameters is None or self._updating:
-            return
-        from HematomaSlicerLib.panel_work import read_segments
-
-        self._updating = True
-        read_segments(self.ui, self._parameters)
-        self._updating = False
-        self._on_parameters()
-
     # --- table of variants ------------------------------------------------------------------------------
 
     def _list_variants(self, variants: Any) -> None:
         """Fill the table where it shows another set than before, and mark the row that is shown."""
-        table, self._updating = self.ui.variantsTable, True
-        listed = self._content_of(variants)
-        if listed != self._listed:
-            self._listed = listed
-            table.setRowCount(0 if variants is None else len(variants.kept))
-            for row, cells in enumerate(self.logic.rows(variants)):
-                keep = qt.QTableWidgetItem("")
-                keep.setCheckState(qt.Qt.Checked if variants.kept[row] else qt.Qt.Unchecked)
-                table.setItem(row, 0, keep)
-                for column, text in enumerate(cells, start=1):
-                    table.setItem(row, column, qt.QTableWidgetItem(text))
-            table.resizeColumnsToContents()
-        if variants is not None and table.currentRow() != self._parameters.variantShown:
-            table.selectRow(self._parameters.variantShown)
-        self._updating = False
+        table, listed = self.ui.variantsTable, self._content_of(variants)
+        with self._quietly():
+            if listed != self._listed:
+                self._listed = listed
+                table.setRowCount(0 if variants is None else len(variants.kept))
+                for row, cells in enumerate(self.logic.rows(variants)):
+                    keep = qt.QTableWidgetItem("")
+                    keep.setCheckState(qt.Qt.Checked if variants.kept[row] else qt.Qt.Unchecked)
+                    table.setItem(row, 0, keep)
+                    for column, text in enumerate(cells, start=1):
+                        table.setItem(row, column, qt.QTableWidgetItem(text))
+                table.resizeColumnsToContents()
+            if variants is not None and table.currentRow() != self._parameters.variantShown:
+                table.selectRow(self._parameters.variantShown)
 
     def _content_of(self, variants: Any) -> Any:
         """What the table of variants tells of a set."""
@@ -283,19 +194,11 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onGenerate(self, _checked: bool = False) -> None:
         """Start making variants; the panel stays alive."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            self._work.run(partial(self.logic.startVariants, self._parameters), self._on_variants, _("Done."))
+        self._start(self.logic.startVariants, self._on_variants, _("Done."))
 
     def onSimulate(self, _checked: bool = False) -> None:
         """Start simulating a patient; the panel stays alive."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            self._work.run(partial(self.logic.startPatient, self._parameters), self._on_patient, _("Done."))
-
-    def isRunning(self) -> bool:
-        """Whether something is being made."""
-        return self._work.is_running
+        self._start(self.logic.startPatient, self._on_patient, _("Done."))
 
     def _on_running(self, running: bool) -> None:
         self.ui.generateButton.enabled = False
@@ -318,7 +221,7 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             parameters = self.logic.getParameterNode()
             self.logic.choose(parameters, pair)
             if self._parameters is not None:
-                self._show_segments()
+                self._show_unbound()
                 self._on_parameters()
 
     # --- look and export --------------------------------------------------------------------------------
@@ -340,17 +243,6 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Original, variant and deformation side by side."""
         with self._work.sentences():
             self.logic.useSideBySide(self._parameters)
-
-    def onExport(self, _checked: bool = False) -> None:
-        """Write the kept variants with the follow-up as a case of a cohort."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            start = partial(self.logic.startExport, self._parameters)
-            self._work.run(start, self._on_exported, _("Exported."))
-
-    def _on_exported(self, folder: Any) -> None:
-        if folder is not None:
-            self._work.tell(_("Written to {folder}").format(folder=folder))
 
 
 class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
@@ -377,9 +269,9 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
 
     def variants(self, parameters: Any) -> Any:
         """The set of variants that is shown, a ``VariantSet``; None if there is none."""
-        from HematomaSynthesisSlicerLib.variant_nodes import VariantSet, is_set
+        from HematomaSynthesisSlicerLib.variant_nodes import VariantSet
 
-        return VariantSet(parameters.variants) if is_set(parameters.variants) else None
+        return VariantSet.of(parameters.variants)
 
     def rows(self, variants: Any) -> list[list[str]]:
         """The measures of each variant, as texts for the table."""
@@ -489,11 +381,10 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         return start_export(variants, parameters.followup, hematoma, cohort, progress, ended)
 
 
-class HematomaSynthesisTest(ScriptedLoadableModuleTest):
+class HematomaSynthesisTest(PanelTest):
     """Slicer's own self-test: a patient is simulated, changed, looked at and exported."""
 
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
+    module = "HematomaSynthesis"
 
     def runTest(self) -> None:
         self.setUp()
@@ -501,12 +392,12 @@ class HematomaSynthesisTest(ScriptedLoadableModuleTest):
 
     def test_from_patient_to_pairs(self) -> None:
         """Simulate, preview, generate, reject one, export; then nothing is left but what belongs there."""
-        panel = self._panel()
+        panel = self.open_panel()
         parameters = panel.logic.getParameterNode()
         parameters.volume, parameters.growth, parameters.number = 20.0, 10.0, 2
         parameters.inPlane = True
         panel.ui.simulateButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         self.assertIsNotNone(parameters.baseline, panel.ui.statusLabel.text)
         before = slicer.mrmlScene.GetNumberOfNodes()
         panel.ui.previewButton.checked = True
@@ -514,7 +405,7 @@ class HematomaSynthesisTest(ScriptedLoadableModuleTest):
         panel.ui.previewButton.checked = False
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
         panel.ui.generateButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         variants = panel.logic.variants(parameters)
         self.assertIsNotNone(variants, panel.ui.statusLabel.text)
         self.assertEqual(panel.ui.variantsTable.rowCount, 2)
@@ -527,20 +418,6 @@ class HematomaSynthesisTest(ScriptedLoadableModuleTest):
         cohort = pathlib.Path(slicer.util.tempDirectory())
         parameters.cohortFolder = cohort
         panel.ui.exportButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         self.assertTrue((cohort / "case-001" / "variants" / "1" / "variant.json").is_file())
         self.assertFalse((cohort / "case-001" / "variants" / "2").exists())
-
-    def _panel(self) -> Any:
-        slicer.util.selectModule("HematomaSynthesis")
-        slicer.app.processEvents()
-        return slicer.modules.hematomasynthesis.widgetRepresentation().self()
-
-    def _wait_for(self, panel: Any) -> None:
-        import time
-
-        deadline = time.monotonic() + 180
-        while panel.isRunning() and time.monotonic() < deadline:
-            slicer.app.processEvents()
-            time.sleep(0.02)
-        self.assertFalse(panel.isRunning(), "The work did not end.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,23 @@ def scene(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     application.scene.GetSubjectHierarchyNode()  # is made when it is first asked for
     yield application.scene
     application.scene.Clear(0)
+
+
+@pytest.fixture
+def new_application(rendering: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Makes Slicer's libraries with a scene of their own: views do not survive the closing of a scene.
+
+    The test alone holds them, for they must go before their scene does.
+    """
+    slicer = pytest.importorskip("slicer")
+    core = pytest.importorskip("trame_slicer.core")
+
+    def make() -> Any:
+        application = core.SlicerApp()
+        monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+        return application
+
+    return make
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from typing import Any
 
 import slicer
 import slicer_panel
+import slicer_scene
 import vtk
 from PySide6 import QtCore, QtWidgets
 
@@ -424,10 +425,12 @@ def parameter_node(cls: type) -> type:
 class _Widget:
     def __init__(self, parent: Any = None) -> None:
         self.parent, self.layout = parent, types.SimpleNamespace(addWidget=lambda _widget: None)
+        self.moduleName = type(self).__name__.removesuffix("Widget")
 
     def setup(self) -> None: ...
 
-    def onReload(self) -> None: ...  # noqa: N802
+    def onReload(self) -> None:  # noqa: N802
+        slicer.util.reloadScriptedModule(self.moduleName)
 
     def resourcePath(self, name: str) -> str:  # noqa: N802
         return str(pathlib.Path(sys.modules[type(self).__module__].__file__ or "").parent / "Resources" / name)
@@ -487,6 +490,17 @@ class LayoutManager:
 
     def resetSliceViews(self) -> None:  # noqa: N802
         assert all(view.GetBackgroundVolumeID() for view in self._views), "there is nothing yet to be fitted"
+
+
+def _executed(name: str) -> types.ModuleType:
+    """The module whose file was run just now."""
+    specification = importlib.util.spec_from_file_location(name, REPOSITORY / name / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    specification.loader.exec_module(module)
+    return module
 
 
 class Window:
@@ -549,6 +563,7 @@ class Window:
             "loadUI": self._load_ui,
             "childWidgetVariables": self._child_widgets,
             "selectModule": self._select,
+            "reloadScriptedModule": self._reload,
             "tempDirectory": lambda: str(self._temporary),
             "saveScene": self._save,
             "loadScene": self.scene.ReadFromMRB,
@@ -566,21 +581,22 @@ class Window:
 
     def load(self, name: str) -> types.ModuleType:
         """Load a module as Slicer does when it starts, with its panel."""
-        path = REPOSITORY / name / f"{name}.py"
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[name] = module
-        specification.loader.exec_module(module)
-        parent = types.SimpleNamespace(isEntered=False)
+        module, parent = _executed(name), types.SimpleNamespace(isEntered=False)
         getattr(module, name)(parent)
         while self._when_started:
             self._when_started.pop()()
-        panel = getattr(module, f"{name}Widget")(parent)
-        panel.setup()
-        self._panels[name] = panel
+        self._open(module, parent)
         return module
+
+    def _reload(self, name: str) -> None:
+        module, panel = _executed(name), self._panels[name]
+        panel.cleanup()
+        self._open(module, panel.parent)
+
+    def _open(self, module: types.ModuleType, parent: Any) -> None:
+        name = module.__name__
+        self._panels[name] = getattr(module, f"{name}Widget")(parent)
+        self._panels[name].setup()
 
     def close(self) -> None:
         """The window goes away with its panels."""
@@ -623,8 +639,4 @@ class Window:
         return volume_from_image(sitk.ReadImage(str(path)), name)
 
     def _save(self, path: str) -> bool:
-        for index in range(self.scene.GetNumberOfNodes()):
-            node = self.scene.GetNthNode(index)
-            if node.IsA("vtkMRMLStorableNode") and node.GetSaveWithScene() and node.GetStorageNode() is None:
-                node.AddDefaultStorageNode()
-        return bool(self.scene.WriteToMRB(path))
+        return slicer_scene.save_scene(self.scene, pathlib.Path(path))

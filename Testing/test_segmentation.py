@@ -6,7 +6,6 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.anatomy.hematomas import keep_hematomas
 from HematomaExpansionLib.anatomy.segmentation import segment_by_threshold
-from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.mask import Mask
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions
 from scipy.ndimage import label

@@ -112,9 +112,13 @@ def test_the_panel_sets_only_what_its_widgets_have(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_widget_that_the_code_uses_is_in_the_panel(module: str) -> None:
-    used = set(re.findall(r"\.ui\.(\w+)", source(module)))
-    assert used
-    assert used <= set(widgets(module))
+    shared = [
+        REPOSITORY / "HematomaExpansion" / "HematomaSlicerLib" / name for name in ("panel.py", "panel_work.py")
+    ]
+    for file in (REPOSITORY / module / f"{module}.py", *shared):
+        used = set(re.findall(r"\bself\._?ui\.(\w+)", file.read_text(encoding="utf-8")))
+        assert used
+        assert used <= set(widgets(module))
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -138,16 +142,25 @@ def test_every_selector_of_nodes_hears_of_the_scene(module: str) -> None:
     assert set(heard) == selectors
 
 
+def imported_at_start(text: str) -> set[str]:
+    """What a file imports as soon as it is imported itself; relative imports count as "."."""
+    at_start = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
+    return names | {
+        node.module if node.level == 0 else "." for node in at_start if isinstance(node, ast.ImportFrom)
+    }
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_the_module_imports_nothing_heavy_when_slicer_starts(module: str) -> None:
-    tree = ast.parse(source(module))
-    at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in at_start if isinstance(node, ast.ImportFrom)}
-    own = {"qt", "slicer", "vtk", "ctk"}
-
-    allowed = own | set(sys.stdlib_module_names)
-    assert {name.split(".")[0] for name in names} <= allowed
+    names = imported_at_start(source(module))
+    shared = {name for name in names if name.startswith("HematomaSlicerLib.")}
+    assert shared, "of what both panels share"
+    for name in shared:
+        file = REPOSITORY / "HematomaExpansion" / f"{name.replace('.', '/')}.py"
+        names |= imported_at_start(file.read_text(encoding="utf-8"))
+    of_slicer = {"qt", "slicer", "vtk", "ctk"}
+    assert {name.split(".")[0] for name in names - shared} <= of_slicer | set(sys.stdlib_module_names)
     assert "from __future__ import annotations" not in source(module), "the parameter node needs real types"
 
 
@@ -289,6 +302,34 @@ subprocess.Popen([sys.executable, "-c", worker]).wait()
 """Stands in for Slicer's launcher with a worker behind it that ends for no reason but being killed."""
 
 
+OTHER_COMMANDS = """
+import sys
+
+def add_commands(commands):
+    parser = commands.add_parser("greet")
+    parser.add_argument("--json-progress", action="store_true")
+    parser.set_defaults(run=lambda _: print("Good day", file=sys.stderr) or 0)
+"""
+
+
+def test_a_command_in_the_background_may_come_from_a_library_that_only_the_window_knows(
+    qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    library = tmp_path / "HematomaOtherLib"
+    library.mkdir()
+    (library / "__init__.py").touch()
+    (library / "commands.py").write_text(OTHER_COMMANDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    ended: list[Any] = []
+    BackgroundCommand(["greet"], lambda *_: None, ended.append)
+    wait_for(qt_loop, ended, 60)
+    assert ended[0].finished, ended
+    assert "Good day" in ended[0].log
+
+
 @pytest.fixture
 def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes commands hang; the file to which the worker adds as long as it lives."""
@@ -301,6 +342,17 @@ def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return ticks
 
 
+def begun_command(qt_loop: Any, ended: list[Any]) -> Any:
+    """A command that has begun; how it ends goes to the list."""
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    begun: list[Any] = []
+    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
+    wait_for(qt_loop, begun, 30)
+    return command
+
+
 def is_dead(ticks: Path) -> bool:
     before = ticks.stat().st_size
     time.sleep(0.4)
@@ -308,13 +360,10 @@ def is_dead(ticks: Path) -> bool:
 
 
 def test_a_canceled_command_that_hangs_is_killed_behind_its_launcher(qt_loop: Any, hanging: Path) -> None:
-    from HematomaSlicerLib.background import BackgroundCommand
     from slicer_scene import wait_for
 
-    begun: list[Any] = []
     ended: list[Any] = []
-    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
-    wait_for(qt_loop, begun, 30)
+    command = begun_command(qt_loop, ended)
     command.cancel()
     command.cancel()  # clicked twice
     wait_for(qt_loop, ended, 30)
@@ -324,13 +373,8 @@ def test_a_canceled_command_that_hangs_is_killed_behind_its_launcher(qt_loop: An
 
 
 def test_a_panel_that_goes_away_kills_a_command_that_hangs(qt_loop: Any, hanging: Path) -> None:
-    from HematomaSlicerLib.background import BackgroundCommand
-    from slicer_scene import wait_for
-
-    begun: list[Any] = []
     ended: list[Any] = []
-    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
-    wait_for(qt_loop, begun, 30)
+    command = begun_command(qt_loop, ended)
     command.cancel()
     command.wait(0.2)
     assert len(ended) == 1, "its files would stay"
@@ -351,6 +395,9 @@ for name in libraries.split():
     sys.modules[name] = None
 sys.modules["qt"] = types.SimpleNamespace(QByteArray=None, QProcessEnvironment=None)
 sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=str)
+sys.modules["slicer.ScriptedLoadableModule"] = types.SimpleNamespace(
+    ScriptedLoadableModuleWidget=type("Widget", (), {{}}), ScriptedLoadableModuleTest=object
+)
 for name in {[*names, "HematomaExpansionLib.models.package"]}:
     importlib.import_module(name)
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -20,7 +19,6 @@ PATIENCE_MS = 5000
 """How long a canceled worker has to end by itself."""
 
 _LINES_KEPT = 30
-_PACKAGES = ("HematomaExpansionLib", "HematomaSynthesisLib")
 _UNEXPECTED = "The computation ended unexpectedly. The application log holds its last messages."
 
 
@@ -166,12 +164,16 @@ def _python() -> str:
 
 
 def _environment() -> qt.QProcessEnvironment:
-    """The window's environment, in which the child also finds the packages that this window found."""
-    found = [importlib.util.find_spec(name) for name in _PACKAGES]
-    folders = [str(Path(package.origin).parent.parent) for package in found if package and package.origin]
+    """The window's environment, in which the child also finds the libraries that the window finds."""
     environment = qt.QProcessEnvironment.systemEnvironment()
     known = environment.value("PYTHONPATH")
-    environment.insert("PYTHONPATH", os.pathsep.join(filter(None, [*folders, known])))
+    environment.insert("PYTHONPATH", os.pathsep.join(filter(None, [*_library_folders(), known])))
     environment.insert("PYTHONUTF8", "1")
     environment.insert("PYTHONSAFEPATH", "1")  # nothing is imported from where Slicer happened to be started
     return environment
+
+
+def _library_folders() -> list[str]:
+    """Where the engine lies, and other libraries whose names tell that they may bring commands."""
+    folders = dict.fromkeys(filter(None, sys.path))
+    return [folder for folder in folders if any(Path(folder).glob("Hematoma*Lib/__init__.py"))]

@@ -110,4 +110,6 @@ def _is_installed(name: str) -> bool:
 
 
 def _name(requirement: str) -> str:
-    return requirement.partition("==")[0].strip()
+    from packaging.requirements import Requirement  # comes with pip in every Slicer
+
+    return Requirement(requirement).name

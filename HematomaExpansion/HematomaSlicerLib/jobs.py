@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import slicer
 from HematomaExpansionLib.progress import Progress
@@ -25,16 +25,20 @@ _SCAN_IS_GONE = "The scan was removed from the scene while the computation ran: 
 _NOT_ADDED = "The result could not be put into the scene. The application log says why."
 
 
-def still_there(node_id: str) -> slicer.vtkMRMLNode:
-    """The node of that ID, to which the result of a job belongs.
+def belonging_to(node: slicer.vtkMRMLNode, add: Callable[[Path, Any], Added]) -> Callable[[Path], Added]:
+    """For ``start_job``: ``add`` gets the job's folder and the node to which the result belongs.
 
-    Raises:
-        NodeError: it was removed in the meantime.
+    It is not called, and the job ends with a sentence, if the node was removed while the command ran.
     """
-    node = slicer.mrmlScene.GetNodeByID(node_id)
-    if node is None:
-        raise NodeError(_SCAN_IS_GONE)
-    return node
+    node_id = node.GetID()
+
+    def add_to_node(folder: Path) -> Added:
+        found = slicer.mrmlScene.GetNodeByID(node_id)
+        if found is None:
+            raise NodeError(_SCAN_IS_GONE)
+        return add(folder, found)
+
+    return add_to_node
 
 
 def start_job(

@@ -17,27 +17,6 @@ from .node_images import NodeError
 Ended = Callable[[Outcome, Any], None]
 
 
-def read_segments(ui: Any, parameters: Any) -> None:
-    """Take over what both segment selectors of a panel show."""
-    hematoma = _chosen_segment(ui.hematomaSelector, parameters.hematoma)
-    followup = _chosen_segment(ui.followupHematomaSelector, parameters.followupHematoma)
-    parameters.hematoma, parameters.hematomaSegment = hematoma
-    parameters.followupHematoma, parameters.followupSegment = followup
-
-
-def _chosen_segment(selector: Any, before: Any) -> tuple[Any, str]:
-    """Segmentation and segment of a selector, where ``before`` was chosen; an empty text for no segment.
-
-    In a segmentation just chosen that has but one segment there is nothing to choose: that one is.
-    """
-    node = selector.currentNode()
-    if node is not None and (before is None or before.GetID() != node.GetID()):
-        segments = node.GetSegmentation().GetSegmentIDs()
-        if len(segments) == 1:
-            selector.setCurrentSegmentID(segments[0])
-    return node, selector.currentSegmentID() or ""
-
-
 class PanelWork:
     """Runs commands one at a time and shows how they fare.
 

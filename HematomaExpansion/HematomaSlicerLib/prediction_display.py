@@ -9,19 +9,16 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 from HematomaExpansionLib.scan.grid import Grid
-from HematomaExpansionLib.scan.shapes import bounding_box
 
 from .node_images import image_from_segment, use_brain_window
-from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun, find_runs
-from .scaled_field import set_scale
+from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
+from .scaled_field import set_scale, use_arrows
 
 _CAMERA_DISTANCE = 4.5
 """Of the hematoma's radius: with Slicer's view angle of 30° it fills most of the view."""
 _SURFACE_OPACITY = 0.3
 _FILL_OPACITY = 0.35
-_GLYPH_SPACING_MM, _GLYPH_DIAMETER_MM, _SMALLEST_GLYPH_MM = 4.0, 1.2, 0.5
-_GLYPH_PERCENT = 200.0
-"""Displacements of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
+_MIN_ARROW_MM = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,8 @@ def look_at(run: PredictionRun) -> None:
 
 def look_at_in_3d(run: PredictionRun) -> None:
     """Bring the camera of every 3D view as near to the hematoma as its size asks for, from the side it is on."""
+    from HematomaExpansionLib.scan.shapes import bounding_box
+
     segment_id = run.segment_id(PREDICTED) or run.segment_id(BASELINE)
     if not segment_id:
         return
@@ -98,7 +97,7 @@ def look_at_in_3d(run: PredictionRun) -> None:
 
 def show_alone(run: PredictionRun) -> None:
     """Show this prediction, and hide what other ones have in the views."""
-    for other in find_runs():
+    for other in PredictionRun.in_scene():
         shown = other.table.GetID() == run.table.GetID()
         for node in (other.segmentation, other.surface, other.agreement, None if shown else other.field):
             display = None if node is None else node.GetDisplayNode()
@@ -127,10 +126,7 @@ def _show_deformation(run: PredictionRun, shown: bool) -> None:
         run.field.CreateDefaultDisplayNodes()
         display = run.field.GetDisplayNode()
         display.SetVisualizationMode(slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GLYPH)
-        display.SetGlyphSpacingMm(_GLYPH_SPACING_MM)
-        display.SetGlyphDiameterMm(_GLYPH_DIAMETER_MM)
-        display.SetGlyphScalePercent(_GLYPH_PERCENT)
-        display.SetGlyphDisplayRangeMinMm(_SMALLEST_GLYPH_MM)
+        use_arrows(display, _MIN_ARROW_MM)
         display.SetAndObserveRegionNode(run.segmentation)
     display.SetVisibility(shown)
     display.SetVisibility2D(shown)

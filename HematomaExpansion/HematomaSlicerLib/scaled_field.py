@@ -6,10 +6,24 @@ second node shares its grid and is scaled.
 
 from __future__ import annotations
 
+import SimpleITK as sitk
 import slicer
 import vtk
 
-from .node_images import sharing_the_grid
+from .node_images import grid_transform_from_image, sharing_the_grid
+
+_MOVING_COLOR = (1.0, 0.55, 0.1)
+_ARROW_SPACING_MM, _ARROW_DIAMETER_MM = 4.0, 1.2
+_ARROW_PERCENT = 200.0
+"""Shifts of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
+
+
+def add_field(displacement: sitk.Image, name: str) -> slicer.vtkMRMLGridTransformNode:
+    """A new node of a pull-back displacement (vectors in LPS mm)."""
+    transform = grid_transform_from_image(displacement)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
+    node.SetAndObserveTransformFromParent(transform)
+    return node
 
 
 def field_of(node: slicer.vtkMRMLGridTransformNode) -> slicer.vtkOrientedGridTransform:
@@ -42,7 +56,6 @@ def add_moving_surface(
     segment_id: str,
     scaled: slicer.vtkMRMLGridTransformNode,
     name: str,
-    color: tuple[float, float, float],
 ) -> slicer.vtkMRMLModelNode:
     """The surface of a segment, moving with a scaled field, also drawn in the slices."""
     segmentation.CreateClosedSurfaceRepresentation()
@@ -54,7 +67,15 @@ def add_moving_surface(
     surface.SetAndObserveTransformNodeID(scaled.GetID())
     display = surface.GetDisplayNode()
     display.SetScalarVisibility(False)
-    display.SetColor(*color)
+    display.SetColor(*_MOVING_COLOR)
     display.SetVisibility2D(True)
     display.SetSliceIntersectionThickness(3)
     return surface
+
+
+def use_arrows(display: slicer.vtkMRMLTransformDisplayNode, min_length_mm: float) -> None:
+    """The spacing and size that a field's arrows are to have; shorter ones are not drawn."""
+    display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
+    display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
+    display.SetGlyphScalePercent(_ARROW_PERCENT)
+    display.SetGlyphDisplayRangeMinMm(min_length_mm)

@@ -10,6 +10,9 @@ import vtk
 
 from .node_images import labelmap_from_image
 
+BEFORE_COLOR, AFTER_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37)
+"""Of a hematoma now, and of what it is to become."""
+
 _HEMORRHAGE = (
     "Segmentation category and type - DICOM master list"
     "~SCT^49755003^Morphologically Altered Structure~SCT^50960005^Hemorrhage~^^"
@@ -47,11 +50,6 @@ def add_table(name: str, attributes: Mapping[str, str]) -> slicer.vtkMRMLTableNo
     return table
 
 
-def tables_with(attribute: str) -> list[slicer.vtkMRMLTableNode]:
-    """The tables of one kind, the latest last."""
-    return [table for table in slicer.util.getNodesByClass("vtkMRMLTableNode") if table.GetAttribute(attribute)]
-
-
 def set_columns(
     table: slicer.vtkMRMLTableNode, columns: Mapping[str, Sequence[str] | Sequence[float]], description: str
 ) -> None:
@@ -67,10 +65,8 @@ def set_columns(
     table.SetUseColumnTitleAsColumnHeader(True)
 
 
-def remove_group(table: slicer.vtkMRMLTableNode, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
-    """Remove a table with the nodes that it stands for, and their folder of the tree."""
-    folder = folder_of(table)
-    remove_nodes(nodes)
+def remove_empty_folder(folder: int) -> None:
+    """Remove a folder of the tree, unless there is something in it."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     if folder and folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder, False, True)

@@ -12,10 +12,9 @@ import slicer
 from HematomaSlicerLib.node_files import Segment
 from HematomaSlicerLib.node_images import use_brain_window, volume_from_image
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
-from HematomaSlicerLib.scene_nodes import add_segments, move_to_folder
+from HematomaSlicerLib.scene_nodes import AFTER_COLOR, BEFORE_COLOR, add_segments, move_to_folder
 
 BASELINE, FOLLOWUP = "True hematoma (baseline)", "True hematoma (follow-up)"
-_COLORS = {BASELINE: (1.0, 0.82, 0.12), FOLLOWUP: (1.0, 0.30, 0.37)}
 _KNOWN, _PATIENT = "HematomaSynthesis.Case", "HematomaSynthesis.Patient"
 
 
@@ -40,8 +39,8 @@ def add_patient(case: Path) -> SimulatedPair:
         for kind, title in (("baseline", "baseline"), ("followup", "follow-up"))
     )
     masks = {
-        BASELINE: (images["baseline-mask.nii.gz"], _COLORS[BASELINE]),
-        FOLLOWUP: (images["followup-mask.nii.gz"], _COLORS[FOLLOWUP]),
+        BASELINE: (images["baseline-mask.nii.gz"], BEFORE_COLOR),
+        FOLLOWUP: (images["followup-mask.nii.gz"], AFTER_COLOR),
     }
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} true hematoma")
     add_segments(segmentation, masks, baseline)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import slicer
 from HematomaExpansionLib.progress import Progress
 from HematomaSlicerLib.background import BackgroundCommand, Outcome
-from HematomaSlicerLib.jobs import start_job, still_there
+from HematomaSlicerLib.jobs import belonging_to, start_job
 from HematomaSlicerLib.node_files import Segment, write_segment, write_volume
 
 from .patient_nodes import SimulatedPair, add_patient
@@ -54,12 +55,8 @@ def start_variants(
     Raises:
         NodeError: the scan or the segment is empty.
     """
-    scan_id = request.baseline.GetID()
-
-    def add(folder: Path) -> VariantSet:
-        return add_variants(folder / "case", still_there(scan_id))
-
-    return start_job(lambda folder: _variant_arguments(request, folder), add, progress, ended)
+    add = belonging_to(request.baseline, lambda folder, scan: add_variants(folder / "case", scan))
+    return start_job(partial(_variant_arguments, request), add, progress, ended)
 
 
 def start_patient(
@@ -71,7 +68,7 @@ def start_patient(
         NodeError: the anatomy's volume is empty.
     """
     return start_job(
-        lambda folder: _patient_arguments(request, folder),
+        partial(_patient_arguments, request),
         lambda folder: add_patient(next((folder / "cohort").glob("simulated-*"))),
         progress,
         ended,

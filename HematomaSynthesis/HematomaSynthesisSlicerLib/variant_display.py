@@ -5,15 +5,13 @@ from __future__ import annotations
 import slicer
 from HematomaSlicerLib.node_images import NodeError, use_brain_window
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
-from HematomaSlicerLib.scaled_field import set_scale
+from HematomaSlicerLib.scaled_field import set_scale, use_arrows
 
 from .side_by_side import DEFORMATION_VIEW, ORIGINAL_VIEW, VARIANT_VIEW
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
 
 _GRID_SPACING_MM, _GRID_LINE_MM = 5.0, 0.5
-_ARROW_SPACING_MM, _ARROW_DIAMETER_MM, _SMALLEST_ARROW_MM = 4.0, 1.2, 0.3
-_ARROW_PERCENT = 200.0
-"""Shifts of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
+_MIN_ARROW_MM = 0.3
 
 
 def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) -> None:
@@ -82,10 +80,7 @@ def _add_display(field: slicer.vtkMRMLGridTransformNode, region: slicer.vtkMRMLS
         display.AddViewNodeID(view)
     display.SetGridSpacingMm(_GRID_SPACING_MM)
     display.SetGridLineDiameterMm(_GRID_LINE_MM)
-    display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
-    display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
-    display.SetGlyphScalePercent(_ARROW_PERCENT)
-    display.SetGlyphDisplayRangeMinMm(_SMALLEST_ARROW_MM)
+    use_arrows(display, _MIN_ARROW_MM)
     display.SetVisibility2D(True)
     display.SetVisibility3D(False)
     display.SetAndObserveRegionNode(region)

@@ -21,21 +21,14 @@ PLAUSIBLE_ML = (500.0, 2300.0)
 
 # Lengths below are in mm, so one grid of that spacing serves thin and thick slices alike.
 _SPACING_MM = 2.0
-
 _BONE_HU = 220.0
-
 # From fluid to clotted blood; above it bone, also where a thick slice holds only part of it.
 _SOFT_HU = (-15.0, 130.0)
-
 # The same for the scan's own voxels, with room for their noise; without fat and air.
 _SOFT_VOXEL_HU = (-40.0, 160.0)
-
 _SEAL_MM = 8.0
-
 _CUT_MM = 7.0
-
 _HARDLY_ANY_ML, _CUT_CM2 = 100.0, 45.0
-
 _MARGIN = 4  # voxels
 
 

@@ -17,17 +17,11 @@ from ..scan.subject import Subject
 from .coarse_view import CoarseView
 
 _AROUND_MM, _BRAIN_HU, _USUAL_BRAIN_HU = (4.0, 10.0), (20.0, 50.0), 35.0
-
 _LEAST_DENSER_HU, _USUALLY_DENSER_HU = 5.0, 14.0
-
 _BONE_HU, _MOST_OUTSIDE = 160.0, 0.1
-
 _AT_SKULL_MM, _MOST_AT_SKULL = 4.1, 0.28
-
 _STRIP_MM, _LEAST_STRIP_ML = 8.0, 0.3
-
 _THICK, _LEAST_THICK, _LARGE_ML = 3, 0.3, 8.0
-
 _LEAST_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
 
 

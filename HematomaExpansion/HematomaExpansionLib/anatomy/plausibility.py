@@ -26,32 +26,20 @@ from .coarse_view import CoarseView
 from .hematoma_checks import check_hematoma
 
 _TISSUE_HU = 15.0  # less is CSF
-
 _BRAIN_HU, _USUAL_BRAIN_HU = (22.0, 52.0), (28.0, 46.0)
-
 _AIR_HU = -950.0
-
 _SOFT_HU = (0.0, 80.0)
-
 _SOME_CM2, _MOST_JUMP_HU = 40.0, 11.5
-
 _MANY_CM2, _MOST_CHANGE = 60.0, 1.4
-
 _TOP_CM2, _BOTTOM_CM2 = 60.0, 45.0
-
 _LEAST_OF_HULL, _HEAD_CM2, _LEAST_OF_HEAD, _MOST_EMPTY_MM = 0.82, 90.0, 0.25, 20.0
-
 _BLOOD_HU, _DENSER_HU = (52.0, 95.0), 110.0
-
 _BLOOD_LEFT_ML, _BLOOD_OUTSIDE_ML, _DENSER_ML, _DEEP_MM = 3.5, 1.0, 1.5, 8.0
-
 _BESIDE_HEMATOMA_MM = 6.0
-
 # Of a layer along the skull: depth, part of the brain's height, and how much denser than brain. Bone that shares a
 # voxel is alike on both sides: they differ by 2 mL at most in 17 heads without a bleed, by 15 mL with a subdural
 # of 5 mm along one of them.
 _LAYER_MM, _LAYER_HEIGHT, _LAYER_HU, _MOST_ONE_SIDED_ML = (4.0, 12.0), (0.35, 0.85), 18.0, 5.0
-
 _NOISE_VOXELS, _COMPACT_VOXELS = 0.75, 2
 
 

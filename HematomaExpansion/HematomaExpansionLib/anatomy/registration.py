@@ -28,10 +28,8 @@ was not aligned, with an overlap of 0.89.
 """
 
 _SPACING_MM = 2.0
-
 # Bone and soft tissue both count; the window keeps dense bone from deciding alone.
 _WINDOW_HU = (-100.0, 300.0)
-
 _SAMPLED_SHARE = 0.2
 _SKULL_MM = 10.0
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 LOOKED_FOR = f"blood inside the brain, from {SMALLEST_HEMATOMA_ML:.0f} mL"
-
 NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
-
 NO_HEMATOMA = (
     f"No hematoma was found ({LOOKED_FOR}). That excludes no bleed: a small or faint one can be missed, and "
     f"{NOT_LOOKED_FOR} was not looked for."

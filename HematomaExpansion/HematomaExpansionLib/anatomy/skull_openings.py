@@ -16,28 +16,17 @@ from ..scan.grid import Array
 from ..scan.intensities import AIR_HU
 
 _STEP_DEGREES = 4.0
-
 _LOWEST_DEGREES, _LOWEST_IN_FRONT_DEGREES, _LOWEST_DEGREES_OF_ORBITS = -44.0, 2.0, -20.0
-
 _IN_FRONT = 0.7  # cosine between a direction and straight ahead, in the axial plane
-
 _NEAREST_MM, _FARTHEST_MM = 20.0, 170.0
-
 _VERTEX_TO_CENTER_MM, _CENTER_SLAB_MM, _SMALLEST_VERTEX_CM2 = 75.0, 40.0, 20.0
-
 # Half of it bone counts, as at a thin or slanting place of a thick slice.
 _SOME_BONE_HU = 150.0
-
 _SKIN_HU = -300.0
-
 _SMALLEST_OPENING_CM2 = 6.0
-
 _SHELL_MM = 3.0
-
 _MOST_BULGE_MM = 10.0
-
 _SCALP_MM = (3.0, 12.0)
-
 _SMOOTHING_STEPS = 400
 
 

@@ -12,7 +12,6 @@ from ..errors import InputError
 from ..files.csv_tables import Row, read_table
 
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+$)")
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

@@ -16,9 +16,7 @@ from ..errors import InputError, file_fault
 from ..files.folders import whole_file
 
 PRIVATE_FILE = "cases-private.csv"
-
 _COLUMNS = ["case", "PRIVATE: path below the input folder, which may name the patient; do not pass on"]
-
 _NAME = re.compile(r"case-(\d{4,})")
 
 

@@ -17,7 +17,6 @@ from .case_list import read_case_list
 from .case_numbers import PRIVATE_FILE, case_names
 
 RESULTS_FILE = "results.csv"
-
 _MASK_ENDING = re.compile(r"(?<=.)([-_]mask|([-_]mask)?\.seg)$", re.IGNORECASE)
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 _TIMEOUT_S = 20
-
 _GONE = "The scheduler is gone. Start it again, and the run with --resume."
 
 

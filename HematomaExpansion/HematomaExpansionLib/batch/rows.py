@@ -18,14 +18,12 @@ from ..scan.volume_files import stored_sha256
 from .cases import RESULTS_FILE, BatchCase
 
 DONE, FAILED = "done", "failed"
-
 _MOST_NAMED = 5
 
 LITTLE_MEMORY = (
     "The computation ended unexpectedly, most likely for lack of memory. "
     "Close other programs, or use fewer --jobs, and run again with --resume."
 )
-
 UNFORESEEN = (
     "The computation failed in a way that was not foreseen. Run `hematoma predict` on this scan alone to see how."
 )

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import SimpleITK as sitk
 
 Case = TypeVar("Case")
-
 Result = TypeVar("Result")
 
 

@@ -20,7 +20,6 @@ else:
 
 
 THRESHOLD_SEGMENTER = "threshold"
-
 NO_RISK = "none"
 
 

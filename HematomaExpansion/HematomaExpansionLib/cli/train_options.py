@@ -10,7 +10,6 @@ from .option_rules import Takes, When, check_options, tasks_taking
 from .options import add_device, add_risk, add_segmenter, finite
 
 SLICES, TWO_OUTPUT = "slices", "two-output"
-
 PRESETS: dict[str, tuple[str, ...]] = {
     "growth": ("compact", "paper", "affine"),
     "segmentation": ("compact", SLICES),
@@ -24,27 +23,16 @@ LOOP = "epochs patience batch_size learning_rate max_minutes devices nodes seed"
 _DEFAULTS: dict[str, Any] = {"preset": "compact", "masks": "true", "device": "auto", "start": (), "rival": ()}
 
 _AUTOMATIC = When("with --masks automatic", lambda given: given.masks == "automatic")
-
 _BOTH = When("with --masks both", lambda given: given.masks == "both")
-
 _COMPACT = When("with --preset compact", lambda given: given.preset == "compact")
-
 _ON_SLICES = When("with --preset slices", lambda given: given.preset == SLICES)
-
 _NETWORK = When("with --preset two-output or slices", lambda given: given.preset in {TWO_OUTPUT, SLICES})
-
 _BY_MASKS = When("with --preset compact or slices", lambda given: given.preset != TWO_OUTPUT)
-
 _FOLDS = When("with --folds", lambda given: given.folds is not None)
-
 _NO_FOLDS = When("without --folds", lambda given: given.folds is None)
-
 _LEARNING = When("above 0 epochs", lambda given: given.epochs != 0 or len(given.start) != 1)
-
 _CALIBRATING = When("with --calibration", lambda given: given.calibration is not None)
-
 _RENEWING = When("with --epochs 0 and one model to --start", lambda given: not _LEARNING.holds(given))
-
 _WEIGHTS = When("without --statistics-only", lambda given: not given.statistics_only)
 
 TABLE = (

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = ",;\t"
 
 _EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # what its first line may be
-
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -45,7 +44,7 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, 
             value that belongs to none.
     """
     try:
-        lines = _lines(_text(path), required, optional)
+        lines = _lines(_text(path))
     except OSError as error:
         raise file_fault(error, f"The list of {of} cannot be read") from None
     except (UnicodeError, csv.Error):
@@ -74,23 +73,25 @@ def _text(path: Path) -> str:
     return content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
 
 
-def _lines(text: str, required: Sequence[str], optional: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line that is not empty, split at the delimiter that makes sense of the first."""
+def _lines(text: str) -> list[tuple[int, list[str]]]:
+    """Number and cells of each line that is not empty."""
     first, _, rest = text.partition("\n")
     skipped = 0
-    delimiters: Sequence[str] = _DELIMITERS
     if told := _EXCEL_SAYS.fullmatch(first):
-        text, skipped, delimiters = rest, 1, told[1]
+        text, skipped, delimiter = rest, 1, told[1]
+    else:
+        delimiter = _delimiter_of(text.lstrip().partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    cells = ((reader.line_num + skipped, [cell.strip() for cell in row]) for row in reader)
+    return [(number, row) for number, row in cells if any(row)]
 
-    def split(delimiter: str) -> list[tuple[int, list[str]]]:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        cells = ((reader.line_num + skipped, [cell.strip() for cell in row]) for row in reader)
-        return [(number, row) for number, row in cells if any(row)]
 
-    def known(lines: list[tuple[int, list[str]]]) -> int:
-        return len({_column(name) for name in lines[0][1]} & {*required, *optional}) if lines else 0
-
-    return max((split(delimiter) for delimiter in delimiters), key=known)
+def _delimiter_of(header: str) -> str:
+    """The delimiter between the names of the columns; a comma where there is but one column."""
+    try:
+        return csv.Sniffer().sniff(header, _DELIMITERS).delimiter
+    except csv.Error:
+        return ","
 
 
 def _column(name: str) -> str:

@@ -32,23 +32,17 @@ if TYPE_CHECKING:
 
 
 _NOT_WRITTEN = "The result could not be written"
-
 _NO_PLACE = "The output folder cannot be written"
-
 _FOREIGN = (
     "The output folder holds other files, or results that were changed since they were written: "
     "name a new folder for the result."
 )
-
 OWNER_FILE = "hematoma-owner.lock"
 """In a scratch folder: held by the process to which it belongs."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-
 _TRIES = 10
-
 _TRIED_BYTES = 1 << 20
-
 _PATIENCE_S = 10.0  # of a process of the same run, say, that puts the same result there
 
 # Some systems would grant a process the lock that it holds already.

@@ -29,9 +29,7 @@ _BEGINNINGS = (  # offset, bytes, kind
     (0, b"\x89HDF", "HDF5 file"),
     (0, b"MATLAB", "MATLAB file"),
 )
-
 _ENOUGH = 400
-
 _PRINTABLE = frozenset(string.printable.encode())
 
 

@@ -18,7 +18,6 @@ from typing import Any
 from .. import __version__
 
 PROVENANCE_FILE = "provenance.json"
-
 SCRATCH_PREFIX = ".unfinished-"
 """Of what a run that is under way, or was killed, keeps beside its results; see ``files.folders``."""
 
@@ -26,7 +25,6 @@ LOCK_FILE = ".running"
 """Held by the one run that may write into a folder; see ``files.folders``."""
 
 _SOFTWARE = "HematomaExpansion"
-
 # Made by file managers in every folder that they show.
 _OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..models.description import ModelDescription
+from ..models.description import ModelDescription, ModelGrid
 from ..scan.grid import Array, Grid
 from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
@@ -31,6 +31,11 @@ class RiskView:
     spacing_mm: tuple[float, float, float]
     size: tuple[int, int, int]
     window_hu: tuple[float, float]
+
+    @property
+    def grid(self) -> ModelGrid:
+        """The same as model packages tell it."""
+        return ModelGrid(self.spacing_mm, self.size, self.window_hu)
 
     @classmethod
     def of(cls, description: ModelDescription) -> RiskView:

@@ -14,10 +14,8 @@ from .field import GROWTH_MARGIN_MM
 
 # Of the eight voxels that are interpolated, where so little is of a kind, its value is not known.
 _LEAST_WEIGHT = 1e-3
-
 # Depths in mm and shares that differ by less are equal.
 _SAME_DEPTH_DIGITS = 4
-
 # Beyond what any distance within a head is.
 _OUTSIDE_MM = 1000.0
 

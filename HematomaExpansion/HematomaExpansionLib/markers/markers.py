@@ -35,7 +35,6 @@ _TWO_PARTS, _TWO_LEVEL_PARTS = 0.35, 0.3
 """Share of the variance of density that two parts explain at least, or they are none."""
 
 _NEARLY = 0.7
-
 _HETEROGENEOUS_HU, _FEWEST_DENSE = 3.1, 30
 """Robust SD of the clot's density, and of how many voxels at least."""
 
@@ -43,9 +42,7 @@ _IRREGULARITY = 1 / 8
 """Of the radius: how far the outline leaves its ellipse where it counts as an irregularity."""
 
 _SATELLITE_ACROSS_MM, _SATELLITE_NEAR_MM, _SATELLITE_FAR_MM = 10.0, 1.0, 20.0
-
 _ISLANDS = 3
-
 _OUTLINE_MM, _FEWEST_IN_OUTLINE = 0.5, 20
 
 

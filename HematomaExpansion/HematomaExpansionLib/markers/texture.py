@@ -20,24 +20,16 @@ from ..scan.resampling import average_onto
 from ..scan.shapes import largest_component
 
 _PIXEL_MM, _SLICE_MM, _AROUND_MM = 1.0, 4.0, 12.0
-
 _NOISE_PIXELS = 0.8
-
 _MARGIN_PIXELS = 2
-
 _LOW = 0.55
-
 _ISODENSE_HU, _DARK_MARGIN_PIXELS = 8.0, 3
-
 LEVEL_DEGREES = 20.0
 """How far from level a border may be, the head being tilted a little."""
 
 IN_PLANE = np.ones((1, 3, 3), bool)
-
 _USUAL_BRAIN_HU, _BRAIN_RANGE_HU, _FEWEST_BRAIN_VOXELS = 35.0, (20.0, 50.0), 30
-
 _FEWEST_IN_CORE, _FEWEST_IN_PARTS, _FEWEST_BESIDE_PLANE, _SMALLEST_PART, _LEAST_CLOTTED = 20, 40, 6, 0.18, 0.25
-
 _CSF_HU = 15.0
 
 

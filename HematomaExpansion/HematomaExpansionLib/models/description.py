@@ -59,14 +59,33 @@ ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
 _OF_SLICES = {"slice-segmentation", "slice-classifier"}
 
 _LARGEST_BYTES = 1 << 14
-
 _MOST_INTEGRATION_STEPS = 12
-
 _MOST_LETTERS_OF_VERSION = 40
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
 _SHORT = 120
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """The grid and the window in which a network sees a scan.
+
+    ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is scaled to
+    0 and 1. A patch one voxel high belongs to a network that looks at slices.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    patch_size: tuple[int, int, int]
+    window_hu: tuple[float, float]
+
+
+NO_GRID = ModelGrid((0.0, 0.0, 0.0), (0, 0, 0), (0.0, 0.0))
+"""Of a model that looks at measurements, not at voxels."""
+
+INTENDED_USE: dict[Task, str] = {
+    "segmentation": "Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
+    "growth": "Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
+    "risk": "Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
+}
 
 
 @dataclass(frozen=True)
@@ -94,10 +113,8 @@ class TrainingStep:
 class ModelDescription:
     """What ``model.json`` says.
 
-    ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
-    scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. A patch one voxel
-    high belongs to a network that looks at slices. ``trained_on``: how it came about, the first step first.
-    ``settings`` holds what a task needs beyond its network.
+    ``spacing_mm``, ``patch_size`` and ``window_hu`` are those of its ``grid``. ``trained_on``: how it came about,
+    the first step first. ``settings`` holds what a task needs beyond its network.
     """
 
     name: str
@@ -113,6 +130,11 @@ class ModelDescription:
     license: str
     intended_use: str
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> ModelGrid:
+        """The grid and the window in which its network sees a scan."""
+        return ModelGrid(self.spacing_mm, self.patch_size, self.window_hu)
 
     @property
     def trained_on_whom(self) -> str:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION_FILE = "model.json"
-
 WEIGHTS_FILE = "weights.safetensors"
-
 PACKAGE = "package"
 """The kind of folder, as its provenance says."""
 

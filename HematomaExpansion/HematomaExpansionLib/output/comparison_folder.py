@@ -30,7 +30,6 @@ from .drawing import (
 )
 
 COMPARISON_FILE = "comparison.json"
-
 COMPARISON = "comparison"
 """The kind of result, as its provenance says."""
 

@@ -35,10 +35,8 @@ def draw_each(pictures: Mapping[str, Callable[[Path], None]], folder: Path) -> l
 
 
 WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
-
 # As in Abramova 2024, Figure 5.
 TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = "#e02020", "#20c020", "#3060ff"
-
 BASELINE_COLOR, FOLLOWUP_COLOR = "#ffd21f", "#ff4d5e"
 
 

@@ -25,7 +25,6 @@ from .drawing import draw_each
 from .report import write_overlay, write_report
 
 RESULT_FILE = "prediction.json"
-
 PREDICTION = "prediction"
 """The kind of result, as its provenance says."""
 

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NONE_FOUND = "none found, which excludes no bleed"
-
 _MOST_SLICES = 12
-
 _COLUMNS = 4
 
 

@@ -32,9 +32,7 @@ from .volume import check_size, scalar_volume
 from .volume_files import read_volume, stored_sha256, volume_stem
 
 MIN_EXTENT_MM = 60.0
-
 _MOST_LABELS = 10
-
 _SPACING_RANGE_MM = (0.1, 15.0)
 
 

@@ -19,11 +19,8 @@ from .mask import Mask
 from .volume import scalar_volume
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(?:ID|Name|LabelValue|Layer)")
-
 _MOST_LABELS = 200  # of the finest maps of a brain; a scan has more different values
-
 _LISTED = 8
-
 _ROUNDING = 1e-3
 
 

@@ -23,22 +23,15 @@ from .volume import Volume, check_dimensions, check_size, no_place, not_scalar
 _Header: TypeAlias = nibabel.Nifti1Header | nibabel.Nifti2Header
 
 _GZIP = b"\x1f\x8b"
-
 _HEADER_BYTES = {nibabel.Nifti1Header: 348, nibabel.Nifti2Header: 540}
-
 _LATEST_OFFSET = 1 << 40
-
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
 _MM_OF_UNITS = {1: 1000.0, 3: 0.001}  # meters and micrometers; all others are millimeters
 
 _FLATTEST = 1e-3  # volume that three steps of length 1 span
-
 # Two tellings of one place: within these they agree, or differ in a way that changes no measure.
 _SPACING_TOLERANCE = 0.01
-
 _PLACE_TOLERANCE = 0.5  # of a voxel
-
 _LARGEST_TURN = np.cos(np.radians(30.0))
 
 

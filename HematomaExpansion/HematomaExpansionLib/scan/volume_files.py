@@ -23,20 +23,14 @@ from .nifti_files import read_nifti
 from .volume import Volume, check_size, no_place
 
 _NIFTI_OFFSET = 352  # of the voxels that ITK writes
-
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
 _META_AXES = re.compile(rb"^(TransformMatrix|Rotation|Orientation)\s*=", re.MULTILINE)
-
 _META_HEADER_BYTES = 1 << 16
-
 _HEADERS_ALONE = (".nhdr", ".mhd")
-
 _FORMATS = {
     "scan": "a DICOM folder or a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file",
     "mask": "a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file, or DICOM SEG",
 }
-
 _KINDS_OF_SUFFIXES = {
     **dict.fromkeys(_NIFTI_SUFFIXES, NIFTI),
     **dict.fromkeys((".nrrd", ".nhdr"), NRRD),

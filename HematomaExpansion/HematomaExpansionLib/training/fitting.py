@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler
 
 from ..errors import InputError, MissingLibraryError, ModelPackageError
-from ..models.description import ENSEMBLE
+from ..models.description import ENSEMBLE, INTENDED_USE, ModelDescription, ModelGrid, Task, TrainingStep
 from ..models.networks.build import Ensemble, build_network
 from ..models.package import ModelPackage
 from ..scan.grid import Array
@@ -34,9 +35,6 @@ try:
     from lightning.pytorch.loggers import CSVLogger
 except ImportError as error:
     raise MissingLibraryError("Training needs Lightning: run `pip install hematoma-expansion[train]`.") from error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Batch = dict[str, Tensor]
 
@@ -102,6 +100,34 @@ class Patches(Dataset[Batch]):
         return patch[0] if isinstance(patch, list) else patch  # MONAI's crops by label give lists
 
 
+@dataclass(frozen=True)
+class PatchPairs:
+    """Patches to learn from, and those on which the weights are chosen."""
+
+    training: Patches
+    validation: Patches
+
+    @classmethod
+    def of(
+        cls,
+        samples: tuple[Sequence[dict[str, Array]], Sequence[dict[str, Array]]],
+        transform: Callable[..., Compose],
+        seed: int,
+        per_sample: int,
+        unseen_per_sample: int | None = None,
+    ) -> PatchPairs:
+        """Of samples to learn from and unseen ones, ``per_sample`` of each.
+
+        ``transform(vary=True)`` draws patches at random, ``transform(vary=False)`` those for validation.
+        """
+        learned, unseen = samples
+        unseen_count = per_sample if unseen_per_sample is None else unseen_per_sample
+        return cls(
+            Patches(learned, transform(vary=True), seed, per_sample),
+            Patches(unseen, transform(vary=False), seed, unseen_count),
+        )
+
+
 class _EpochSampler(DistributedSampler[Any]):
     """A new order in each epoch, and indices that tell the epoch; Lightning calls ``set_epoch``."""
 
@@ -113,9 +139,9 @@ class _EpochSampler(DistributedSampler[Any]):
 class _Patients(lightning.LightningDataModule):
     """Training and validation patches, shared out over the processes of a run on several GPUs."""
 
-    def __init__(self, training: Patches, validation: Patches, options: FitOptions) -> None:
+    def __init__(self, patches: PatchPairs, options: FitOptions) -> None:
         super().__init__()
-        self._training, self._validation, self._options = training, validation, options
+        self._patches, self._options = patches, options
 
     def _loader(self, patches: Patches, *, shuffle: bool) -> DataLoader:
         assert self.trainer is not None
@@ -127,10 +153,10 @@ class _Patients(lightning.LightningDataModule):
         return DataLoader(patches, batch_size=self._options.batch_size, sampler=sampler)
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self._training, shuffle=True)
+        return self._loader(self._patches.training, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self._validation, shuffle=False)
+        return self._loader(self._patches.validation, shuffle=False)
 
 
 class LossModule(lightning.LightningModule):
@@ -189,6 +215,30 @@ class DescribedNetwork:
     network: nn.Module
     architecture: str
     arguments: dict[str, Any]
+
+    def described(
+        self,
+        name: str,
+        task: Task,
+        grid: ModelGrid,
+        trained_on: tuple[TrainingStep, ...],
+        results: Mapping[str, Any],
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> ModelDescription:
+        """The description of a new model package with this network."""
+        return ModelDescription(
+            name=name,
+            version="1",
+            task=task,
+            architecture=self.architecture,
+            arguments=self.arguments,
+            **asdict(grid),
+            trained_on=trained_on,
+            results=dict(results),
+            license="Apache-2.0",
+            intended_use=INTENDED_USE[task],
+            settings=dict(settings),
+        )
 
 
 def initial_network(
@@ -252,8 +302,7 @@ def _as_json(options: FitOptions) -> str:
 def fit(
     network: nn.Module,
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
-    training: Patches,
-    validation: Patches,
+    patches: PatchPairs,
     options: FitOptions,
     folder: Path,
 ) -> dict[str, float]:
@@ -286,7 +335,7 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    patients = _Patients(training, validation, options)
+    patients = _Patients(patches, options)
     best_epoch, ended = None, folder / _ENDED_FILE
     if options.epochs > 0 and not _has_ended(ended, options):
         checkpoint = "last" if (folder / "last.ckpt").exists() else None

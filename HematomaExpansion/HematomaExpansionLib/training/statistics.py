@@ -16,10 +16,7 @@ from sklearn.metrics import roc_auc_score
 from ..scan.grid import Array
 
 _CONFIDENCE = 0.95
-
 _MARGIN = float(norm.ppf((1 + _CONFIDENCE) / 2))
-
-_CALIBRATION_BINS = 5
 
 _NO_VARIANCE = 1e-12
 
@@ -128,20 +125,3 @@ def at_threshold(expanded: Array, called: Array) -> dict[str, float]:
             if name.startswith("likelihood"):
                 figures[f"weighted_{name}"] = odds * above / below
     return figures
-
-
-def brier(expanded: Array, probability: Array) -> float:
-    """Mean squared error of a probability."""
-    return float(np.mean((probability - expanded) ** 2))
-
-
-def calibration(
-    expanded: Array, probability: Array, bins: int = _CALIBRATION_BINS
-) -> list[tuple[float, float, int]]:
-    """Mean probability, share who expanded, and number of patients, in groups of like probability."""
-    groups = np.array_split(np.argsort(probability, kind="stable"), bins)
-    return [
-        (float(probability[group].mean()), float(expanded[group].mean()), len(group))
-        for group in groups
-        if len(group)
-    ]

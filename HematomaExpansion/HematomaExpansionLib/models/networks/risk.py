@@ -40,7 +40,6 @@ class MarkerLogistic(nn.Module):
 
 
 _RESNET_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-
 _VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
 
 

@@ -11,11 +11,8 @@ from .contrast_words import Contrast, agent_contrast, described_contrast
 from .files import number, number_if_told, values, words
 
 _GIVE_PLAIN = "Give the non-contrast head CT."
-
 _AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastFlowRate")
-
 _STUDY = ("StudyDescription", "RequestedProcedureDescription", "PerformedProcedureStepDescription")
-
 _OTHER_QUANTITIES = {"MGML", "Z_EFF", "ED", "EDW", "PCT"}
 """Values of RescaleType for iodine, effective atomic number, electron density and percent; HU is what CT means."""
 

@@ -15,14 +15,11 @@ from ...errors import InputError
 from .files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, number_if_told, words
 
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
-
 _MOST_LISTED = 6
 
 # What is left out, as it is told.
 _OTHER, _LOCALIZER, _PICTURE = "image of another modality", "localizer image", "screen save or report"
-
 _MISNAMED, _EMPTY = "file that is no DICOM in spite of its name", "empty file"
-
 _PLURALS = {
     _OTHER: "images of other modalities",
     _LOCALIZER: "localizer images",

@@ -23,7 +23,6 @@ class Contrast(Enum):
 
 # Words are written in lower case and without accents.
 _MEDIUM = r"(?:contrast\w*|kontrast\w*|con|contr?|ce|cm|km|kl|mc|pdc|mdc|iv|c)"
-
 _SPELLINGS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -48,7 +47,6 @@ _SPELLINGS = tuple(
         ("增强|增強|造影|조영", " contrast "),
     )
 )
-
 _TOKEN = re.compile(r"w-o|\w+|[;,()\[\]|]|\.(?=\s|$)|[+&/?]")
 
 _ROLES = tuple(
@@ -95,23 +93,16 @@ _ROLES = tuple(
         ("0", r"\d\w*"),
     )
 )
-
 _BOTH = re.compile(r"[Mmk]*(?:[Wk]&?[NS]|[NS]&[Wk]|SW)[Mmkf]*")
-
 _NONE = re.compile(
     r"[NS]f*(?:Wf*)?[MmkA][Mmkf]*"  # without contrast
     r"|[MmkA]f*\|?R|[Mm]f*[NS](?=[|]|$)"  # contrast: none
     r"|P|S|N(?=[|&0]|$)"
 )
-
 _GIVEN = re.compile(r"[Wk]f*[Mm]|Wf*k|[MA]")
-
 _SUSPICIOUS = re.compile(r"[mks]|W$")
-
 _NO_AGENT = re.compile(r"(?=.*[NSPR])[NSPRMmkfo&|0]+")
-
 _ORAL_AGENT = re.compile(r"(?=.*o)[oMf|]+")
-
 _UNKNOWN_AGENT = re.compile(r"[u|]+")
 
 

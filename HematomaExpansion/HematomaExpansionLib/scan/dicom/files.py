@@ -17,11 +17,8 @@ from ...errors import InputError
 from ..volume_files import quiet_libraries
 
 ONE_SERIES = "Give a folder that holds the files of one head CT series only."
-
 _MAX_FILES = 20_000
-
 _SUFFIXES = (".dcm", ".dicom", ".ima")
-
 _BEGINNINGS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 """Of a file without preamble: groups 0002 and 0008, and 0008 in the other byte order."""
 

@@ -12,11 +12,8 @@ from ...errors import InputError
 from ..grid import Array
 
 _WIDER = 1.4  # times a neighboring distance: more than protocols and rounded headers account for
-
 _COVERED = 1.25  # times the slice thickness
-
 _PASS = 4  # slices in a row
-
 _OVERLAP_MM = 20.0  # of two ranges; where they meet, a slice or two of both are common
 
 

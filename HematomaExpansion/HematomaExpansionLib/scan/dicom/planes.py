@@ -13,7 +13,6 @@ from ..grid import Array
 from .files import number
 
 _TISSUE_HU = -300.0
-
 _DOUBT_HU = 50.0
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # frames of 0 and 1, label maps
-
 # Empty frames may be missing, positions be rounded, and the gantry be tilted by up to 45 degrees.
 _STACK: dict[str, Any] = {"allow_missing_positions": True, "rtol": 0.05, "perpendicular_tol": 0.3}
 

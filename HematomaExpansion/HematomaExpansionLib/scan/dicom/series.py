@@ -32,9 +32,7 @@ MIN_SLICES = 8
 
 # Headers round positions to a tenth of a millimeter or so; below these shares nothing needs resampling.
 _DRIFT_TOLERANCE = 0.25  # of a pixel, in plane
-
 _SPACING_TOLERANCE = 0.05  # of the slice distance
-
 _SKEW_TOLERANCE = 0.01  # cosine between a slice's axes
 
 

@@ -22,7 +22,6 @@ _FEW_CASES = 6
 """So many are done sooner than workers have started."""
 
 _UNFORESEEN = "Its computation failed in a way that was not foreseen; the terminal shows how."
-
 _LITTLE_MEMORY = "Its computation ended unexpectedly, most likely for lack of memory."
 
 

@@ -33,6 +33,7 @@ from ...anatomy.segmentation import segment
 from ...forecast.probability import measurements, predict_risk_of_scan
 from ...growth.field import growth_channels, growth_region
 from ...markers.markers import describe_markers
+from ...models.description import ModelGrid
 from ...models.package import ModelPackage
 from ...scan.grid import Array, Grid
 from ...scan.subject import Subject
@@ -89,6 +90,11 @@ class GrowthPreset:
     def arguments(self) -> dict[str, Any]:
         """Those of the network."""
         return {"channels": list(self.channels), "norm": self.norm}
+
+    @property
+    def grid(self) -> ModelGrid:
+        """The grid and the window in which the network sees a scan."""
+        return ModelGrid(self.spacing_mm, self.patch, self.window_hu)
 
 
 _COMPACT = GrowthPreset(

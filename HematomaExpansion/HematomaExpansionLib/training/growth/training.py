@@ -18,7 +18,6 @@ from ...models.description import (
     INTEGRATION_STEPS,
     MEAN_GROWTH,
     VOLUME_RANGE,
-    ModelDescription,
     TrainingStep,
     package_name,
 )
@@ -26,7 +25,7 @@ from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ..data.case_description import kind_of_cases
 from ..data.cohort import has_expanded, split_by_case, with_variants
 from ..data.each_case import prepare_each
-from ..fitting import Batch, DescribedNetwork, FitOptions, ensemble_of, fit, initial_network
+from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, ensemble_of, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import CALIBRATED_ON, steps_before, training_steps
 from .calibration import BOTH_MASKS, Calibration, calibrated, volume_range
@@ -130,21 +129,8 @@ def train_growth(
         trained_on = (*steps_before(start), step)
     else:
         trained_on = training_steps(cases, len(training), len(validation), seed, start, details=details)
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="growth",
-        architecture=model.architecture,
-        arguments=model.arguments,
-        spacing_mm=preset.spacing_mm,
-        patch_size=preset.patch,
-        window_hu=preset.window_hu,
-        trained_on=trained_on,
-        results={**results, MEAN_GROWTH: round(float(np.mean(relative)), 4)},
-        license="Apache-2.0",
-        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
-        settings=settings,
-    )
+    results[MEAN_GROWTH] = round(float(np.mean(relative)), 4)
+    description = model.described(name, "growth", preset.grid, trained_on, results, settings)
     if calibration is not None:
         description = calibrated(description, model.network, to_calibrate, preset, segmenter, calibration.risk)
     return write_package(package, description, model.network, sources)
@@ -182,8 +168,8 @@ def _fit_members(
 
     def fitted(member: DescribedNetwork, options: FitOptions, folder: Path) -> dict[str, float]:
         own = replace(preset, fit=options)
-        patches = patches_of(learned, own, training=True), patches_of(unseen, own, training=False)
-        return fit(member.network, partial(growth_loss, own), *patches, options, folder)
+        patches = PatchPairs(patches_of(learned, own, training=True), patches_of(unseen, own, training=False))
+        return fit(member.network, partial(growth_loss, own), patches, options, folder)
 
     if len(members) == 1:
         return members[0], fitted(members[0], preset.fit, folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
 from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
 from ...anatomy.brain import extract_brain
@@ -24,7 +25,7 @@ from ...scan.grid import Array
 from ...scan.subject import Subject
 from ..data.cohort import case_folders, has_expanded, read_baseline
 from ..data.each_case import LeftOut, readable, rows_of_all
-from ..statistics import at_threshold, auc, brier, calibration, compare_auc
+from ..statistics import at_threshold, auc, compare_auc
 from .logistic import (
     FEWEST_OF_A_KIND,
     NOTHING_FOUND,
@@ -37,8 +38,8 @@ from .logistic import (
 
 MODEL, VOLUME, BAT = "model", "volume", "BAT"
 
+_FIFTHS = 5
 _ONE_KIND = "The cohort needs patients whose hematoma expanded and others whose did not."
-
 _COLORS = {MODEL: "#c02040", VOLUME: "#406090", BAT: "#60a040"}
 
 
@@ -204,7 +205,7 @@ def summarize_risk(rows: Sequence[RiskRow], threshold: float) -> dict[str, dict[
             entry |= at_threshold(expanded, called[way])
         known = [value for value in probabilities[way] if value is not None]
         if len(known) == len(rows):
-            entry["brier"] = brier(expanded, np.array(known))
+            entry["brier"] = float(brier_score_loss(expanded, np.array(known)))
         summary[way] = entry
     return summary
 
@@ -219,6 +220,7 @@ def _scores(rows: Sequence[RiskRow]) -> dict[str, Array]:
 
 def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
     """ROC curves of model, volume and BAT; and how often those of a like probability expanded."""
+    from sklearn.calibration import calibration_curve
     from sklearn.metrics import roc_curve
 
     expanded = np.array([row.expanded for row in rows])
@@ -229,8 +231,9 @@ def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
         curves.plot(alarms, hits, color=_COLORS[way], lw=2, label=f"{way}: {auc(expanded, score)}")
     curves.set(xlabel="1 - specificity", ylabel="sensitivity", title="Expansion, AUC (95 % interval)")
     curves.legend(loc="lower right", fontsize=9)
-    points = calibration(expanded, np.array([row.probability for row in rows]))
-    calibrated.plot([p for p, _, _ in points], [share for _, share, _ in points], "o-", color=_COLORS[MODEL], lw=2)
+    probabilities = np.array([row.probability for row in rows])
+    shares, told = calibration_curve(expanded, probabilities, n_bins=_FIFTHS, strategy="quantile")
+    calibrated.plot(told, shares, "o-", color=_COLORS[MODEL], lw=2)
     calibrated.set(xlabel="probability by the model", ylabel="share who expanded", title="Calibration, in fifths")
     for axes in (curves, calibrated):
         axes.plot([0, 1], [0, 1], color="#aaaaaa", lw=1, ls="--")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,7 +18,7 @@ from ...errors import InputError
 from ...forecast.probability import measurements
 from ...markers.markers import describe_markers
 from ...markers.scores import bat_score, present_markers
-from ...models.description import MARKER_LOGISTIC, SHARE_EXPANDED, ModelDescription, TrainingStep, package_name
+from ...models.description import MARKER_LOGISTIC, NO_GRID, SHARE_EXPANDED, TrainingStep, package_name
 from ...models.networks.risk import MarkerLogistic
 from ...models.package import ModelPackage, write_package
 from ...scan.grid import Array
@@ -27,6 +26,7 @@ from ...scan.mask import Mask
 from ..data.case_description import kind_of_cases, read_description
 from ..data.cohort import has_expanded, read_baseline
 from ..data.each_case import LeftOut, prepare_all
+from ..fitting import DescribedNetwork
 from ..runs import made_before, made_from
 from ..steps import LEARNED_FROM
 
@@ -59,7 +59,6 @@ FEATURES = (
 """What the model looks at; see ``risk.measurements``."""
 
 _REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
-
 _FOLDS = 5
 
 FEWEST_OF_A_KIND = 2
@@ -189,19 +188,7 @@ def train_risk(cases: Sequence[Path], package: Path, source: MaskSource, seed: i
     samples = measure_cases(cases, source)
     network = fit_risk(samples, seed)
     expanded = [sample.expanded for sample in samples]
-    results: dict[str, Any] = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="risk",
-        architecture=MARKER_LOGISTIC,
-        arguments={"features": list(FEATURES)},
-        spacing_mm=(0.0, 0.0, 0.0),
-        patch_size=(0, 0, 0),
-        window_hu=(0.0, 0.0),
-        trained_on=(TrainingStep(LEARNED_FROM, len(samples), kind_of_cases(cases), details),),
-        results=results,
-        license="Apache-2.0",
-        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
-    )
-    return write_package(package, description, network, sources)
+    results = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}
+    trained_on = (TrainingStep(LEARNED_FROM, len(samples), kind_of_cases(cases), details),)
+    model = DescribedNetwork(network, MARKER_LOGISTIC, {"features": list(FEATURES)})
+    return write_package(package, model.described(name, "risk", NO_GRID, trained_on, results), network, sources)

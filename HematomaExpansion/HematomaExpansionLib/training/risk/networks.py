@@ -26,7 +26,7 @@ from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
 from ...forecast.probability import network_probability
 from ...forecast.probability_inputs import RiskView, risk_inputs, view_grid
-from ...models.description import SHARE_EXPANDED, ModelDescription, package_name
+from ...models.description import SHARE_EXPANDED, package_name
 from ...models.networks.risk import expansion_logits
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
@@ -34,7 +34,7 @@ from ...scan.resampling import average_onto
 from ...scan.subject import Subject
 from ..data.cohort import has_expanded, read_baseline, split_by_case
 from ..data.each_case import prepare_all
-from ..fitting import Batch, FitOptions, Patches, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..segmentation.slices import vary_slices
 from ..steps import training_steps
@@ -252,30 +252,13 @@ def train_risk_network(
     initial = initial_network(preset.view.architecture, preset.arguments, (), seed)
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]] = two_output_loss if preset.finds_masks else slice_loss
     learned, unseen = ([part for case in some for part in _parts(images[case])] for some in (training, validation))
-    results = fit(
-        initial.network,
-        loss,
-        Patches(learned, risk_transform(preset, vary=True), seed, preset.draws_per_case),
-        Patches(unseen, risk_transform(preset, vary=False), seed),
-        preset.fit,
-        package / TRAINING_FOLDER,
-    )
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="risk",
-        architecture=initial.architecture,
-        arguments=initial.arguments,
-        spacing_mm=preset.view.spacing_mm,
-        patch_size=preset.view.size,
-        window_hu=preset.view.window_hu,
-        trained_on=training_steps(
-            cases, len(training), len(validation), seed, details=[f"from {source.kind} masks"]
-        ),
-        results={**results, SHARE_EXPANDED: round(share, 4)},
-        license="Apache-2.0",
-        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
-    )
+    transform, draws = partial(risk_transform, preset), preset.draws_per_case
+    patches = PatchPairs.of((learned, unseen), transform, seed, draws, unseen_per_sample=1)
+    results = fit(initial.network, loss, patches, preset.fit, package / TRAINING_FOLDER)
+    counts, details = (len(training), len(validation)), [f"from {source.kind} masks"]
+    trained_on = training_steps(cases, *counts, seed, details=details)
+    results[SHARE_EXPANDED] = round(share, 4)
+    description = initial.described(name, "risk", preset.view.grid, trained_on, results)
     return write_package(package, description, initial.network, sources)
 
 

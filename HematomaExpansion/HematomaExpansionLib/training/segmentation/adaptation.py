@@ -43,10 +43,11 @@ from ..fitting import FitOptions, Patches, fit
 from ..runs import begin_run, made_before, made_from
 from ..steps import steps_before, training_steps
 from .training import (
+    GRID,
     PATCH,
     SPACING_MM,
     WINDOW_HU,
-    patch_transform,
+    patch_pairs,
     prepare_segmentation_samples,
     segmentation_loss,
 )
@@ -55,8 +56,6 @@ RANK = 2
 """Of the shipped network 2.7 % of the weights are trained."""
 
 FIT = FitOptions(epochs=20, batch_size=8, learning_rate=4e-3, patience=20, seed=0, annealed=True)
-
-_PATCHES_PER_SCAN = 2
 
 _PATCHES_FOR_STATISTICS = 4
 
@@ -201,18 +200,12 @@ def adapt(
     sources = made_from("adaptation", {"rank": rank, "fit": asdict(options)}, learned=cases, start=[source])
     if (made := begin_run(package, sources)) is not None:
         return made
-    learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
-    reestimate_statistics(network, learned, options.seed)
+    samples = prepare_parts(prepare_segmentation_samples, training, validation)
+    reestimate_statistics(network, samples[0], options.seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*in eval mode")  # as it is to be: the statistics stay
-        results = fit(
-            network,
-            segmentation_loss,
-            Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
-            Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
-            options,
-            package / TRAINING_FOLDER,
-        )
+        patches = patch_pairs(samples, options)
+        results = fit(network, segmentation_loss, patches, options, package / TRAINING_FOLDER)
     results["trained_share"] = round(trained_share(network), 4)
     merge_adapters(network)
     counts, details = (len(training), len(validation)), [f"ConvLoRA of rank {rank}, AdaBN"]
@@ -221,8 +214,7 @@ def adapt(
 
 
 def _check_grid(description: ModelDescription) -> None:
-    seen = (description.spacing_mm, description.patch_size, description.window_hu)
-    if seen != (SPACING_MM, PATCH, WINDOW_HU):
+    if description.grid != GRID:
         raise ModelPackageError(
             f"Model {description.name!r} looks at scans on another grid or in another window than "
             "`hematoma train segmentation` makes: it cannot be adapted."

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from ...anatomy.segmentation import brain_region
 from ...errors import InputError
-from ...models.description import ModelDescription, package_name
+from ...models.description import ModelGrid, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
 from ..data.cohort import read_case, split_by_case
 from ..data.each_case import prepare_parts
-from ..fitting import Batch, FitOptions, Patches, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
 from .training import segmentation_loss, segmentation_sample
@@ -46,11 +46,8 @@ MASK_NETWORKS = {
 """The networks that the paper compared, best first, with the widths of their five levels."""
 
 _FIELD_OF_VIEW_MM = 256.0
-
 _SLICES_PER_SCAN = 16
-
 _TURN = np.deg2rad(10.0)
-
 _KEYS = ("ct", "mask")
 
 
@@ -74,6 +71,11 @@ class SlicePreset:
     def patch_size(self) -> tuple[int, int, int]:
         """One slice, (x, y, z)."""
         return *self.size, 1
+
+    @property
+    def grid(self) -> ModelGrid:
+        """The grid and the window in which the network sees a scan."""
+        return ModelGrid(self.spacing_mm, self.patch_size, self.window_hu)
 
 
 # How long the paper trained it does not say.
@@ -153,27 +155,9 @@ def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: Slice
     sources = made_from("segmentation of slices", asdict(preset), learned=cases)
     if (made := begin_run(package, sources)) is not None:
         return made
-    learned, unseen = prepare_parts(partial(prepare_scans, preset), training, validation)
-    results = fit(
-        initial.network,
-        mask_loss,
-        Patches(learned, slice_transform(preset, vary=True), options.seed, _SLICES_PER_SCAN),
-        Patches(unseen, slice_transform(preset, vary=False), options.seed, _SLICES_PER_SCAN),
-        options,
-        package / TRAINING_FOLDER,
-    )
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="segmentation",
-        architecture=initial.architecture,
-        arguments=initial.arguments,
-        spacing_mm=preset.spacing_mm,
-        patch_size=preset.patch_size,
-        window_hu=preset.window_hu,
-        trained_on=training_steps(cases, len(training), len(validation), options.seed),
-        results=results,
-        license="Apache-2.0",
-        intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
-    )
+    samples = prepare_parts(partial(prepare_scans, preset), training, validation)
+    patches = PatchPairs.of(samples, partial(slice_transform, preset), options.seed, _SLICES_PER_SCAN)
+    results = fit(initial.network, mask_loss, patches, options, package / TRAINING_FOLDER)
+    trained_on = training_steps(cases, len(training), len(validation), options.seed)
+    description = initial.described(name, "segmentation", preset.grid, trained_on, results)
     return write_package(package, description, initial.network, sources)

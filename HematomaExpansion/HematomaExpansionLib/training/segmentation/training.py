@@ -30,33 +30,29 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ...anatomy.segmentation import brain_region, segmentation_channels
-from ...models.description import ModelDescription, package_name
+from ...models.description import ModelGrid, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array, Grid
 from ...scan.resampling import average_onto
 from ...scan.subject import Subject
 from ..data.cohort import read_case, split_by_case
 from ..data.each_case import prepare_parts
-from ..fitting import Batch, FitOptions, Patches, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
 
-SPACING_MM = (1.5, 1.5, 2.5)
+SPACING_MM, PATCH, WINDOW_HU = (1.5, 1.5, 2.5), (64, 64, 32), (0.0, 100.0)
+GRID = ModelGrid(SPACING_MM, PATCH, WINDOW_HU)
 
-PATCH = (64, 64, 32)
+SampleParts = tuple[list[dict[str, Array]], list[dict[str, Array]]]
+"""Samples to learn from, and unseen ones."""
 
-WINDOW_HU = (0.0, 100.0)
 
 CHANNELS = (16, 32, 64, 128)
-
 FIT = FitOptions(epochs=30, batch_size=8, learning_rate=4e-3, patience=30, seed=0, annealed=True)
-
 _PATCHES_PER_SCAN = 2
-
 _KEYS = ("ct", "mask", "bone")
-
 _BONE_REACH_MM = 12.0
-
 _BRIGHTEST = 0.3
 """How much brighter, in parts of the window, beam hardening makes what bone surrounds on all sides, at most."""
 
@@ -159,27 +155,13 @@ def train_segmentation(
     sources = made_from("segmentation", chosen, learned=cases, start=start)
     if (made := begin_run(package, sources)) is not None:
         return made
-    learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
-    results = fit(
-        network,
-        segmentation_loss,
-        Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
-        Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
-        options,
-        package / TRAINING_FOLDER,
-    )
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="segmentation",
-        architecture=initial.architecture,
-        arguments=initial.arguments,
-        spacing_mm=SPACING_MM,
-        patch_size=PATCH,
-        window_hu=WINDOW_HU,
-        trained_on=training_steps(cases, len(training), len(validation), options.seed, start),
-        results=results,
-        license="Apache-2.0",
-        intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
-    )
+    samples = prepare_parts(prepare_segmentation_samples, training, validation)
+    results = fit(network, segmentation_loss, patch_pairs(samples, options), options, package / TRAINING_FOLDER)
+    trained_on = training_steps(cases, len(training), len(validation), options.seed, start)
+    description = initial.described(name, "segmentation", GRID, trained_on, results)
     return write_package(package, description, network, sources)
+
+
+def patch_pairs(samples: SampleParts, options: FitOptions) -> PatchPairs:
+    """The patches that the network sees of samples to learn from and of unseen ones."""
+    return PatchPairs.of(samples, patch_transform, options.seed, _PATCHES_PER_SCAN)
