@@ -20,7 +20,7 @@ from HematomaExpansionLib.models.networks.build import build_network
 from HematomaExpansionLib.models.networks.risk import MarkerLogistic
 from HematomaExpansionLib.models.package import ModelPackage, find_package, open_package, write_package
 from HematomaExpansionLib.scan.grid import image_on
-from HematomaExpansionLib.training.data import cohort
+from HematomaExpansionLib.training.data import each_case
 from HematomaExpansionLib.training.fitting import FitOptions
 from HematomaExpansionLib.training.segmentation import adaptation
 from HematomaExpansionLib.training.segmentation.adaptation import (
@@ -155,7 +155,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Sample]],
         def prepare_all(prepare: object, folders: Sequence[Path], title: str) -> list[list[Sample]]:
             return [[make(int(folder.name))] for folder in folders]
 
-        for module in (adaptation, cohort):
+        for module in (adaptation, each_case):
             monkeypatch.setattr(module, "prepare_all", prepare_all)
         return [Path(str(number)) for number in range(6)]
 
@@ -270,7 +270,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare_all(prepare: Callable[[Path], object], folders: Sequence[Path], title: str) -> list[object]:
         return [prepare(folder) for folder in folders]
 
-    for module in (adaptation, cohort):
+    for module in (adaptation, each_case):
         monkeypatch.setattr(module, "prepare_all", prepare_all)
 
 
