@@ -31,30 +31,45 @@ def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
     Those that lie for the greater part at the foramen magnum or below are to be larger. Small ones count where
     they are satellites of a larger one.
     """
-    grid = Grid.of(mask)
+    grid, hematomas = Grid.of(mask), np.zeros(mask.GetSize()[::-1], np.uint8)
     voxels = int(np.ceil(SMALLEST_SATELLITE_ML / grid.voxel_volume_ml))
-    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), minimumObjectSize=voxels)
-    depth = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(
-            inside_skull, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
-        )
-    )
-    array, low_slices = sitk.GetArrayFromImage(labels), _slices_at_foramen_magnum(inside_skull)
+    if not sitk.GetArrayViewFromImage(mask).any():
+        return image_on(grid, hematomas)
+    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
+    box = tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
+    near = sitk.RegionOfInterest(mask, size.tolist(), first.tolist())
+    array = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(near), minimumObjectSize=voxels))
+    depth = _depth_mm(inside_skull, first + size)[box]
+    low_slices = _slices_at_foramen_magnum(inside_skull) - int(first[2])
     large: list[int] = []
     small: list[int] = []
-    for label, box in enumerate(find_objects(array), start=1):
-        where = array[box] == label
-        if np.quantile(depth[box][where], 0.9) < SHALLOW_MM:
+    for label, part in enumerate(find_objects(array), start=1):
+        where = array[part] == label
+        if np.quantile(depth[part][where], 0.9) < SHALLOW_MM:
             continue
-        size = int(np.count_nonzero(where))
-        low = int(np.count_nonzero(where[: max(0, low_slices - box[0].start)]))
-        smallest_ml = SMALLEST_HEMATOMA_ML if low <= size / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
-        (large if size * grid.voxel_volume_ml >= smallest_ml else small).append(label)
-    hematomas = np.isin(array, large)
+        count = int(np.count_nonzero(where))
+        low = int(np.count_nonzero(where[: max(0, low_slices - part[0].start)]))
+        smallest_ml = SMALLEST_HEMATOMA_ML if low <= count / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
+        (large if count * grid.voxel_volume_ml >= smallest_ml else small).append(label)
+    hematomas[box] = np.isin(array, large)
     if large and small:
-        near = _near(image_on(grid, hematomas.astype(np.uint8)), SATELLITE_NEAR_MM)
-        hematomas |= np.isin(array, np.intersect1d(small, array[near]))
-    return image_on(grid, hematomas.astype(np.uint8))
+        beside = array[_near(image_on(grid, hematomas), SATELLITE_NEAR_MM)[box]]
+        hematomas[box] |= np.isin(array, np.intersect1d(small, beside))
+    return image_on(grid, hematomas)
+
+
+def _depth_mm(inside_skull: sitk.Image, end: Array) -> Array:
+    """How deep voxels (z, y, x) lie inside the skull, for those before ``end`` (x, y, z) and some beyond it.
+
+    Right up to ``SHALLOW_MM`` and the next voxel, which tells the shallow from the deep; what is deeper than that
+    may seem deeper still. The part begins where the scan does, since the filter rounds by the voxels' indices.
+    """
+    reach = (SHALLOW_MM + max(inside_skull.GetSpacing())) / np.array(inside_skull.GetSpacing())
+    size = np.minimum(end + np.ceil(reach).astype(int) + 1, inside_skull.GetSize())
+    part = sitk.RegionOfInterest(inside_skull, size.tolist(), (0, 0, 0))
+    return sitk.GetArrayFromImage(
+        sitk.SignedMaurerDistanceMap(part, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
+    )
 
 
 def _near(mask: sitk.Image, distance_mm: float) -> Array:
