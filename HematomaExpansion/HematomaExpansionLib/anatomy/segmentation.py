@@ -16,7 +16,7 @@ from ..errors import DeviceError
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import scale_window
-from ..scan.resampling import average_onto, resample
+from ..scan.resampling import average_onto, where_at_least
 from ..scan.shapes import bounding_box
 from .hematomas import SMALLEST_HEMATOMA_ML, keep_hematomas
 
@@ -98,8 +98,7 @@ def segment_with_network(
             probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceError("The GPU has too little free memory to segment: choose --device cpu.") from error
-    on_scan = resample(image_on(region, probability), Grid.of(ct))
-    return keep_hematomas(sitk.And(sitk.Cast(on_scan >= 0.5, sitk.sitkUInt8), inside_skull), inside_skull)
+    return _hematomas_of(image_on(region, probability), inside_skull)
 
 
 def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
@@ -121,5 +120,11 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image
     # The opening took the margin too: back to half way between clot and brain.
     margin = sitk.And(sitk.SmoothingRecursiveGaussian(hu, 1.0) > 44.0, inside)
     filled = sitk.BinaryFillhole(sitk.And(sitk.BinaryDilate(blood, [2, 2, 2]), margin))
-    on_scan = resample(sitk.Cast(filled, sitk.sitkFloat32), Grid.of(ct)) >= 0.5
-    return keep_hematomas(sitk.And(sitk.Cast(on_scan, sitk.sitkUInt8), inside_skull), inside_skull)
+    return _hematomas_of(sitk.Cast(filled, sitk.sitkFloat32), inside_skull)
+
+
+def _hematomas_of(share: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
+    """Hematomas on the skull's grid, where a share or probability on another one is at least a half."""
+    grid = Grid.of(inside_skull)
+    mask = where_at_least(0.5, share, grid) & (sitk.GetArrayViewFromImage(inside_skull) > 0)
+    return keep_hematomas(image_on(grid, mask.astype(np.uint8)), inside_skull)

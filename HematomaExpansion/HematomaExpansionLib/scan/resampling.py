@@ -62,16 +62,33 @@ def _gaussian(image: sitk.Image, variance: Array) -> sitk.Image:
 
 def crop_to(image: sitk.Image, grid: Grid, margin_mm: float = 10.0) -> sitk.Image:
     """The part of ``image`` that covers ``grid`` and a margin; the whole image if they do not meet."""
-    own = Grid.of(image)
+    first, size = _part_around(Grid.of(image), grid, margin_mm)
+    return sitk.RegionOfInterest(image, size.tolist(), first.tolist()) if size.all() else image
+
+
+def _part_around(own: Grid, grid: Grid, margin_mm: float) -> tuple[Array, Array]:
+    """First voxel and size (x, y, z) of what of ``own`` covers ``grid`` and a margin; size 0 if nothing does."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.size])).reshape(3, -1)
     points = grid.axes @ corners + np.array(grid.origin)[:, None]
     indices = np.linalg.solve(own.axes, points - np.array(own.origin)[:, None])
     margin = margin_mm / np.array(own.spacing)
     first = np.clip(np.floor(indices.min(axis=1) - margin), 0, own.size).astype(int)
     last = np.clip(np.ceil(indices.max(axis=1) + margin) + 1, 0, own.size).astype(int)
-    if (last <= first).any():
-        return image
-    return sitk.RegionOfInterest(image, (last - first).tolist(), first.tolist())
+    return first, np.maximum(last - first, 0)
+
+
+def where_at_least(level: float, image: sitk.Image, grid: Grid) -> Array:
+    """Where on ``grid`` the interpolated image reaches a level above zero, as booleans (z, y, x).
+
+    Only looked for around the image, so the smaller that is, the faster.
+    """
+    reached = np.zeros(grid.shape, bool)
+    first, size = _part_around(grid, Grid.of(image), max(image.GetSpacing()))
+    if size.all():
+        part = resample(image, grid.cropped(first.tolist(), size.tolist()))
+        box = tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
+        np.greater_equal(sitk.GetArrayViewFromImage(part), level, out=reached[box])
+    return reached
 
 
 def average_onto(image: sitk.Image, grid: Grid, *, outside: float = 0.0) -> Array:
