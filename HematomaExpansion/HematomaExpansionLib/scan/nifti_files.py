@@ -35,7 +35,7 @@ _GZIP_START = _GZIP + b"\x08" + bytes(6) + b"\xff"  # deflated, of no name, time
 
 _DEFLATE_END = b"\x03\x00"  # an empty last block
 
-_BLOCK_SLICES = 8
+_BLOCK_SLICES = 16
 
 # ITK's is 6, whatever it is told. For other images than masks 3 takes half the time, for up to 9 % more bytes.
 _MASK_LEVEL, _IMAGE_LEVEL = 6, 3
