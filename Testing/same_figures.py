@@ -183,14 +183,14 @@ def _content(file: Path) -> bytes:
     if file.name.endswith((".nii.gz", ".nrrd")):
         image = sitk.ReadImage(str(file))
         grid = (image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), image.GetPixelID())
-        return repr(grid).encode() + sitk.GetArrayViewFromImage(image).tobytes()
+        return repr(grid).encode() + sitk.GetArrayFromImage(image).tobytes()
     if file.suffix == ".json":
         return json.dumps(_timeless(json.loads(file.read_text(encoding="utf-8"))), sort_keys=True).encode()
     if file.suffix == ".csv":
         with file.open(newline="", encoding="utf-8") as lines:
             return json.dumps(_timeless(list(csv.DictReader(lines)))).encode()
     if file.suffix == ".png":
-        return sitk.GetArrayViewFromImage(sitk.ReadImage(str(file))).tobytes()
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(file))).tobytes()
     if file.suffix == ".pdf":
         return b""
     return file.read_bytes()

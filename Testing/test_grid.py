@@ -94,6 +94,15 @@ def test_average_onto_keeps_the_mean_and_fills_outside() -> None:
     assert (values[:, :, 12:] == -1000.0).all()
 
 
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.1, 0.5, 5.0), (4.0, 4.0, 4.0)])
+def test_average_onto_smooths_as_the_whole_image_is_smoothed(grid: Grid, spacing: tuple[float, ...]) -> None:
+    noise = np.random.default_rng(0).normal(0, 500, grid.shape).astype(np.float32)
+    image = image_on(grid, noise)
+    for target in (grid.with_spacing(spacing), grid.cropped((-3, 4, 2), (12, 30, 6)).with_spacing(spacing)):
+        whole = resample(smooth_for(crop_to(image, target), spacing), target, outside=-1000.0)
+        np.testing.assert_array_equal(average_onto(image, target, outside=-1000.0), sitk.GetArrayFromImage(whole))
+
+
 def test_bounding_box() -> None:
     mask = np.zeros((5, 6, 7), bool)
     mask[1:3, 2:6, 4] = True

@@ -16,9 +16,10 @@ import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT, read_head_ct
 from HematomaExpansionLib.scan.mask_files import read_mask
+from HematomaExpansionLib.scan.nifti_files import write_compressed_nifti
 from HematomaExpansionLib.scan.volume_files import read_volume
 from phantoms import head_grid, head_hu, head_image, positions, volume_ml
 
@@ -398,3 +399,16 @@ def test_lengths_in_meters_are_understood(head: nibabel.Nifti1Image, tmp_path: P
     image.set_sform(image.affine, 1)
     image.header.set_xyzt_units("meter")
     check_ball(read_head_ct(saved(image, tmp_path / "scan.nii")))
+
+
+@pytest.mark.parametrize("kind", [sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkFloat32, sitk.sitkVectorFloat32])
+@pytest.mark.parametrize("size", [(40, 50, 19), (30, 20, 1)])
+def test_compressed_files_hold_what_itk_writes(kind: int, size: tuple[int, int, int], tmp_path: Path) -> None:
+    turned = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
+    grid = Grid(size, (0.8, 0.7, 3.0), (-12.0, 30.0, 5.0), turned)
+    noise = np.random.default_rng(1).integers(0, 200, (*grid.shape, *([3] * (kind == sitk.sitkVectorFloat32))))
+    image = sitk.Cast(image_on(grid, noise.astype(np.float32)), kind)
+    write_compressed_nifti(image, tmp_path / "ours.nii.gz")
+    sitk.WriteImage(image, str(tmp_path / "itk.nii.gz"))
+    ours, theirs = (gzip.decompress((tmp_path / f"{name}.nii.gz").read_bytes()) for name in ("ours", "itk"))
+    assert ours == theirs

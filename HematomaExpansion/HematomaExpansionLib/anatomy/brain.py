@@ -12,8 +12,8 @@ from ..errors import InputError
 from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU
 from ..scan.mask import Mask
-from ..scan.resampling import average_onto, resample
-from ..scan.shapes import distance_map, largest_component
+from ..scan.resampling import average_onto, where_at_least
+from ..scan.shapes import bounding_box, distance_map, largest_component
 from .skull_openings import find_openings
 
 PLAUSIBLE_ML = (500.0, 2300.0)
@@ -73,9 +73,7 @@ def extract_brain(image: sitk.Image) -> Brain:
     inside = _dilated(core, _CUT_MM + 1.0) & enclosed
     inside = _filled(largest_component(_closed(inside, 6.0) & possible))
     # Up to the bone on the scan's own voxels: the coarse ones at its edge hold some of both.
-    near = image_on(grid, _dilated(inside, _SPACING_MM).astype(np.float32))
-    soft_voxels = sitk.BinaryThreshold(image, *_SOFT_VOXEL_HU)
-    mask = Mask(sitk.BinaryFillhole(sitk.And(resample(near, scan) >= 0.5, soft_voxels)))
+    mask = _up_to_bone(image, _dilated(inside, _SPACING_MM), grid)
     if not PLAUSIBLE_ML[0] <= mask.volume_ml <= PLAUSIBLE_ML[1]:
         raise InputError(_implausible(mask))
     return Brain(mask) if openings is None else Brain(mask, openings.missing_cm2, openings.unseen_cm2)
@@ -121,6 +119,27 @@ def _rays_that_hit(bone: Array) -> Array:
         hits += np.maximum.accumulate(bone, axis=axis)
         hits += np.flip(np.maximum.accumulate(np.flip(bone, axis), axis=axis), axis)
     return hits
+
+
+def _up_to_bone(image: sitk.Image, coarse: Array, grid: Grid) -> Mask:
+    """Soft tissue on the scan's own voxels where a coarse mask on ``grid`` lies, holes filled."""
+    scan = Grid.of(image)
+    mask = np.zeros(scan.shape, bool)
+    if coarse.any():
+        box = _box_around(coarse)
+        near = grid.cropped([part.start for part in box[::-1]], coarse[box].shape[::-1])
+        mask = where_at_least(0.5, image_on(near, coarse[box].astype(np.float32)), scan)
+    if mask.any():
+        box = _box_around(mask)
+        hu = sitk.GetArrayViewFromImage(image)[box]
+        mask[box] = _filled(mask[box] & (hu >= _SOFT_VOXEL_HU[0]) & (hu <= _SOFT_VOXEL_HU[1]))
+    return Mask.on(scan, mask)
+
+
+def _box_around(mask: Array) -> tuple[slice, ...]:
+    """The box around a mask (z, y, x) that is not empty, one voxel wider to all sides where there are voxels."""
+    first, size = bounding_box(mask)
+    return tuple(slice(max(0, a - 1), a + n + 1) for a, n in zip(first[::-1], size[::-1], strict=True))
 
 
 def _filled(mask: Array) -> Array:

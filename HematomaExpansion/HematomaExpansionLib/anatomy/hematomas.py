@@ -32,26 +32,43 @@ def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
     Such a component is large enough, and at least a tenth of it lies deep enough inside the skull. At the foramen
     magnum and below it must be larger. A small one counts if it is a satellite of a larger one.
     """
-    grid = mask.grid
+    if mask.is_empty:
+        return mask
+    grid, hematomas = mask.grid, np.zeros(mask.grid.shape, bool)
     min_voxels = int(np.ceil(SMALLEST_SATELLITE_ML / grid.voxel_volume_ml))
-    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.image), minimumObjectSize=min_voxels)
-    depth_mm = sitk.GetArrayFromImage(distance_map(inside_skull.image, is_positive_inside=True))
-    array, low_slices = sitk.GetArrayFromImage(labels), _slices_at_foramen_magnum(inside_skull)
+    first, size = mask.box
+    box = tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
+    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.cropped().image), minimumObjectSize=min_voxels)
+    array, depth_mm = sitk.GetArrayFromImage(labels), _depth_mm(inside_skull, first + size)[box]
+    low_slices = _slices_at_foramen_magnum(inside_skull) - int(first[2])
     large: list[int] = []
     small: list[int] = []
-    for label, box in enumerate(find_objects(array), start=1):
-        where = array[box] == label
-        if np.quantile(depth_mm[box][where], 0.9) < SHALLOW_MM:
+    for label, part in enumerate(find_objects(array), start=1):
+        where = array[part] == label
+        if np.quantile(depth_mm[part][where], 0.9) < SHALLOW_MM:
             continue
-        size = int(np.count_nonzero(where))
-        low = int(np.count_nonzero(where[: max(0, low_slices - box[0].start)]))
-        smallest_ml = SMALLEST_HEMATOMA_ML if low <= size / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
-        (large if size * grid.voxel_volume_ml >= smallest_ml else small).append(label)
-    hematomas = np.isin(array, large)
+        count = int(np.count_nonzero(where))
+        low = int(np.count_nonzero(where[: max(0, low_slices - part[0].start)]))
+        smallest_ml = SMALLEST_HEMATOMA_ML if low <= count / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
+        (large if count * grid.voxel_volume_ml >= smallest_ml else small).append(label)
+    hematomas[box] = np.isin(array, large)
     if large and small:
-        near = _near(Mask.on(grid, hematomas), SATELLITE_NEAR_MM)
-        hematomas |= np.isin(array, np.intersect1d(small, array[near]))
+        beside = array[_near(Mask.on(grid, hematomas), SATELLITE_NEAR_MM)[box]]
+        hematomas[box] |= np.isin(array, np.intersect1d(small, beside))
     return Mask.on(grid, hematomas)
+
+
+def _depth_mm(inside_skull: Mask, end: Array) -> Array:
+    """How deep voxels (z, y, x) lie inside the skull, for those before ``end`` (x, y, z) and some beyond it.
+
+    Right up to ``SHALLOW_MM`` and the next voxel, which tells the shallow from the deep; what is deeper than that
+    may seem deeper still. The part begins where the scan does, since the filter rounds by the voxels' indices.
+    """
+    spacing = np.array(inside_skull.grid.spacing)
+    reach = np.ceil((SHALLOW_MM + spacing.max()) / spacing).astype(int)
+    size = np.minimum(end + reach + 1, inside_skull.grid.size)
+    part = sitk.RegionOfInterest(inside_skull.image, size.tolist(), (0, 0, 0))
+    return sitk.GetArrayFromImage(distance_map(part, is_positive_inside=True))
 
 
 def _near(mask: Mask, distance_mm: float) -> Array:

@@ -17,7 +17,7 @@ from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
-from ..scan.resampling import average_onto, resample
+from ..scan.resampling import average_onto, where_at_least
 from .hematomas import SMALLEST_HEMATOMA_ML, keep_hematomas
 
 if TYPE_CHECKING:
@@ -110,5 +110,5 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: Mask) -> Mask:
 
 def _found(probability: sitk.Image, inside_skull: Mask) -> Mask:
     """The hematomas where a probability, on a grid of its own, is one half or more."""
-    likely = Mask(sitk.Cast(resample(probability, inside_skull.grid) >= 0.5, sitk.sitkUInt8))
-    return keep_hematomas(likely & inside_skull, inside_skull)
+    likely = where_at_least(0.5, probability, inside_skull.grid) & inside_skull.voxels
+    return keep_hematomas(Mask.on(inside_skull.grid, likely), inside_skull)

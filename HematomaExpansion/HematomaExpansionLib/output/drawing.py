@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import MissingLibraryError
-from ..scan.grid import Array
+from ..scan.grid import Array, Grid, oriented
 from ..scan.mask import Mask
 from ..scan.shapes import bounding_box
 
@@ -64,7 +64,13 @@ def slices_through(mask: Array, most: int) -> Array:
 
 def axial_array(image: sitk.Image) -> Array:
     """Array (z, y, x) with axes toward superior, posterior and left, whatever the stored order."""
-    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+    return sitk.GetArrayFromImage(oriented(image, "LPS"))
+
+
+def axial_spacing(image: sitk.Image) -> tuple[float, float, float]:
+    """Spacing (x, y, z) in mm of the voxels of ``axial_array``."""
+    corner = sitk.RegionOfInterest(image, (1, 1, 1), (0, 0, 0))  # the rest need not be turned for that
+    return Grid.of(sitk.DICOMOrient(corner, "LPS")).spacing
 
 
 def axial_mask(mask: Mask) -> Array:

@@ -74,7 +74,7 @@ def write_prediction(
         InputError: the folder holds something else, or cannot be written.
     """
     provenance = Provenance(PREDICTION, made_from or {})
-    # Compressing the images takes as long as drawing the pictures, and goes on beside it.
+    # Compressing the images goes on beside drawing the pictures.
     with whole_or_nothing(folder, provenance) as scratch, ThreadPoolExecutor(1) as beside:
         images_written = beside.submit(_write_images, _images(prediction), scratch)
         for name, write in (("overlay.png", write_overlay), ("report.pdf", write_report)):

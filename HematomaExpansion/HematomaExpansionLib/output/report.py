@@ -6,19 +6,18 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-import SimpleITK as sitk
-
 from .. import RESEARCH_USE
 from ..anatomy.segmentation import LOOKED_FOR
 from ..forecast.probability import models_disagree, models_used
 from ..markers.scores import bat_text, brain_text, markers_text
 from ..prediction import Prediction
-from ..scan.grid import Array, Grid
+from ..scan.grid import Array
 from .drawing import (
     BASELINE_COLOR,
     FOLLOWUP_COLOR,
     axial_array,
     axial_mask,
+    axial_spacing,
     draw_outline,
     draw_slice,
     head_box,
@@ -163,7 +162,7 @@ def _draw_montage(
 ) -> None:
     columns = min(_COLUMNS, len(slices))
     rows = -(-len(slices) // columns)
-    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    spacing = axial_spacing(prediction.baseline_ct)
     view = head_box([ct for ct, _, _ in slices])
     page_width, page_height = figure.get_size_inches()
     cell_width = (right - left) / columns * page_width / page_height
@@ -202,5 +201,5 @@ def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> 
 def _shape_of_a_slice(prediction: Prediction, slices: list[tuple[Array, Array, Array]]) -> float:
     """Height over width in mm of the part that is shown."""
     rows, columns = slices[0][0][head_box([ct for ct, _, _ in slices])].shape
-    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    spacing = axial_spacing(prediction.baseline_ct)
     return float(rows * spacing[1] / (columns * spacing[0]))

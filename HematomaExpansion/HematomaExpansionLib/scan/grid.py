@@ -123,3 +123,9 @@ def image_on(grid: Grid, array: Array) -> sitk.Image:
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
     return image
+
+
+def oriented(image: sitk.Image, orientation: str) -> sitk.Image:
+    """``image`` in the axis order of a three-letter DICOM code, such as LPS; the image itself if it is in that."""
+    own = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return image if own == orientation else sitk.DICOMOrient(image, orientation)

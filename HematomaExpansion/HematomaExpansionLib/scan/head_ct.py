@@ -22,7 +22,7 @@ from scipy import ndimage
 from ..errors import InputError
 from .dicom.files import files_below, is_dicom
 from .dicom.series import MIN_SLICES, read_dicom_series
-from .grid import Array, Grid
+from .grid import Array, Grid, oriented
 from .intensities import AIR_HU
 from .mask import Mask
 from .resampling import average_onto
@@ -67,7 +67,7 @@ class HeadCT:
 
         Vectors keep their components, which are in LPS mm whatever the axis order.
         """
-        return sitk.DICOMOrient(image, self.stored_orientation)
+        return oriented(image, self.stored_orientation)
 
     def restore_mask(self, mask: Mask) -> Mask:
         """The same for a mask."""

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import tempfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,6 +27,14 @@ from .volume import Volume, check_dimensions, check_size, no_place, not_scalar
 _Header: TypeAlias = nibabel.Nifti1Header | nibabel.Nifti2Header
 
 _GZIP = b"\x1f\x8b"
+NIFTI_OFFSET = 352
+"""Of the voxels in a file that ITK writes."""
+
+_GZIP_START = _GZIP + b"\x08" + bytes(6) + b"\xff"  # deflated, of no name, time or system
+_DEFLATE_END = b"\x03\x00"  # an empty last block
+_BLOCK_SLICES = 16
+# ITK's is 6, whatever it is told. For other images than masks 3 takes half the time, for up to 9 % more bytes.
+_MASK_LEVEL, _IMAGE_LEVEL = 6, 3
 _HEADER_BYTES = {nibabel.Nifti1Header: 348, nibabel.Nifti2Header: 540}
 _LATEST_OFFSET = 1 << 40
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -52,6 +64,49 @@ def read_nifti(path: Path, what: str) -> Volume:
         while stream.read(1 << 20):  # only at its end does gzip check what it held
             pass
     return Volume(image, notes, is_place_sure)
+
+
+def write_compressed_nifti(image: sitk.Image, path: Path) -> None:
+    """Write ``.nii.gz`` as ITK does, in a third of its time: several blocks of voxels are compressed at once.
+
+    Raises:
+        OSError, RuntimeError: the disk is full, or the place cannot be written.
+    """
+    checksum, length = 0, 0
+    with path.open("wb") as file, ThreadPoolExecutor(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()) as pool:
+        file.write(_GZIP_START)
+        for block, packed in pool.map(_deflated, _blocks(image, path.parent)):
+            file.write(packed)
+            checksum, length = zlib.crc32(block, checksum), length + len(block)
+        file.write(_DEFLATE_END + checksum.to_bytes(4, "little") + (length % (1 << 32)).to_bytes(4, "little"))
+
+
+def _blocks(image: sitk.Image, scratch: Path) -> Iterator[Array]:
+    """The bytes of an uncompressed file: the header, then slices; of vectors each component by itself."""
+    yield np.frombuffer(_itk_header(image, scratch), np.uint8)
+    voxels = sitk.GetArrayViewFromImage(image)
+    for component in np.moveaxis(voxels, 3, 0) if voxels.ndim == 4 else [voxels]:
+        for first in range(0, len(voxels), _BLOCK_SLICES):
+            yield component[first : first + _BLOCK_SLICES]
+
+
+def _itk_header(image: sitk.Image, scratch: Path) -> bytes:
+    """The header that ITK writes: that of a corner, but for its size."""
+    corner = sitk.RegionOfInterest(image, [min(2, n) for n in image.GetSize()], (0, 0, 0))
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        path = Path(folder) / "corner.nii"
+        sitk.WriteImage(corner, str(path))
+        header = bytearray(path.read_bytes()[:NIFTI_OFFSET])
+    header[42:48] = np.array(image.GetSize(), np.int16).tobytes()
+    return bytes(header)
+
+
+def _deflated(block: Array) -> tuple[bytes, bytes]:
+    """A block's bytes, and the same compressed, such that another block may follow."""
+    level = _MASK_LEVEL if block.itemsize == 1 else _IMAGE_LEVEL
+    compress = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    data = block.tobytes()
+    return data, compress.compress(data) + compress.flush(zlib.Z_SYNC_FLUSH)
 
 
 def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:

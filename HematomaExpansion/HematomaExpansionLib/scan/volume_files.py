@@ -19,10 +19,9 @@ from ..files.folders import check_output_file, whole_file, writing_fault
 from ..files.kinds import META_IMAGE, NIFTI, NRRD, kind_of_file
 from ..files.names import library_name
 from ..files.provenance import content_sha256
-from .nifti_files import read_nifti
+from .nifti_files import NIFTI_OFFSET, read_nifti, write_compressed_nifti
 from .volume import Volume, check_size, no_place
 
-_NIFTI_OFFSET = 352  # of the voxels that ITK writes
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _META_AXES = re.compile(rb"^(TransformMatrix|Rotation|Orientation)\s*=", re.MULTILINE)
 _META_HEADER_BYTES = 1 << 16
@@ -168,18 +167,13 @@ def write_image(image: sitk.Image, path: Path) -> None:
         OSError: the disk is full, or the place cannot be written.
     """
     try:
+        if path.name.lower().endswith(".nii.gz"):
+            write_compressed_nifti(image, path)
+            return
         sitk.WriteImage(image, library_name(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         raise writing_fault(path) from error
     voxel_bytes = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
-    nifti_bytes = _NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
-    name = path.name.lower()
-    is_whole = True
-    if name.endswith(".nii.gz"):
-        with path.open("rb") as file:  # gzip ends with the length of what it holds
-            file.seek(-4, os.SEEK_END)
-            is_whole = int.from_bytes(file.read(), "little") == nifti_bytes % (1 << 32)
-    elif name.endswith(".nii"):
-        is_whole = path.stat().st_size == nifti_bytes
-    if not is_whole:
+    nifti_bytes = NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
+    if path.name.lower().endswith(".nii") and path.stat().st_size != nifti_bytes:
         raise writing_fault(path)
