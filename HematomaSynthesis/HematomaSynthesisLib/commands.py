@@ -227,7 +227,7 @@ def _synthesize(arguments: argparse.Namespace) -> int:
         changed = [case for case in done if not case.reason]
         told = f"{_counted(sum(case.variants for case in changed), 'variant')} in {_counted(len(changed), 'case')}"
         had_them, left = sum(case.had_them for case in changed), len(done) - len(changed)
-        told += f", {had_them} of which had variants before" if had_them else ""
+        told += f", {had_them} of which had them already" if had_them else ""
         told += f"; {_counted(left, 'case')} left unchanged" if left else ""
         print(f"{told}. Research use only.")
         return 0
