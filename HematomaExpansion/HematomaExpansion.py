@@ -30,9 +30,9 @@ class HematomaExpansion(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["HematomaExpansion maintainers"]
         self.parent.helpText = _(
-            "Predicts the follow-up of an intracerebral hematoma from the first head CT: where it grows, and to "
-            "how many mL. <b>Research use only. Not for diagnosis or treatment.</b> The models that come with it "
-            "were trained on simulated patients alone; see the README of the extension."
+            "Predicts from the first head CT where an intracerebral hematoma grows, and how large it becomes. "
+            "<b>Research use only. Not for diagnosis or treatment.</b> The models that come with it "
+            "were trained on simulated patients only; see the README of the extension."
         )
         self.parent.acknowledgementText = _(
             "After Abramova et al., Appl. Sci. 2024;14:2708 and Comput. Med. Imaging Graph. 2021;90:101908."

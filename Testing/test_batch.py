@@ -140,7 +140,7 @@ def test_each_scan_has_its_row_and_its_folder(mixed_run: MixedRun) -> None:
     assert "damaged or cut off" in table[CUT]["reason"]
     for name in (CUT, GARBAGE):
         assert f"{name}: {table[name]['reason']}" in done.stdout
-    assert "cases-private.csv, which is private" in done.stdout
+    assert "cases-private.csv says which case is which scan. Keep it private" in done.stdout
     assert "4 of 6 cases predicted, 0 of them with expansion; 2 failed." in done.stdout
     assert done.stdout.endswith("Research use only.\n")
 

@@ -288,8 +288,8 @@ def test_a_mask_of_several_labels_in_a_cohort_is_refused(files: dict[str, str], 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--cohort FOLDER --mask MASK", "--mask applies in `hematoma synthesize` only without --cohort"),
-        ("-i SCAN --label 1", "--label applies in `hematoma synthesize` only without --cohort and with --mask"),
+        ("--cohort FOLDER --mask MASK", "In `hematoma synthesize`, --mask applies only without --cohort"),
+        ("-i SCAN --label 1", "In `hematoma synthesize`, --label applies only without --cohort and with --mask"),
         ("-i SCAN --mask MASK --label 1 --followup-mask MASK", "only without --cohort and with --followup"),
     ],
 )

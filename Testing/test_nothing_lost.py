@@ -220,7 +220,7 @@ def test_variants_that_somebody_made_are_left(
     write(case / "variants" / "1" / "baseline.nii.gz")
     before = files(case)
     assert main(["synthesize", "--cohort", str(case.parent), "--variants", "1", "--jobs", "1"]) == 0
-    assert "P1: left as it was. The output folder holds other files" in capsys.readouterr().out
+    assert "P1: left unchanged. The output folder holds other files" in capsys.readouterr().out
     assert files(case) == before
 
 

@@ -167,7 +167,7 @@ def test_a_finished_training_stays_as_it_is_and_is_taken_for_no_other(
     again = capsys.readouterr()
     assert first.endswith(again.out)
     assert again.out.startswith("{")
-    assert "nothing was learned anew" in again.err
+    assert "nothing was trained again" in again.err
     assert {path: path.stat().st_mtime_ns for path in training.package.rglob("*") if path.is_file()} == files
     model, checkpoint = (training.package / "model.json").read_bytes(), training.checkpoint()
     prepared = training.prepared

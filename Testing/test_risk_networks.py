@@ -422,9 +422,12 @@ def test_what_does_not_go_together_is_refused_with_a_sentence(
     (cohort / "P1").mkdir(parents=True)
     (cohort / "P1" / "baseline.nii.gz").touch()  # no case is looked at
     for arguments, sentence in (
-        (["growth", "--preset", "two-output"], "is none of growth: choose compact or paper or affine"),
-        (["risk", "--preset", "paper"], "is none of risk"),
-        (["segmentation", "--preset", "affine"], "is none of segmentation"),
+        (
+            ["growth", "--preset", "two-output"],
+            "no --preset two-output for growth: choose compact or paper or affine",
+        ),
+        (["risk", "--preset", "paper"], "no --preset paper for risk"),
+        (["segmentation", "--preset", "affine"], "no --preset affine for segmentation"),
         (["risk", "--size", "64,64,16"], "only with --preset two-output or slices"),
         (["growth", "--network", "resnet34"], "`hematoma train growth` does not take --network"),
         (["risk", "--preset", "two-output", "--network", "resnet34"], "leave out --network"),

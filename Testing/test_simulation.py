@@ -424,13 +424,13 @@ def test_simulated_patients_made_otherwise_are_not_taken_for_new_ones(
         return checksums(cohort), capsys.readouterr().out
 
     first, said = simulated()
-    assert "there already" not in said
+    assert "made before" not in said
     again, said = simulated()
     assert again == first
-    assert "1 of them there already" in said
+    assert "1 of them had been made before" in said
     other, said = simulated("--growth", "20")
     assert other["simulated-9-0001/followup.nii.gz"] != first["simulated-9-0001/followup.nii.gz"]
-    assert "there already" not in said
+    assert "made before" not in said
     (mask,) = cohort.glob("*/followup-mask.nii.gz")
     corrected = sitk.ReadImage(str(mask)) * 0
     sitk.WriteImage(corrected, str(mask))

@@ -77,7 +77,7 @@ def test_a_training_told_to_end_stops_at_once_and_can_be_gone_on_with(tmp_path: 
     seconds, message = stop(process)
     assert process.returncode == STOPPED_STATUS
     assert seconds < 30, "the ten thousand epochs take hours"
-    assert message.startswith("hematoma: Told to end")
+    assert message.startswith("hematoma: Stopped on request")
     assert "goes on after its last epoch" in message
     assert not (tmp_path / "package" / "model.json").exists()
     import torch
@@ -92,7 +92,7 @@ def test_a_preparation_told_to_end_stops_with_its_workers(tmp_path: Path) -> Non
     seconds, message = stop(process)
     assert process.returncode == STOPPED_STATUS
     assert seconds < 30, "the cases that were begun take two minutes"
-    assert message.startswith("hematoma: Told to end")
+    assert message.startswith("hematoma: Stopped on request")
     assert not (tmp_path / "package" / "model.json").exists()
 
 
@@ -127,5 +127,5 @@ def test_within_another_program_the_signal_is_given_back(
         "HematomaExpansionLib.cli.models.available_packages", lambda: os.kill(os.getpid(), signal.SIGTERM)
     )
     assert main(["models", "list"]) == STOPPED_STATUS
-    assert "Told to end" in capsys.readouterr().err
+    assert "Stopped on request" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -707,12 +707,12 @@ def test_cases_are_split_whole_and_the_same_way_for_a_seed(tmp_path: Path) -> No
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cohort, package = str(make_cases(tmp_path / "cohort", 3)), str(tmp_path / "package")
     for arguments, sentence in (
-        (["growth", "--epochs", "0"], "With no epochs nothing is learned"),
+        (["growth", "--epochs", "0"], "With --epochs 0 nothing is learned"),
         (["growth", "--start", "segmentation-compact"], "for segmentation, not for growth"),
         (["growth", "--start", "growth-compact", "--channels", "4,8"], "another network"),
         (["growth", "--start", "growth-compact", "--epochs", "0"], "at least 10 cases: there are 3"),
         (["growth", "--masks", "automatic"], "--masks true or both"),
-        (["growth", "--members", "0"], "--members takes 1 or more"),
+        (["growth", "--members", "0"], "--members takes a number from 1 on"),
         (["growth", "--members", "2", "--start", "growth-compact"], "leave out --start"),
         (["segmentation", "--members", "2"], "`hematoma train segmentation` does not take --members"),
         (["growth", "--calibration", cohort], "at least 10 cases: there are 3"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..progress import Stages
 from .options import (
     Commands,
+    add_command,
     add_definition,
     add_device,
     add_json_progress,
@@ -21,14 +22,18 @@ from .options import (
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    parser = commands.add_parser("compare", help="a prediction against the real follow-up scan")
-    for name in ("baseline", "followup"):
-        parser.add_argument(f"--{name}", type=Path, required=True, metavar="CT", help=f"the {name} scan")
+    parser = add_command(
+        commands, "compare", "measure the growth in a real follow-up scan, and how well it was predicted"
+    )
+    for name, title in (("baseline", "baseline"), ("followup", "follow-up")):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="CT", help=f"the {title} scan")
         parser.add_argument(
-            f"--{name}-mask", type=Path, metavar="MASK", help="its hematoma (default: found automatically)"
+            f"--{name}-mask", type=Path, metavar="MASK", help="mask of its hematoma (default: found automatically)"
         )
         add_label(parser, f"--{name}-mask")
-    parser.add_argument("--prediction", type=Path, metavar="DIR", help="what predict left for this baseline")
+    parser.add_argument(
+        "--prediction", type=Path, metavar="DIR", help="folder that `hematoma predict` wrote for this baseline"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
     add_segmenter(parser)
     add_definition(parser)
@@ -75,5 +80,5 @@ def _compare(arguments: argparse.Namespace) -> int:
         for sentence in [*comparison.result["warnings"], *failed]:
             print(f"Note: {sentence}")
         print_table(comparison_rows(comparison))
-        print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
+        print(f"The picture and the registered follow-up are in {arguments.output}. Research use only.")
     return 0

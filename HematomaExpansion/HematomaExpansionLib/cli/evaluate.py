@@ -19,7 +19,7 @@ from ..files.provenance import Provenance
 from ..models.description import SHARE_EXPANDED
 from ..models.package import ModelPackage, find_package
 from ..output.drawing import draw_each
-from .options import Commands, find_risk, find_segmenter
+from .options import Commands, add_command, find_risk, find_segmenter
 from .presets import check_task, chosen_risk_preset, growth_preset, mask_source
 from .train_options import add_evaluate_options
 from .training_notes import note_registration
@@ -53,7 +53,7 @@ class Evaluated:
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
+    evaluate = add_command(commands, "evaluate", "evaluate a model on a cohort whose truth is known")
     add_evaluate_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -207,7 +207,7 @@ def _folds(arguments: argparse.Namespace) -> int:
     if arguments.folds == "loo":
         return 0
     if not arguments.folds.isdecimal() or int(arguments.folds) < 2:
-        raise InputError("--folds takes a whole number from 2, or loo to leave out one case at a time.")
+        raise InputError("--folds takes a whole number of 2 or more, or loo to leave out one case at a time.")
     return int(arguments.folds)
 
 

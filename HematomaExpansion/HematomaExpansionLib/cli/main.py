@@ -37,14 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Stopped as stopped:
-        print(f"hematoma: Told to end, it stopped before the work was done. {stopped}".rstrip(), file=sys.stderr)
+        print(f"hematoma: Stopped on request, before the work was done. {stopped}".rstrip(), file=sys.stderr)
         return STOPPED_STATUS
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hematoma",
-        description="Prediction of intracerebral hematoma expansion from a head CT. Research use only.",
+        description="Predicts the expansion of an intracerebral hematoma from the first head CT. Research use "
+        "only. Not for diagnosis or treatment.",
+        epilog="`hematoma COMMAND --help` explains the options of a command.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

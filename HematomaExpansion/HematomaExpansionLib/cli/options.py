@@ -23,6 +23,11 @@ THRESHOLD_SEGMENTER = "threshold"
 NO_RISK = "none"
 
 
+def add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """A command whose ``text`` says what it does, in the list of all commands and in its own help."""
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+
+
 def add_scan(parser: argparse.ArgumentParser) -> None:
     """The option for the baseline scan."""
     parser.add_argument(
@@ -40,7 +45,7 @@ def add_label(parser: argparse.ArgumentParser, mask: str = "--mask") -> None:
     parser.add_argument(
         f"{mask.removesuffix('mask')}label",
         metavar="NUMBER|NAME",
-        help="which label or segment of it is the hematoma, where it has several",
+        help="number or name of the label or segment that is the hematoma, if the mask has several",
     )
 
 
@@ -51,14 +56,16 @@ def finite(text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
     return number
 
 
 def add_segmenter(parser: argparse.ArgumentParser, of: str = "") -> None:
     """The option for the way a hematoma is found; ``of``: the beginning of its help."""
     parser.add_argument(
-        "--segmenter", metavar="NAME|PATH", help=f"{of}segmentation model, or {THRESHOLD_SEGMENTER!r}"
+        "--segmenter",
+        metavar="NAME|PATH",
+        help=f"{of}model that finds the hematoma (default: the shipped one), or {THRESHOLD_SEGMENTER!r}",
     )
 
 
@@ -69,7 +76,11 @@ def find_segmenter(name: str | None) -> ModelPackage | None:
 
 def add_risk(parser: argparse.ArgumentParser, of: str = "") -> None:
     """The option for the probability of expansion; ``of``: the beginning of its help."""
-    parser.add_argument("--risk", metavar="NAME|PATH", help=f"{of}model of the probability, or {NO_RISK!r}")
+    parser.add_argument(
+        "--risk",
+        metavar="NAME|PATH",
+        help=f"{of}model that gives the probability of expansion (default: the shipped one), or {NO_RISK!r}",
+    )
 
 
 def find_risk(name: str | None) -> ModelPackage | None:
@@ -79,7 +90,12 @@ def find_risk(name: str | None) -> ModelPackage | None:
 
 def add_device(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
     """The option for the computing device; without a ``default`` it can be told whether it was given."""
-    parser.add_argument("--device", default=default, metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    parser.add_argument(
+        "--device",
+        default=default,
+        metavar="auto|cpu|cuda|cuda:N",
+        help="where to compute (default: auto, which uses a GPU if there is one)",
+    )
 
 
 def add_definition(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +112,9 @@ def add_definition(parser: argparse.ArgumentParser) -> None:
 
 def add_json_progress(parser: argparse.ArgumentParser) -> None:
     """The option for a program that waits at the other end."""
-    parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
+    parser.add_argument(
+        "--json-progress", action="store_true", help="print progress as JSON lines on standard output"
+    )
 
 
 def reporting(as_json: bool = False) -> AbstractContextManager[Progress]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..progress import Stages
 from .options import (
     Commands,
+    add_command,
     add_device,
     add_label,
     add_scan,
@@ -25,9 +26,16 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add_segment(commands: Commands) -> None:
-    parser = commands.add_parser("segment", help="find the hematoma and write its mask")
+    parser = add_command(commands, "segment", "find the hematoma and write its mask")
     add_scan(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MASK", help="new mask file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="MASK",
+        help="mask file to write, which must not exist yet",
+    )
     add_segmenter(parser)
     add_device(parser)
     parser.set_defaults(run=_segment)
@@ -62,7 +70,7 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 
 def _add_measure(commands: Commands) -> None:
-    parser = commands.add_parser("measure", help="volumes and ABC/2 of a mask, as JSON")
+    parser = add_command(commands, "measure", "print the volume and ABC/2 of a mask as JSON")
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="MASK", help="the hematoma's mask")
     add_label(parser)
     parser.set_defaults(run=_measure)

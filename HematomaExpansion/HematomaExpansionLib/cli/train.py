@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files.folders import check_output_folder
 from ..models.description import package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
-from .options import Commands, find_risk
+from .options import Commands, add_command, find_risk
 from .presets import (
     check_task,
     chosen_risk_preset,
@@ -28,13 +27,10 @@ from .train_options import (
 )
 from .training_notes import note_masks, note_registration, package_in, report_training
 
-if TYPE_CHECKING:
-    pass
-
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    train = commands.add_parser("train", help="train a model on a cohort")
+    train = add_command(commands, "train", "train a model on a cohort")
     add_train_options(train)
     train.set_defaults(run=_train)
 
@@ -84,7 +80,9 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
     start, preset = starting_models(arguments, "growth"), growth_preset(arguments)
     members = 1 if arguments.members is None else arguments.members
     if members < 1 or (members > 1 and start):
-        raise InputError("--members takes 1 or more networks, which begin at random: leave out --start.")
+        raise InputError(
+            "--members takes a number from 1 on; several networks start from random weights: leave out --start."
+        )
     calibration = None
     if arguments.calibration is not None:
         calibration = Calibration(case_folders(arguments.calibration), find_risk(arguments.risk))
