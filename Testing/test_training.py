@@ -27,7 +27,7 @@ from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.subject import Subject
 from HematomaExpansionLib.training.data.cohort import case_folders, read_case, split_by_case, with_variants
-from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
+from HematomaExpansionLib.training.fitting import FitOptions, Patches, PatchPairs, fit, initial_network
 from HematomaExpansionLib.training.growth import calibration as growth_calibration
 from HematomaExpansionLib.training.growth import training as growth_training
 from HematomaExpansionLib.training.growth.calibration import LADDER, calibrate_growth, fit_strength
@@ -445,7 +445,7 @@ def test_a_sample_may_begin_from_the_automatic_mask_and_ends_at_the_truth(case_f
     found = segment(case.baseline.ct, case.baseline.inside_skull, segmenter, torch.device("cpu"))
     for sample, given in ((own, case.baseline.hematoma), (automatic, found)):
         voxel_ml = 0.027
-        assert sample.baseline_ml == volume_ml(given)
+        assert sample.baseline_ml == given.volume_ml
         assert sample.arrays["mask"].sum(dtype=float) * voxel_ml == pytest.approx(volume_ml(given), rel=0.02)
         followup_ml = sample.arrays["followup_mask"].sum(dtype=float) * voxel_ml
         assert followup_ml == pytest.approx(volume_ml(case.followup.hematoma), rel=0.02)
@@ -482,7 +482,7 @@ def toy_fit(folder: Path, epochs: int, **options: float) -> tuple[nn.Module, dic
     patches = Patches(samples, vary, seed=3)
     network = Falling()
     settings = FitOptions(epochs=epochs, batch_size=2, learning_rate=0.3, patience=50, seed=3, **options)  # type: ignore[arg-type]
-    return network, fit(network, toy_loss, patches, patches, settings, folder)
+    return network, fit(network, toy_loss, PatchPairs(patches, patches), settings, folder)
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> None:
@@ -838,11 +838,12 @@ def test_losses_are_called_losses_in_log_and_results(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_does_not_stay_finite_makes_no_model(tmp_path: Path) -> None:
+    patches = Patches([{"x": np.ones((1, 2, 2, 2), np.float32)}], Compose([EnsureTyped("x")]), seed=1)
     with pytest.raises(InputError, match="smaller --learning-rate"):
         fit(
             Falling(),
             lambda network, _: {"toy": network.weight.sum() * torch.nan},  # type: ignore[operator, union-attr]
-            *(Patches([{"x": np.ones((1, 2, 2, 2), np.float32)}], Compose([EnsureTyped("x")]), seed=1),) * 2,
+            PatchPairs(patches, patches),
             FitOptions(epochs=2, batch_size=1, learning_rate=0.1, patience=5, seed=1),
             tmp_path,
         )
