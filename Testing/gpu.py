@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     Loss = Callable[[torch.nn.Module, Batch], dict[str, torch.Tensor]]
 
 NO_GPU = "There is no GPU that torch can use on this computer, so there is nothing to check."
-LARGEST_DIFFERENCE_ML, SMALLEST_DICE, GOAL_S = 0.1, 0.99, 2.0
-LARGEST_DIFFERENCE_OF_LOSS = 0.05
+MAX_DIFFERENCE_ML, MIN_DICE, GOAL_S = 0.1, 0.99, 2.0
+MAX_DIFFERENCE_OF_LOSS = 0.05
 """Between full and mixed precision, as a share of the loss."""
 
 
@@ -44,8 +44,8 @@ class Agreement:
     def holds(self) -> bool:
         """Whether a reader could take the one for the other."""
         return (
-            abs(self.first_ml - self.second_ml) <= LARGEST_DIFFERENCE_ML
-            and min(self.dice_baseline, self.dice_followup) >= SMALLEST_DICE
+            abs(self.first_ml - self.second_ml) <= MAX_DIFFERENCE_ML
+            and min(self.dice_baseline, self.dice_followup) >= MIN_DICE
         )
 
 
@@ -241,7 +241,7 @@ def print_training_steps(device: torch.device) -> bool:
         full, half = costs
         losses = ""
         if full is not None and half is not None:
-            agrees = abs(full.loss - half.loss) <= LARGEST_DIFFERENCE_OF_LOSS * abs(full.loss)
+            agrees = abs(full.loss - half.loss) <= MAX_DIFFERENCE_OF_LOSS * abs(full.loss)
             holds &= agrees
             losses = f"{full.loss:.3f}, {half.loss:.3f}{'' if agrees else ' DIFFERENT'}"
         print(f"| {step.name} | {cells[0]} | {cells[1]} | {losses} |", flush=True)

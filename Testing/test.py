@@ -10,7 +10,7 @@ import sys
 
 from environment import python_with, run
 
-_MOST_WORKERS = 4  # each may need some 2 GiB
+_MAX_WORKERS = 4  # each may need some 2 GiB
 
 
 def main(arguments: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     slow = "--slow" in arguments
     chosen = [argument for argument in arguments if argument != "--slow"]
     cores = os.cpu_count() or 1
-    workers = min(cores, _MOST_WORKERS)
+    workers = min(cores, _MAX_WORKERS)
     side_by_side = ("-n", str(workers), "--dist", "loadfile")
     # Threads of several workers that wait for each other on the same cores take several times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))

@@ -53,7 +53,7 @@ def test_each_step_learns_alike_in_full_and_mixed_precision(step: TrainingStep) 
     full, mixed = (step_cost(_narrow(step), CPU, mixed=precision, times=1) for precision in (False, True))
     assert full.peak_gib is None
     assert full.seconds > 0
-    assert mixed.loss == pytest.approx(full.loss, rel=gpu.LARGEST_DIFFERENCE_OF_LOSS)
+    assert mixed.loss == pytest.approx(full.loss, rel=gpu.MAX_DIFFERENCE_OF_LOSS)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -172,7 +172,7 @@ def test_without_greedy_simpleitk_takes_its_place(monkeypatch: pytest.MonkeyPatc
 
 def test_no_element_serves_more_than_twice_and_none_takes_too_much() -> None:
     ball = np.linalg.norm(np.indices((40, 40, 40)) - 20, axis=0) < 9
-    targets = list(draw_targets(ball, 12, TargetOptions(largest_change=0.25), np.random.default_rng(0)))
+    targets = list(draw_targets(ball, 12, TargetOptions(max_change=0.25), np.random.default_rng(0)))
     names = [target.element for target in targets]
     assert max(names.count(name) for name in names) <= 2
     assert all(1 - target.mask.sum() / ball.sum() <= 0.25 for target in targets)
@@ -196,7 +196,7 @@ def test_a_hematoma_that_cannot_be_eroded_gets_a_sentence(radius: float, message
     ct, mask = scan_with_bleed((1.0, 1.0, 1.0), STRAIGHT)
     center = np.linalg.norm(np.indices(array(mask).shape) - 55, axis=0)
     small = Mask.on(mask.grid, center < radius)
-    options = TargetOptions(largest_change=0.01 if radius > 2 else 0.4)
+    options = TargetOptions(max_change=0.01 if radius > 2 else 0.4)
     with pytest.raises(InputError, match=message):
         list(make_variants(ct, small, 1, options, seed=1))
 

@@ -58,7 +58,7 @@ def test_no_more_cases_are_handed_over_than_asked_for() -> None:
         return CountingExecutor(counted)
 
     results = {}
-    for number, result in each_result(square, range(50), open_workers, most=4):
+    for number, result in each_result(square, range(50), open_workers, max_running=4):
         counted.change(-1)
         results[number] = result
     assert results == {number: number * number for number in range(50)}
@@ -67,7 +67,7 @@ def test_no_more_cases_are_handed_over_than_asked_for() -> None:
 
 def test_who_stops_asking_stops_the_work() -> None:
     counted = Counted()
-    results = each_result(square, range(50), lambda left: CountingExecutor(counted), most=4)
+    results = each_result(square, range(50), lambda left: CountingExecutor(counted), max_running=4)
     next(results)
     results.close()
     assert counted.most == 4
@@ -84,7 +84,7 @@ def square_or_die(always: bool, file: Path, number: int) -> int:
 @pytest.mark.parametrize("always", [True, False])
 def test_only_a_case_whose_worker_dies_twice_has_no_result(always: bool, tmp_path: Path) -> None:
     function = partial(square_or_die, always, tmp_path / "died")
-    results = dict(each_result(function, range(12), partial(case_workers, jobs=2), most=4))
+    results = dict(each_result(function, range(12), partial(case_workers, jobs=2), max_running=4))
     expected: dict[int, int | None] = {number: number * number for number in range(12)}
     if always:
         expected[5] = None

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from . import __version__
 from .anatomy.brain import extract_brain
 from .anatomy.plausibility import check_plausibility
-from .anatomy.registration import SMALLEST_SIMILARITY, Registration, register
+from .anatomy.registration import MIN_SIMILARITY, Registration, register
 from .anatomy.segmentation import USER_MASK, identity_of_segmenter, segment
 from .measures.agreement import dice, growth_dice
 from .measures.expansion import ExpansionDefinition, measure_growth
@@ -24,7 +24,7 @@ from .scan.resampling import resample
 if TYPE_CHECKING:
     import torch
 
-_LEAST_LEFT = 0.5
+_MIN_LEFT = 0.5
 """Share of a hematoma that is still seen days later, unless it was evacuated."""
 
 UNLIKE = (
@@ -99,7 +99,7 @@ def doubt_of_growth(baseline_ml: float, followup_ml: float, they_touch: bool, fo
             "something else: the growth is not known. Check both, and give their masks.",
             forbids=True,
         )
-    if found.followup and followup_ml < _LEAST_LEFT * baseline_ml:
+    if found.followup and followup_ml < _MIN_LEFT * baseline_ml:
         return Doubt(
             f"The hematoma found in the follow-up ({followup_ml:.1f} mL) is less than half of the one in the "
             f"baseline ({baseline_ml:.1f} mL), and parts of it may have been missed: the growth is not known. "
@@ -157,7 +157,7 @@ def compare(
         for (name, scan), seen in zip(named.items(), notes, strict=True)
         for told in (*scan.scan.warnings, *seen)
     ]
-    if registration.similarity < SMALLEST_SIMILARITY:
+    if registration.similarity < MIN_SIMILARITY:
         warnings.append(UNLIKE)
     result: dict[str, Any] = {
         "research_use_only": True,

@@ -109,15 +109,15 @@ def _simulate(arguments: argparse.Namespace) -> int:
         raise InputError("The number of patients must be at least 1; --seed and --jobs must not be negative.")
     if not 64 <= arguments.matrix <= 1024:
         raise InputError("The matrix must lie between 64 and 1024.")
-    for title, value, (smallest, largest) in (
+    for title, value, (low, high) in (
         ("slice thickness in mm", arguments.slice_thickness, (0.5, 10.0)),
         ("noise in HU", arguments.noise, (0.0, 20.0)),
         ("baseline volume in mL", arguments.volume, (1.0, 100.0)),
         ("growth in mL", arguments.growth, (-20.0, 80.0)),
         ("irregularity", arguments.irregularity, (0.0, 0.35)),
     ):
-        if value is not None and not smallest <= value <= largest:
-            raise InputError(f"The {title} must lie between {smallest:g} and {largest:g}.")
+        if value is not None and not low <= value <= high:
+            raise InputError(f"The {title} must lie between {low:g} and {high:g}.")
     options = SimulationOptions(
         matrix=arguments.matrix,
         slice_mm=arguments.slice_thickness,

@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_ed
 
 _AXES = {"x": 2, "y": 1, "z": 0}
 _DRAWS = 40
-_SMALLEST_VOXELS = 30
+_MIN_VOXELS = 30
 
 
 class Family(Enum):
@@ -34,12 +34,12 @@ class Family(Enum):
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """``iterations`` 0 draws one or two. ``largest_change``: of the volume, in parts of it."""
+    """``iterations`` 0 draws one or two. ``max_change``: of the volume, in parts of it."""
 
     family: Family = Family.EROSION
     iterations: int = 0
     in_plane: bool = False
-    largest_change: float = 0.4
+    max_change: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def draw_targets(mask: Array, count: int, options: TargetOptions, random: np.ran
     Raises:
         InputError: the mask is so small that every element takes too much of it.
     """
-    if np.count_nonzero(mask) < _SMALLEST_VOXELS:
+    if np.count_nonzero(mask) < _MIN_VOXELS:
         raise InputError("The hematoma is too small to be changed: choose one of more voxels.")
     elements = structuring_elements(in_plane=options.in_plane)
     used: Counter[str] = Counter()
@@ -111,10 +111,10 @@ def _draw(
             continue
         changed = _changed(mask, elements[name], iterations, options, random)
         change = abs(np.count_nonzero(changed) / volume - 1)
-        if change <= options.largest_change and not any(np.array_equal(changed, other) for other in [mask, *made]):
+        if change <= options.max_change and not any(np.array_equal(changed, other) for other in [mask, *made]):
             return Target(changed, "smooth noise" if options.family is Family.SHAPE else name, iterations)
     raise InputError(
-        f"Every change takes more than {options.largest_change:.0%} of this small hematoma: choose a larger one, "
+        f"Every change takes more than {options.max_change:.0%} of this small hematoma: choose a larger one, "
         "or allow a larger change."
     )
 

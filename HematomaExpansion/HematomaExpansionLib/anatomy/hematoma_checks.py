@@ -17,12 +17,12 @@ from ..scan.subject import Subject
 from .coarse_view import CoarseView
 
 _AROUND_MM, _BRAIN_HU, _USUAL_BRAIN_HU = (4.0, 10.0), (20.0, 50.0), 35.0
-_LEAST_DENSER_HU, _USUALLY_DENSER_HU = 5.0, 14.0
-_BONE_HU, _MOST_OUTSIDE = 160.0, 0.1
-_AT_SKULL_MM, _MOST_AT_SKULL = 4.1, 0.28
-_STRIP_MM, _LEAST_STRIP_ML = 8.0, 0.3
-_THICK, _LEAST_THICK, _LARGE_ML = 3, 0.3, 8.0
-_LEAST_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
+_MIN_DENSER_HU, _USUALLY_DENSER_HU = 5.0, 14.0
+_BONE_HU, _MAX_OUTSIDE = 160.0, 0.1
+_AT_SKULL_MM, _MAX_AT_SKULL = 4.1, 0.28
+_STRIP_MM, _MIN_STRIP_ML = 8.0, 0.3
+_THICK, _MIN_THICK, _LARGE_ML = 3, 0.3, 8.0
+_MIN_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
 
 
 def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[str]:
@@ -41,7 +41,7 @@ def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[s
         return []
     notes = _denser(view, drawn=drawn)
     outside = _share_outside(subject)
-    if outside > _MOST_OUTSIDE:
+    if outside > _MAX_OUTSIDE:
         notes.append(
             f"{100 * outside:.0f} % of the mask lie on bone or outside of the skull, so its volume is too large: "
             "check the mask."
@@ -72,7 +72,7 @@ def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
     own = float(np.median(view.hu[core if core.any() else view.bleed]))
     around = float(np.median(brain)) if len(brain) else _USUAL_BRAIN_HU
     denser = own - around
-    if drawn and denser < _LEAST_DENSER_HU:
+    if drawn and denser < _MIN_DENSER_HU:
         raise InputError(
             f"The mask marks no fresh blood: it has {own:.0f} HU where the brain around it has {around:.0f}. "
             "Check that it was drawn on this scan."
@@ -102,7 +102,7 @@ def _strip(view: CoarseView) -> list[str]:
     labels, count = ndimage.label(thin)
     at_skull = np.setdiff1d(labels[depth <= _AT_SKULL_MM], [0]) if count else np.array([])
     strip_ml = np.count_nonzero(np.isin(labels, at_skull)) * view.grid.voxel_volume_ml
-    if strip_ml < _LEAST_STRIP_ML:
+    if strip_ml < _MIN_STRIP_ML:
         return []
     return [f"A thin part of the mask ({strip_ml:.1f} mL) reaches the skull: check whether it is blood."]
 
@@ -112,15 +112,15 @@ def _kind(view: CoarseView, bleed_ml: float) -> list[str]:
     inside, bleed = view.inside, view.bleed
     surface = bleed & ~ndimage.binary_erosion(bleed)
     depth = view.depth_in_head_mm
-    if np.mean(depth[surface] <= _AT_SKULL_MM) > _MOST_AT_SKULL:
+    if np.mean(depth[surface] <= _AT_SKULL_MM) > _MAX_AT_SKULL:
         return [_looks_like("epidural or subdural blood, since it lies along the skull")]
     across = np.argwhere(bleed)[:, 2]
     wide_mm = float(np.ptp(across)) * view.grid.spacing[0]
     central = wide_mm > _VENTRICLES_WIDE_MM and np.median(depth[bleed]) > _VENTRICLES_DEEP_MM
-    if central and _symmetry(inside, bleed) > _LEAST_SYMMETRY:
+    if central and _symmetry(inside, bleed) > _MIN_SYMMETRY:
         return [_looks_like("blood in the ventricles, since it lies in the middle and alike on both sides")]
     thick = ndimage.binary_opening(bleed, iterations=_THICK)
-    if bleed_ml > _LARGE_ML and thick.sum() < _LEAST_THICK * bleed.sum():
+    if bleed_ml > _LARGE_ML and thick.sum() < _MIN_THICK * bleed.sum():
         return [_looks_like("subarachnoid blood, a layer, or a vessel, since it is thin")]
     return []
 

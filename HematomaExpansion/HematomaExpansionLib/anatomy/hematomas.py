@@ -10,13 +10,13 @@ from ..scan.grid import Array
 from ..scan.mask import Mask
 from ..scan.shapes import distance_map
 
-SMALLEST_HEMATOMA_ML = 1.0
+MIN_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
 
-SMALLEST_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
+MIN_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
 """Smaller ones count, from 4 mm across, so near to a hematoma: its satellites."""
 
-SMALLEST_AT_FORAMEN_MAGNUM_ML = 3.0
+MIN_AT_FORAMEN_MAGNUM_ML = 3.0
 """The same near the foramen magnum, where beam hardening by the bone around makes the medulla look as dense."""
 
 SHALLOW_MM = 8.0
@@ -35,7 +35,7 @@ def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
     if mask.is_empty:
         return mask
     grid, hematomas = mask.grid, np.zeros(mask.grid.shape, bool)
-    min_voxels = int(np.ceil(SMALLEST_SATELLITE_ML / grid.voxel_volume_ml))
+    min_voxels = int(np.ceil(MIN_SATELLITE_ML / grid.voxel_volume_ml))
     first, size = mask.box
     box = tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.cropped().image), minimumObjectSize=min_voxels)
@@ -49,8 +49,8 @@ def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
             continue
         count = int(np.count_nonzero(where))
         low = int(np.count_nonzero(where[: max(0, low_slices - part[0].start)]))
-        smallest_ml = SMALLEST_HEMATOMA_ML if low <= count / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
-        (large if count * grid.voxel_volume_ml >= smallest_ml else small).append(label)
+        min_ml = MIN_HEMATOMA_ML if low <= count / 2 else MIN_AT_FORAMEN_MAGNUM_ML
+        (large if count * grid.voxel_volume_ml >= min_ml else small).append(label)
     hematomas[box] = np.isin(array, large)
     if large and small:
         beside = array[_near(Mask.on(grid, hematomas), SATELLITE_NEAR_MM)[box]]

@@ -29,17 +29,17 @@ _TISSUE_HU = 15.0  # less is CSF
 _BRAIN_HU, _USUAL_BRAIN_HU = (22.0, 52.0), (28.0, 46.0)
 _AIR_HU = -950.0
 _SOFT_HU = (0.0, 80.0)
-_SOME_CM2, _MOST_JUMP_HU = 40.0, 11.5
-_MANY_CM2, _MOST_CHANGE = 60.0, 1.4
+_SOME_CM2, _MAX_JUMP_HU = 40.0, 11.5
+_MANY_CM2, _MAX_CHANGE = 60.0, 1.4
 _TOP_CM2, _BOTTOM_CM2 = 60.0, 45.0
-_LEAST_OF_HULL, _HEAD_CM2, _LEAST_OF_HEAD, _MOST_EMPTY_MM = 0.82, 90.0, 0.25, 20.0
+_MIN_SHARE_OF_HULL, _HEAD_CM2, _MIN_SHARE_OF_HEAD, _MAX_EMPTY_MM = 0.82, 90.0, 0.25, 20.0
 _BLOOD_HU, _DENSER_HU = (52.0, 95.0), 110.0
 _BLOOD_LEFT_ML, _BLOOD_OUTSIDE_ML, _DENSER_ML, _DEEP_MM = 3.5, 1.0, 1.5, 8.0
 _BESIDE_HEMATOMA_MM = 6.0
 # Of a layer along the skull: depth, part of the brain's height, and how much denser than brain. Bone that shares a
 # voxel is alike on both sides: they differ by 2 mL at most in 17 heads without a bleed, by 15 mL with a subdural
 # of 5 mm along one of them.
-_LAYER_MM, _LAYER_HEIGHT, _LAYER_HU, _MOST_ONE_SIDED_ML = (4.0, 12.0), (0.35, 0.85), 18.0, 5.0
+_LAYER_MM, _LAYER_HEIGHT, _LAYER_HU, _MAX_ONE_SIDED_ML = (4.0, 12.0), (0.35, 0.85), 18.0, 5.0
 _NOISE_VOXELS, _COMPACT_VOXELS = 0.75, 2
 
 
@@ -126,7 +126,7 @@ def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
         # A large bleed moves the median of a slice, another scale all of its quartiles.
         below, here, above = (np.percentile(part[tissue], (25, 50, 75)) for part in hu[k - 1 : k + 2])
         jump = here - (below + above) / 2
-        is_other = jump.min() > _MOST_JUMP_HU or jump.max() < -_MOST_JUMP_HU
+        is_other = jump.min() > _MAX_JUMP_HU or jump.max() < -_MAX_JUMP_HU
         if is_other and not _is_bone(hu[k - 1 : k + 2], here[1]):
             raise InputError(
                 f"Slice {k + 1} of {len(hu)}, counted from the feet, does not fit those beside it: it is blank, "
@@ -138,7 +138,7 @@ def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
     changes = np.array([_difference(first, second) for first, second in pairwise(hu)])
     for k in range(1, len(changes) - 1):
         usual = max(changes[k - 1], changes[k + 1])
-        if min(areas[k], areas[k + 1]) >= _MANY_CM2 and changes[k] > _MOST_CHANGE * usual:
+        if min(areas[k], areas[k + 1]) >= _MANY_CM2 and changes[k] > _MAX_CHANGE * usual:
             return [
                 f"Slices {k + 1} and {k + 2}, counted from the feet, differ more than others do: slices may be "
                 "missing between them, or the patient moved. Volumes may be wrong."
@@ -196,7 +196,10 @@ def _skull(brain: Brain) -> list[str]:
 
 def _gaps(slices: _Slices, view: CoarseView) -> list[str]:
     """An inside of the skull that is much smaller than its hull, or ends early."""
-    if np.count_nonzero(view.inside) >= _LEAST_OF_HULL * view.hull.volume and _empty_mm(slices) <= _MOST_EMPTY_MM:
+    if (
+        np.count_nonzero(view.inside) >= _MIN_SHARE_OF_HULL * view.hull.volume
+        and _empty_mm(slices) <= _MAX_EMPTY_MM
+    ):
         return []
     return [
         "Parts of the brain may not have been looked at: what was found inside the skull has gaps. Check it with "
@@ -254,7 +257,7 @@ def _layer(view: CoarseView, smooth: Array) -> list[str]:
         np.count_nonzero(half) * view.grid.voxel_volume_ml
         for half in (layer[first:last, :, : middle + 1], layer[first:last, :, middle + 1 :])
     )
-    if abs(left_ml - right_ml) > _MOST_ONE_SIDED_ML:
+    if abs(left_ml - right_ml) > _MAX_ONE_SIDED_ML:
         side = "left" if left_ml > right_ml else "right"
         return [
             f"Along the skull, what is as dense as blood is thicker on the {side} side (at least "
@@ -279,7 +282,7 @@ def _empty_mm(slices: _Slices) -> float:
     above = slice(int(areas.argmax()), None)
     head = [ndimage.binary_opening(part > -300, np.ones((5, 5))) for part in slices.hu[above]]
     head_cm2 = np.count_nonzero(head, axis=(1, 2)) * slices.pixel_cm2
-    empty = (head_cm2 > _HEAD_CM2) & (areas[above] < _LEAST_OF_HEAD * head_cm2)
+    empty = (head_cm2 > _HEAD_CM2) & (areas[above] < _MIN_SHARE_OF_HEAD * head_cm2)
     return float(np.count_nonzero(empty)) * slices.slice_mm
 
 

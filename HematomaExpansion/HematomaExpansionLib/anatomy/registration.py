@@ -16,10 +16,10 @@ from ..scan.mask import Mask
 from ..scan.resampling import average_onto
 from ..scan.shapes import distance_map
 
-SMALLEST_OVERLAP = 0.9
+MIN_OVERLAP = 0.9
 """Dice of the two insides of the skull below which the scans are not of one head."""
 
-SMALLEST_SIMILARITY = 0.9
+MIN_SIMILARITY = 0.9
 """``similarity`` below which two scans are not aligned, or not of one head.
 
 On real heads: 0.97 and more of one turned, shifted and made noisier, once it was aligned; 0.51 to 0.81 of two
@@ -83,7 +83,7 @@ def register(
     with _one_thread():
         affine = _aligned(baseline, baseline_inside, followup, followup_inside, seed)
     overlap = _overlap(affine, baseline_inside, followup_inside)
-    if overlap < SMALLEST_OVERLAP:
+    if overlap < MIN_OVERLAP:
         raise InputError(
             f"The follow-up could not be aligned with the baseline (their brains overlap by {overlap:.0%}): check "
             "that both scans are of the same patient and show the whole head."
@@ -95,7 +95,7 @@ def lies_on(baseline: sitk.Image, baseline_inside: Mask, followup: sitk.Image) -
     """Whether a follow-up CT (HU) lies on its baseline as it is: on the same grid, and looking alike there."""
     if not Grid.of(baseline).is_same(Grid.of(followup)):
         return False
-    return similarity(sitk.AffineTransform(3), baseline, baseline_inside, followup) >= SMALLEST_SIMILARITY
+    return similarity(sitk.AffineTransform(3), baseline, baseline_inside, followup) >= MIN_SIMILARITY
 
 
 def similarity(

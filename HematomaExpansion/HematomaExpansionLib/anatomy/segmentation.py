@@ -18,12 +18,12 @@ from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
 from ..scan.resampling import average_onto, where_at_least
-from .hematomas import SMALLEST_HEMATOMA_ML, keep_hematomas
+from .hematomas import MIN_HEMATOMA_ML, keep_hematomas
 
 if TYPE_CHECKING:
     import torch
 
-LOOKED_FOR = f"blood inside the brain, from {SMALLEST_HEMATOMA_ML:.0f} mL"
+LOOKED_FOR = f"blood inside the brain, from {MIN_HEMATOMA_ML:.0f} mL"
 NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
 NO_HEMATOMA = (
     f"No hematoma was found ({LOOKED_FOR}). That excludes no bleed: a small or faint one can be missed, and "

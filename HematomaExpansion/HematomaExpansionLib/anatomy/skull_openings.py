@@ -16,16 +16,16 @@ from ..scan.grid import Array
 from ..scan.intensities import AIR_HU
 
 _STEP_DEGREES = 4.0
-_LOWEST_DEGREES, _LOWEST_IN_FRONT_DEGREES, _LOWEST_DEGREES_OF_ORBITS = -44.0, 2.0, -20.0
+_MIN_DEGREES, _MIN_IN_FRONT_DEGREES, _MIN_DEGREES_OF_ORBITS = -44.0, 2.0, -20.0
 _IN_FRONT = 0.7  # cosine between a direction and straight ahead, in the axial plane
 _NEAREST_MM, _FARTHEST_MM = 20.0, 170.0
-_VERTEX_TO_CENTER_MM, _CENTER_SLAB_MM, _SMALLEST_VERTEX_CM2 = 75.0, 40.0, 20.0
+_VERTEX_TO_CENTER_MM, _CENTER_SLAB_MM, _MIN_VERTEX_CM2 = 75.0, 40.0, 20.0
 # Half of it bone counts, as at a thin or slanting place of a thick slice.
 _SOME_BONE_HU = 150.0
 _SKIN_HU = -300.0
-_SMALLEST_OPENING_CM2 = 6.0
+_MIN_OPENING_CM2 = 6.0
 _SHELL_MM = 3.0
-_MOST_BULGE_MM = 10.0
+_MAX_BULGE_MM = 10.0
 _SCALP_MM = (3.0, 12.0)
 _SMOOTHING_STEPS = 400
 
@@ -74,17 +74,17 @@ def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Ope
     in_front, degrees = -np.sin(turn) > _IN_FRONT, np.degrees(height)
     open_there = in_head.any(axis=-1) & ~hard & ~ends
     # What is but a ray or two wide is a suture, the channel of a vessel, or a burr hole.
-    opening = _all_around(ndimage.binary_opening, open_there & (~in_front | (degrees >= _LOWEST_IN_FRONT_DEGREES)))
+    opening = _all_around(ndimage.binary_opening, open_there & (~in_front | (degrees >= _MIN_IN_FRONT_DEGREES)))
     area = opening * np.cos(height) * np.radians(_STEP_DEGREES) ** 2 * radii[last] ** 2 / 100
-    if area.sum() < _SMALLEST_OPENING_CM2:
+    if area.sum() < _MIN_OPENING_CM2:
         return None
     outer_table = radii[_last(bone)]
     scalp = (
         float(np.clip(np.median((radii[last] - outer_table)[hard]), *_SCALP_MM)) if hard.any() else _SCALP_MM[0]
     )
-    under_scalp = np.minimum(radii[last] - scalp, _continued(outer_table, hard) + _MOST_BULGE_MM)
+    under_scalp = np.minimum(radii[last] - scalp, _continued(outer_table, hard) + _MAX_BULGE_MM)
     # One that comes down to the orbits goes on there.
-    near = open_there & (degrees >= _LOWEST_DEGREES_OF_ORBITS)
+    near = open_there & (degrees >= _MIN_DEGREES_OF_ORBITS)
     opening |= ndimage.binary_propagation(opening, mask=opening | (near & in_front))
     radius = np.where(unseen, radii[last] + spacing_mm, under_scalp)
     wider = opening | (_all_around(ndimage.binary_dilation, opening) & ~hard)  # so that the shell meets the bone
@@ -95,7 +95,7 @@ def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Ope
 def _directions() -> tuple[Array, Array]:
     """Height above the axial plane and turn in it, from left by the back, in radians (height, turn)."""
     step = np.radians(_STEP_DEGREES)
-    heights = np.arange(np.radians(_LOWEST_DEGREES), np.pi / 2, step)
+    heights = np.arange(np.radians(_MIN_DEGREES), np.pi / 2, step)
     height, turn = np.meshgrid(heights, np.arange(round(2 * np.pi / step)) * step, indexing="ij")
     return height, turn
 
@@ -103,7 +103,7 @@ def _directions() -> tuple[Array, Array]:
 def _center(head: Array, spacing_mm: float) -> Array | None:
     """Index (z, y, x) of about the middle of the brain; None where no slice holds enough of a head."""
     areas = np.count_nonzero(head, axis=(1, 2)) * spacing_mm**2 / 100
-    wide = np.flatnonzero(areas >= _SMALLEST_VERTEX_CM2)
+    wide = np.flatnonzero(areas >= _MIN_VERTEX_CM2)
     if len(wide) == 0:
         return None
     z = max(float(wide[-1]) - _VERTEX_TO_CENTER_MM / spacing_mm, 0.0)
@@ -159,7 +159,7 @@ def _shell(
     )
     in_plane = np.hypot(y, x)
     step = np.radians(_STEP_DEGREES)
-    row = np.rint((np.arctan2(z, in_plane) - np.radians(_LOWEST_DEGREES)) / step).astype(int)
+    row = np.rint((np.arctan2(z, in_plane) - np.radians(_MIN_DEGREES)) / step).astype(int)
     column = np.rint(np.arctan2(y, x) / step).astype(int) % opening.shape[1]
     known = (row >= 0) & (row < len(opening))
     row = np.clip(row, 0, len(opening) - 1)

@@ -18,7 +18,7 @@ from ..scan.volume_files import stored_sha256
 from .cases import RESULTS_FILE, BatchCase
 
 DONE, FAILED = "done", "failed"
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 LITTLE_MEMORY = (
     "The computation ended unexpectedly, most likely for lack of memory. "
@@ -180,8 +180,8 @@ def _differ_in_input_alone(then: Provenance, today: Provenance) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_result(folder: Path) -> Any:

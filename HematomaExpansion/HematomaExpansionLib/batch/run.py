@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_MOST_WORKERS = 4  # memory, not cores, is what an ordinary computer lacks first
+_MAX_WORKERS = 4  # memory, not cores, is what an ordinary computer lacks first
 
 CasePrediction = Callable[[PredictionOptions, Path, BatchCase], CaseRow]
 """Makes the folder of one case below the given one and returns its row; called in a worker."""
@@ -33,7 +33,7 @@ CasePrediction = Callable[[PredictionOptions, Path, BatchCase], CaseRow]
 
 def default_jobs(device: torch.device) -> int:
     """As many workers as cores, but no more than the memory of an ordinary computer holds; one on a GPU."""
-    return 1 if device.type == "cuda" else min(available_cores(), _MOST_WORKERS)
+    return 1 if device.type == "cuda" else min(available_cores(), _MAX_WORKERS)
 
 
 def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:

@@ -75,9 +75,9 @@ def each_result(
     function: Callable[[Case], Result],
     cases: Iterable[Case],
     open_workers: Callable[[int], Executor],
-    most: int,
+    max_running: int,
 ) -> Iterator[tuple[Case, Result | None]]:
-    """Yield each case with its result as it is done, at most ``most`` being handed over at a time.
+    """Yield each case with its result as it is done, at most ``max_running`` being handed over at a time.
 
     ``open_workers`` is told how many cases are left. Where a worker dies, those handed over are tried once more,
     each with a worker of its own, and the others go on; the result is None for a case whose worker died again.
@@ -86,7 +86,7 @@ def each_result(
     while waiting:
         suspects = []
         with open_workers(len(waiting)) as workers:
-            for case, future in _as_done(function, waiting, workers, most):
+            for case, future in _as_done(function, waiting, workers, max_running):
                 if isinstance(future.exception(), BrokenExecutor):
                     suspects.append(case)
                 else:
@@ -99,14 +99,14 @@ def each_result(
 
 
 def _as_done(
-    function: Callable[[Case], Result], waiting: deque[Case], workers: Executor, most: int
+    function: Callable[[Case], Result], waiting: deque[Case], workers: Executor, max_running: int
 ) -> Iterator[tuple[Case, Future[Result]]]:
     """Takes cases from ``waiting`` for as long as the workers accept them."""
     running: dict[Future[Result], Case] = {}
     accepting = True
     try:
         while True:
-            while accepting and waiting and len(running) < most:
+            while accepting and waiting and len(running) < max_running:
                 try:
                     running[workers.submit(function, waiting[0])] = waiting[0]
                     waiting.popleft()

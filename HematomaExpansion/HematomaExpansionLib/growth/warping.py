@@ -13,7 +13,7 @@ from ..scan.shapes import signed_distance
 from .field import GROWTH_MARGIN_MM
 
 # Of the eight voxels that are interpolated, where so little is of a kind, its value is not known.
-_LEAST_WEIGHT = 1e-3
+_MIN_WEIGHT = 1e-3
 # Depths in mm and shares that differ by less are equal.
 _SAME_DEPTH_DIGITS = 4
 # Beyond what any distance within a head is.
@@ -61,7 +61,7 @@ def warp_ct(ct: sitk.Image, mask: Mask, grown: Mask, displacement: sitk.Image) -
     whole, blood, share = moved(hu, AIR_HU), moved(hu * inside, 0.0), moved(inside, 0.0)
     is_blood = grown.voxels
     part, weight = np.where(is_blood, blood, whole - blood), np.where(is_blood, share, 1 - share)
-    known = weight > _LEAST_WEIGHT
+    known = weight > _MIN_WEIGHT
     values = np.where(known, part / np.where(known, weight, 1.0), whole)
     return sitk.Cast(image_on(Grid.of(displacement), values.astype(np.float32)), ct.GetPixelID())
 

@@ -22,20 +22,20 @@ from .texture import IN_PLANE, LEVEL_DEGREES, Clot, LowRegion, Parts, find_clot,
 BLACK_HOLE_HU, BLEND_HU = 28.0, 18.0
 """Differences of density that the criteria of black hole and blend ask for."""
 
-_SMALLEST_LOW_MM2, _SMALLEST_DROP_HU = 12.0, 14.0
+_MIN_LOW_MM2, _MIN_DROP_HU = 12.0, 14.0
 """What is seen as a hypodense region: 4 mm across, and well below the clot around."""
 
 _ENCLOSED = 0.7
 """Share of clot around a region from which on it counts as enclosed: noise opens thin rims."""
 
-_ISODENSE_HU, _SMALLEST_SWIRL_MM2 = 12.0, 25.0
+_ISODENSE_HU, _MIN_SWIRL_MM2 = 12.0, 25.0
 """Above brain, up to which a region within blood looks like brain: neighboring blood adds to its density."""
 
 _TWO_PARTS, _TWO_LEVEL_PARTS = 0.35, 0.3
 """Share of the variance of density that two parts explain at least, or they are none."""
 
 _NEARLY = 0.7
-_HETEROGENEOUS_HU, _FEWEST_DENSE = 3.1, 30
+_HETEROGENEOUS_HU, _MIN_DENSE = 3.1, 30
 """Robust SD of the clot's density, and of how many voxels at least."""
 
 _IRREGULARITY = 1 / 8
@@ -43,7 +43,7 @@ _IRREGULARITY = 1 / 8
 
 _SATELLITE_ACROSS_MM, _SATELLITE_NEAR_MM, _SATELLITE_FAR_MM = 10.0, 1.0, 20.0
 _ISLANDS = 3
-_OUTLINE_MM, _FEWEST_IN_OUTLINE = 0.5, 20
+_OUTLINE_MM, _MIN_IN_OUTLINE = 0.5, 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ _NO_PARTS = Marker(False, {"difference_hu": 0.0})
 
 
 def _largest(
-    clot: Clot, regions: Sequence[LowRegion], smallest_mm2: float, fits: Callable[[LowRegion], bool]
+    clot: Clot, regions: Sequence[LowRegion], min_mm2: float, fits: Callable[[LowRegion], bool]
 ) -> Marker:
     """Present if the largest region that fits is large enough."""
     found = max(filter(fits, regions), key=lambda region: region.area_mm2, default=None)
@@ -98,7 +98,7 @@ def _largest(
         "enclosed_share": found.enclosed,
         "brain_hu": clot.brain_hu,
     }
-    present = found.area_mm2 >= smallest_mm2
+    present = found.area_mm2 >= min_mm2
     return Marker(present, evidence, found.place_mm if present else None)
 
 
@@ -106,15 +106,15 @@ def _hypodensity(clot: Clot, regions: Sequence[LowRegion]) -> Marker:
     """Any hypodense region that blood encloses."""
 
     def fits(region: LowRegion) -> bool:
-        return region.enclosed > _ENCLOSED and region.drop_hu > _SMALLEST_DROP_HU
+        return region.enclosed > _ENCLOSED and region.drop_hu > _MIN_DROP_HU
 
-    return _largest(clot, regions, _SMALLEST_LOW_MM2, fits)
+    return _largest(clot, regions, _MIN_LOW_MM2, fits)
 
 
 def _swirl(clot: Clot, regions: Sequence[LowRegion]) -> Marker:
     """A region as dense as brain or less; it need not be enclosed."""
     limit = clot.brain_hu + _ISODENSE_HU
-    marker = _largest(clot, regions, _SMALLEST_SWIRL_MM2, lambda region: region.lowest_hu < limit)
+    marker = _largest(clot, regions, _MIN_SWIRL_MM2, lambda region: region.lowest_hu < limit)
     values = clot.hu[clot.core]
     of_all = {
         "low_density_share": float((clot.low & clot.core).sum()) / len(values),
@@ -148,7 +148,7 @@ def _fluid_level(clot: Clot, parts: Parts | None) -> Marker:
     leveled = two_parts(clot, level=True)
     if parts is None or leveled is None:
         return _NO_PARTS
-    apart = leveled.difference_hu > _SMALLEST_DROP_HU and float(leveled.toward_dense[1]) > 0
+    apart = leveled.difference_hu > _MIN_DROP_HU and float(leveled.toward_dense[1]) > 0
     explains = leveled.explained > max(_TWO_LEVEL_PARTS, _NEARLY * parts.explained)
     return _of_parts(clot, leveled, apart and explains)
 
@@ -168,7 +168,7 @@ def _heterogeneous(clot: Clot, parts: Parts | None) -> Marker:
     Told by the denser half alone: hypodense regions and the margin spread the other.
     """
     dense = clot.core & ~ndimage.binary_dilation(clot.low & clot.core, IN_PLANE, iterations=2)
-    if dense.sum() < _FEWEST_DENSE:
+    if dense.sum() < _MIN_DENSE:
         return Marker(False, {"deviation_hu": 0.0})
     light = dense & parts.light if parts is not None and parts.explained > _TWO_PARTS else np.zeros_like(dense)
     sides = [clot.hu[side] for side in (light, dense & ~light) if side.any()]
@@ -184,7 +184,7 @@ def _irregular(mask: Mask) -> Marker:
     array, grid = mask.voxels, mask.grid
     k = int(array.sum(axis=(1, 2)).argmax())
     area = _fine(array[k], grid.spacing[:2])
-    if area.sum() < _FEWEST_IN_OUTLINE:
+    if area.sum() < _MIN_IN_OUTLINE:
         return Marker(False, {"irregularities": 0.0})
     outline = largest_component(area)
     points = np.argwhere(outline) * _OUTLINE_MM

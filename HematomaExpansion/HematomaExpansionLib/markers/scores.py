@@ -43,15 +43,15 @@ def bat_score(present: Mapping[str, bool], onset_hours: float | None) -> BatScor
     return BatScore(blend, hypodensity, time, None if time is None else total + time, total + 2, total)
 
 
-_LATEST_ONSET_HOURS = 24 * 14
+_MAX_ONSET_HOURS = 24 * 14
 
-ONSET_RANGE = f"The hours from onset must lie between 0 and {_LATEST_ONSET_HOURS}."
+ONSET_RANGE = f"The hours from onset must lie between 0 and {_MAX_ONSET_HOURS}."
 """What is said of others."""
 
 
 def is_onset(hours: object) -> bool:
     """Whether these can be the hours from onset to a scan: a number within two weeks, which nan is not."""
-    return isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours <= _LATEST_ONSET_HOURS
+    return isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours <= _MAX_ONSET_HOURS
 
 
 @dataclass(frozen=True)

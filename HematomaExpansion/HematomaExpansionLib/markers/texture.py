@@ -28,8 +28,8 @@ LEVEL_DEGREES = 20.0
 """How far from level a border may be, the head being tilted a little."""
 
 IN_PLANE = np.ones((1, 3, 3), bool)
-_USUAL_BRAIN_HU, _BRAIN_RANGE_HU, _FEWEST_BRAIN_VOXELS = 35.0, (20.0, 50.0), 30
-_FEWEST_IN_CORE, _FEWEST_IN_PARTS, _FEWEST_BESIDE_PLANE, _SMALLEST_PART, _LEAST_CLOTTED = 20, 40, 6, 0.18, 0.25
+_USUAL_BRAIN_HU, _BRAIN_RANGE_HU, _MIN_BRAIN_VOXELS = 35.0, (20.0, 50.0), 30
+_MIN_IN_CORE, _MIN_IN_PARTS, _MIN_BESIDE_PLANE, _MIN_PART, _MIN_CLOTTED = 20, 40, 6, 0.18, 0.25
 _CSF_HU = 15.0
 
 
@@ -101,7 +101,7 @@ def find_clot(ct: sitk.Image, mask: Mask) -> Clot:
     near, wide = (ndimage.binary_dilation(filled, IN_PLANE, iterations=n) for n in (5, 11))
     low, high = _BRAIN_RANGE_HU
     brain = hu[wide & ~near & (hu > low) & (hu < high)]
-    brain_hu = float(np.median(brain)) if len(brain) >= _FEWEST_BRAIN_VOXELS else _USUAL_BRAIN_HU
+    brain_hu = float(np.median(brain)) if len(brain) >= _MIN_BRAIN_VOXELS else _USUAL_BRAIN_HU
     return Clot(grid, hu, main, core, float(np.percentile(hu[core], 80)), brain_hu)
 
 
@@ -115,7 +115,7 @@ def _core(main: Array) -> Array:
     """Without its margin, as far as that leaves enough to measure."""
     for pixels in range(_MARGIN_PIXELS, 0, -1):
         core = ndimage.binary_erosion(main, IN_PLANE, iterations=pixels)
-        if core.sum() >= _FEWEST_IN_CORE:
+        if core.sum() >= _MIN_IN_CORE:
             return core
     return main
 
@@ -180,7 +180,7 @@ def two_parts(clot: Clot, *, level: bool = False) -> Parts | None:
         ways = np.concatenate([ways, -ways]) @ direction.T
         ways = ways[ways[:, 1] > np.cos(np.radians(LEVEL_DEGREES))] @ direction
     clotted = clot.clotted
-    if clotted.sum() < max(_FEWEST_IN_PARTS, _LEAST_CLOTTED * clot.core.sum()):
+    if clotted.sum() < max(_MIN_IN_PARTS, _MIN_CLOTTED * clot.core.sum()):
         return None
     points = np.argwhere(clotted)[:, ::-1] * np.array(clot.grid.spacing)
     points -= points.mean(axis=0)
@@ -189,7 +189,7 @@ def two_parts(clot: Clot, *, level: bool = False) -> Parts | None:
     between, normal, offset = max(cuts, key=lambda cut: cut[0])
     depth = points @ normal - offset
     dense, light = (values[(side > 2) & (side < 6)] for side in (depth, -depth))
-    if min(len(dense), len(light)) < _FEWEST_BESIDE_PLANE:
+    if min(len(dense), len(light)) < _MIN_BESIDE_PLANE:
         return None
     where = np.zeros(clotted.shape, bool)
     where[clotted] = depth < 0
@@ -210,7 +210,7 @@ def _best_cut(depth: Array, values: Array, way: Array) -> tuple[float, Array, fl
     """Variance between the parts of the best cut across ``way``, the vector toward the denser part, the offset."""
     order = np.argsort(depth)
     count, total = len(values), np.cumsum(values[order])
-    cut = np.arange(int(_SMALLEST_PART * count), int((1 - _SMALLEST_PART) * count))
+    cut = np.arange(int(_MIN_PART * count), int((1 - _MIN_PART) * count))
     below, above = total[cut] / (cut + 1), (total[-1] - total[cut]) / (count - cut - 1)
     between = (above - below) ** 2 * (cut + 1) * (count - cut - 1) / count**2
     best = int(between.argmax())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_LARGEST_CORRECTION = 2.0
+_MAX_CORRECTION = 2.0
 """A mask that is too small or too large by more than this factor is wrong, not biased."""
 
 
@@ -17,4 +17,4 @@ def corrected_volume(correction: Mapping[str, float], measured_ml: float) -> flo
     """
     known = min(max(measured_ml, correction["smallest_ml"]), correction["largest_ml"])
     factor = (correction["constant_ml"] + correction["slope"] * known) / known
-    return measured_ml * min(max(factor, 1 / _LARGEST_CORRECTION), _LARGEST_CORRECTION)
+    return measured_ml * min(max(factor, 1 / _MAX_CORRECTION), _MAX_CORRECTION)

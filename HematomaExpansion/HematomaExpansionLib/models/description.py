@@ -58,9 +58,9 @@ ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
 
 _OF_SLICES = {"slice-segmentation", "slice-classifier"}
 
-_LARGEST_BYTES = 1 << 14
-_MOST_INTEGRATION_STEPS = 12
-_MOST_LETTERS_OF_VERSION = 40
+_MAX_BYTES = 1 << 14
+_MAX_INTEGRATION_STEPS = 12
+_MAX_LETTERS_OF_VERSION = 40
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHORT = 120
 
@@ -195,7 +195,7 @@ def read_description(path: Path) -> tuple[ModelDescription, str]:
         ModelPackageError: it cannot be understood, or not used as it stands.
     """
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise ValueError("no description")
         values = json.loads(path.read_text(encoding="utf-8"))
         architecture = values["architecture"]
@@ -221,7 +221,7 @@ def read_description(path: Path) -> tuple[ModelDescription, str]:
         ) from error
     plausible = (
         is_package_name(description.name)
-        and len(description.version) <= _MOST_LETTERS_OF_VERSION
+        and len(description.version) <= _MAX_LETTERS_OF_VERSION
         and description.task in get_args(Task)
         and (_looks_at_voxels(description) or _looks_at_measurements(description))
         and _are_settings(description.settings)
@@ -312,7 +312,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
     steps = settings.get(INTEGRATION_STEPS, 0)
     return (
         type(steps) is int
-        and 0 <= steps <= _MOST_INTEGRATION_STEPS
+        and 0 <= steps <= _MAX_INTEGRATION_STEPS
         and _are_ranges(settings.get(VOLUME_RANGE, {}))
         and _is_strength(settings.get(GROWTH_BY_PROBABILITY))
         and _is_source(settings.get(PROBABILITY_FROM))

@@ -32,7 +32,7 @@ TRAINING_FOLDER = "training"
 """Beside them: the checkpoints and the log of the training; a new package written there leaves it."""
 
 # Far above any network here; a larger file is not one of our packages.
-_LARGEST_WEIGHTS_BYTES = 1 << 30
+_MAX_WEIGHTS_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def open_package(folder: Path) -> ModelPackage:
                 f"The model {folder.name!r} has no {path.name}: a model package is a folder with "
                 f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}."
             )
-    if weights.stat().st_size > _LARGEST_WEIGHTS_BYTES:
+    if weights.stat().st_size > _MAX_WEIGHTS_BYTES:
         raise ModelPackageError(f"The weights of model {folder.name!r} are larger than 1 GiB: not accepted.")
     description, expected = read_description(description_file)
     actual = checksum(weights)

@@ -33,7 +33,7 @@ COMPARISON_FILE = "comparison.json"
 COMPARISON = "comparison"
 """The kind of result, as its provenance says."""
 
-_MOST_SLICES = 6
+_MAX_SLICES = 6
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[str]:
@@ -100,7 +100,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     is_known, predicted = comparison.result["growth"] is not None, comparison.predicted_mask
     guess = axial_mask(predicted) if predicted is not None and is_known else None
     either = first | second if guess is None else first | second | guess
-    shown = slices_through(either, _MOST_SLICES)
+    shown = slices_through(either, _MAX_SLICES)
     view = head_box(before[shown])
     spacing = Grid.of(sitk.DICOMOrient(comparison.baseline_ct, "LPS")).spacing
     figure = new_figure(2.9 * len(shown) + 0.2, 7.4, "black")

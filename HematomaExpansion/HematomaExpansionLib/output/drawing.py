@@ -56,10 +56,12 @@ def new_figure(width: float, height: float, face: str) -> Figure:
     return figure
 
 
-def slices_through(mask: Array, most: int) -> Array:
-    """Which slices to show, at most so many: evenly through the mask, or through the head where it is empty."""
+def slices_through(mask: Array, max_slices: int) -> Array:
+    """Indices of slices to show, evenly through the mask, or through the head where the mask is empty."""
     shown = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(mask))
-    return shown[np.round(np.linspace(0, len(shown) - 1, most)).astype(int)] if len(shown) > most else shown
+    if len(shown) <= max_slices:
+        return shown
+    return shown[np.round(np.linspace(0, len(shown) - 1, max_slices)).astype(int)]
 
 
 def axial_array(image: sitk.Image) -> Array:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NONE_FOUND = "none found, which excludes no bleed"
-_MOST_SLICES = 12
+_MAX_SLICES = 12
 _COLUMNS = 4
 
 
@@ -147,7 +147,7 @@ def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
     ct, baseline = axial_array(prediction.baseline_ct), axial_mask(prediction.baseline_mask)
     followup = baseline if prediction.growth is None else axial_mask(prediction.growth.followup_mask)
     either = baseline | followup
-    return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MOST_SLICES)]
+    return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MAX_SLICES)]
 
 
 def _draw_montage(

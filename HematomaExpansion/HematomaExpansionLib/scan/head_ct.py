@@ -32,7 +32,7 @@ from .volume import check_size, scalar_volume
 from .volume_files import read_volume, stored_sha256, volume_stem
 
 MIN_EXTENT_MM = 60.0
-_MOST_LABELS = 10
+_MAX_LABELS = 10
 _SPACING_RANGE_MM = (0.1, 15.0)
 
 
@@ -173,7 +173,7 @@ def _check_values(values: Array) -> None:
     if lowest == highest:
         raise InputError("The scan is blank: all its voxels are equal. Choose another series.")
     if lowest >= 0 and highest <= 255:
-        if len(np.unique(values)) <= _MOST_LABELS:
+        if len(np.unique(values)) <= _MAX_LABELS:
             raise InputError("The scan holds but a few different values, as a mask does. Give the CT itself.")
         raise InputError(
             "The scan holds gray values from 0 to 255, an already windowed picture, not Hounsfield units. "

@@ -19,7 +19,7 @@ from .mask import Mask
 from .volume import scalar_volume
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(?:ID|Name|LabelValue|Layer)")
-_MOST_LABELS = 200  # of the finest maps of a brain; a scan has more different values
+_MAX_LABELS = 200  # of the finest maps of a brain; a scan has more different values
 _LISTED = 8
 _ROUNDING = 1e-3
 
@@ -115,7 +115,7 @@ def _labels(values: Array) -> list[int] | None:
             "Give the hematoma's mask."
         )
     labels = [int(number) for number in np.unique(np.rint(values[values > 0.5]))]
-    if len(labels) > _MOST_LABELS:
+    if len(labels) > _MAX_LABELS:
         raise InputError(
             f"The mask holds {len(labels)} different values, as a scan does. Give the hematoma's mask."
         )

@@ -36,15 +36,15 @@ _BLOCK_SLICES = 16
 # ITK's is 6, whatever it is told. For other images than masks 3 takes half the time, for up to 9 % more bytes.
 _MASK_LEVEL, _IMAGE_LEVEL = 6, 3
 _HEADER_BYTES = {nibabel.Nifti1Header: 348, nibabel.Nifti2Header: 540}
-_LATEST_OFFSET = 1 << 40
+_MAX_OFFSET = 1 << 40
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_OF_UNITS = {1: 1000.0, 3: 0.001}  # meters and micrometers; all others are millimeters
 
-_FLATTEST = 1e-3  # volume that three steps of length 1 span
+_MIN_UNIT_VOLUME = 1e-3  # volume that three steps of length 1 span
 # Two tellings of one place: within these they agree, or differ in a way that changes no measure.
 _SPACING_TOLERANCE = 0.01
 _PLACE_TOLERANCE = 0.5  # of a voxel
-_LARGEST_TURN = np.cos(np.radians(30.0))
+_MAX_TURN_COSINE = np.cos(np.radians(30.0))
 
 
 def read_nifti(path: Path, what: str) -> Volume:
@@ -133,7 +133,7 @@ def _header(stream: gzip.GzipFile | io.BufferedReader, what: str) -> _Header:
     header = kind.from_fileobj(stream, check=False)
     if header["pixdim"][0] != -1:  # the standard's way to say 1 is 0
         header["pixdim"][0] = 1
-    if not _HEADER_BYTES[kind] <= header.get_data_offset() < _LATEST_OFFSET:
+    if not _HEADER_BYTES[kind] <= header.get_data_offset() < _MAX_OFFSET:
         raise ValueError("the voxels begin within the header, or far behind it")
     return header
 
@@ -206,7 +206,7 @@ def _check_affine(affine: Array, what: str) -> None:
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         volume = abs(np.linalg.det(affine[:3, :3] / lengths))
-    if not (np.isfinite(affine).all() and np.isfinite(lengths).all() and volume > _FLATTEST):
+    if not (np.isfinite(affine).all() and np.isfinite(lengths).all() and volume > _MIN_UNIT_VOLUME):
         raise InputError(f"The {what}'s position in space is not readable. Export it again.")
 
 
@@ -242,7 +242,7 @@ def _qform(header: _Header, what: str) -> Array:
 def _agreed(sform: Array, qform: Array, shape: tuple[int, ...], what: str) -> tuple[Array, tuple[str, ...], bool]:
     """The sform, where it means the same as the qform or lies but elsewhere."""
     along, across = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (sform, qform))
-    if ((along * across).sum(axis=0) < _LARGEST_TURN).any():
+    if ((along * across).sum(axis=0) < _MAX_TURN_COSINE).any():
         raise InputError(
             f"The {what}'s header contradicts itself: its sform and its qform turn or mirror the head "
             "differently, so left and right are not sure. Export it again from the source."

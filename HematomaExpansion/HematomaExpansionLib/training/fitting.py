@@ -38,8 +38,8 @@ except ImportError as error:
 
 Batch = dict[str, Tensor]
 
-_SMALLEST = {"epochs": 0, "batch_size": 1, "patience": 1, "seed": 0, "devices": 1, "nodes": 1}
-_LARGEST_SEED = 2**32 - 1
+_MIN_VALUES = {"epochs": 0, "batch_size": 1, "patience": 1, "seed": 0, "devices": 1, "nodes": 1}
+_MAX_SEED = 2**32 - 1
 _ENDED_FILE = "ended.json"
 
 
@@ -69,11 +69,11 @@ class FitOptions:
     nodes: int = 1
 
     def __post_init__(self) -> None:
-        for name, smallest in _SMALLEST.items():
-            if getattr(self, name) < smallest:
-                raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}.")
-        if self.seed > _LARGEST_SEED:
-            raise InputError(f"--seed must be at most {_LARGEST_SEED}.")
+        for name, min_value in _MIN_VALUES.items():
+            if getattr(self, name) < min_value:
+                raise InputError(f"--{name.replace('_', '-')} must be at least {min_value}.")
+        if self.seed > _MAX_SEED:
+            raise InputError(f"--seed must be at most {_MAX_SEED}.")
         for name in ("learning_rate", "max_minutes"):
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):  # which nan is not either

@@ -23,10 +23,10 @@ SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = 
 }
 _GRID_MM = 1.0
 _EDEMA_HU = 25.0
-_RIM_MM, _SMALLEST_POCKET_MM, _BESIDE = 2.0, 3.0, 1.15
+_RIM_MM, _MIN_POCKET_MM, _BESIDE = 2.0, 3.0, 1.15
 """Of clot over a swirl and around a pocket; the least that is seen in a slice of 5 mm; how much of its radius each
 keeps the others off."""
-SMALLEST_SWIRL_MM, _SMALLER = 4.0, 0.85
+MIN_SWIRL_MM, _SMALLER = 4.0, 0.85
 """Radius of a swirl that is seen in a slice of 5 mm, and the step by which it gives way to a pocket."""
 _ENCLOSED = ("black_hole_mm", "pocket_mm", "decoy_mm")
 """The enclosed pockets, in the order in which room is looked for; the last two exclude each other."""
@@ -357,8 +357,8 @@ def _layout_of_signs(
     wanted = sum(getattr(parameters, name) > 0 for name in _ENCLOSED)
     swirl_mm = parameters.swirl_mm
     layout = with_swirl(swirl_mm)
-    while pockets(layout) < wanted and swirl_mm > SMALLEST_SWIRL_MM:
-        swirl_mm = max(SMALLEST_SWIRL_MM, _SMALLER * swirl_mm)
+    while pockets(layout) < wanted and swirl_mm > MIN_SWIRL_MM:
+        swirl_mm = max(MIN_SWIRL_MM, _SMALLER * swirl_mm)
         layout = max(layout, with_swirl(swirl_mm), key=pockets)  # of equals the first, with the larger swirl
     if pockets(layout) < wanted and swirl_mm > 0:
         alone = with_swirl(0.0)
@@ -371,7 +371,7 @@ def _room_for(wanted_mm: float, dense: Array, points: Array) -> tuple[float, Arr
     """As large a radius as is wanted and fits, 0 without one, and where its middle may lie within dense clot."""
     depth = _distance_inside(dense) if wanted_mm > 0 else np.zeros(dense.shape)
     radius = min(wanted_mm, float(depth.max()) - _RIM_MM)
-    if radius < _SMALLEST_POCKET_MM:
+    if radius < _MIN_POCKET_MM:
         return 0.0, points[:0]
     return radius, points[depth >= radius + _RIM_MM]
 

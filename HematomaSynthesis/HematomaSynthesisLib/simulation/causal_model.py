@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .bleeding import SITES, SMALLEST_SWIRL_MM, BleedingParameters
+from .bleeding import MIN_SWIRL_MM, SITES, BleedingParameters
 from .growth import GrowthParameters
 from .scanner import ScannerParameters
 
@@ -64,8 +64,8 @@ _EXPANDING_SHARE = 1 / 3
 _FLUID_LEVEL_SHARE, _DECOY_SHARE = 0.1, 1 / 3
 _PROPENSITY_IN_EXPANSION = 0.94
 _PROPENSITY_IN_SWIRL_SIZE, _PROPENSITY_IN_DARKNESS = 0.85, 0.75
-_SMALLEST_ML, _LARGEST_ML = 2.0, 70.0
-FEWEST_ISLANDS = 3
+_MIN_ML, _MAX_ML = 2.0, 70.0
+MIN_ISLANDS = 3
 """Separate small bleeds that make an island sign."""
 
 
@@ -118,7 +118,7 @@ class PatientParameters:
 def draw_parameters(random: np.random.Generator, options: SimulationOptions) -> PatientParameters:
     """Draw a patient (see the module's text)."""
     propensity = float(random.normal())
-    drawn_ml = float(np.clip(np.exp(random.normal(np.log(MEDIAN_ML), LOG_SD)), _SMALLEST_ML, _LARGEST_ML))
+    drawn_ml = float(np.clip(np.exp(random.normal(np.log(MEDIAN_ML), LOG_SD)), _MIN_ML, _MAX_ML))
     volume_ml = drawn_ml if options.volume_ml is None else options.volume_ml
     signs = {name: _has_sign(propensity, *figures, random) for name, figures in SIGNS.items()}
     swirl = _mixed(propensity, _PROPENSITY_IN_SWIRL_SIZE, random)
@@ -143,7 +143,7 @@ def draw_parameters(random: np.random.Generator, options: SimulationOptions) -> 
 def as_drawn(parameters: PatientParameters, bleeding: BleedingParameters) -> PatientParameters:
     """With the bleed as it could be drawn: a sign for which there was no room nobody sees."""
     seen = {
-        "island": bleeding.satellites >= FEWEST_ISLANDS,
+        "island": bleeding.satellites >= MIN_ISLANDS,
         "black_hole": bleeding.black_hole_mm > 0,
         "hypodensity": bleeding.pocket_mm > 0,
         "swirl": bleeding.swirl_mm > 0,
@@ -176,16 +176,16 @@ def _draw_bleeding(
 ) -> BleedingParameters:
     radius = (3 * 1000 * volume_ml / (4 * np.pi)) ** (1 / 3)
     satellites = (
-        random.integers(FEWEST_ISLANDS, 6) if signs["island"] else random.choice([0, 1, 2], p=[0.7, 0.2, 0.1])
+        random.integers(MIN_ISLANDS, 6) if signs["island"] else random.choice([0, 1, 2], p=[0.7, 0.2, 0.1])
     )
     fluid_level = bool(random.random() < _FLUID_LEVEL_SHARE) and not signs["blend"]
     in_parts = signs["blend"] or fluid_level  # whose less dense part still differs from brain
     swirl_share = float(np.clip(0.42 + 0.14 * swirl, 0.15, 0.75))
     hu = float(random.uniform(70, 75) if in_parts else random.uniform(60, 70))
 
-    def pocket_mm(smallest: float) -> float:
+    def pocket_mm(min_mm: float) -> float:
         """A fifth to a third of the bleed's radius, but large enough to be seen in a slice of 5 mm."""
-        return max(smallest, float(random.uniform(0.2, 0.3)) * radius)
+        return max(min_mm, float(random.uniform(0.2, 0.3)) * radius)
 
     return BleedingParameters(
         site=str(random.choice(list(SITES), p=[share for share, _, _ in SITES.values()])),
@@ -195,7 +195,7 @@ def _draw_bleeding(
         hu=hu,
         texture_hu=float(random.uniform(4.5, 6) if signs["heterogeneous"] else random.uniform(1, 2.5)),
         hypodense_hu=float(np.clip(40.5 - 3.0 * darkness, 34.0, 47.0)),
-        swirl_mm=max(SMALLEST_SWIRL_MM, swirl_share * radius) if signs["swirl"] else 0.0,
+        swirl_mm=max(MIN_SWIRL_MM, swirl_share * radius) if signs["swirl"] else 0.0,
         pocket_mm=pocket_mm(3.5) if signs["hypodensity"] else 0.0,
         black_hole_mm=pocket_mm(4.0) if signs["black_hole"] else 0.0,
         decoy_mm=pocket_mm(3.5) if random.random() < _DECOY_SHARE and not signs["hypodensity"] else 0.0,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Low, high: HU from the textbooks; blood and edema as reported for intracerebral hemorrhage.
 _TISSUE_HU = {"CSF": (0, 12), "edema": (24, 31), "white": (27, 32), "gray": (37, 41), "blood": (50, 70)}
-_MOST_SCANS = 30
+_MAX_SCANS = 30
 
 DISTRIBUTIONS = "distributions"
 """The kind of folder, as its provenance says."""
@@ -165,7 +165,7 @@ def _band(axes: Axes, x: float, low: float, high: float) -> None:
 def _draw_densities(axes: Axes, folders: Sequence[Path]) -> None:
     """HU of brain and hematoma in some of the scans, free of most of their noise."""
     brain, blood = [], []
-    for folder in folders[:: max(1, len(folders) // _MOST_SCANS)]:
+    for folder in folders[:: max(1, len(folders) // _MAX_SCANS)]:
         case = read_case(folder)
         hu = sitk.GetArrayFromImage(sitk.DiscreteGaussian(case.baseline.ct, 4.0))
         mask = case.baseline.hematoma.voxels

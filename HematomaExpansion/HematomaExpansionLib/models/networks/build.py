@@ -19,7 +19,7 @@ class Ensemble(nn.Module):
     """The mean of what several networks of one architecture say, each having learned for itself."""
 
     def __init__(self, member: str, arguments: dict[str, Any], count: int) -> None:
-        if member == ENSEMBLE or not 2 <= count <= _MOST_MEMBERS:
+        if member == ENSEMBLE or not 2 <= count <= _MAX_MEMBERS:
             raise ModelPackageError(f"The model package asks for an ensemble of {count} {member} networks.")
         super().__init__()
         self.members = nn.ModuleList(build_network(member, arguments) for _ in range(count))
@@ -29,7 +29,7 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 
 
-_MOST_MEMBERS = 8
+_MAX_MEMBERS = 8
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "displacement-unet": displacement_unet,

@@ -15,7 +15,7 @@ from ...errors import InputError
 from .files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, number_if_told, words
 
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
-_MOST_LISTED = 6
+_MAX_LISTED = 6
 
 # What is left out, as it is told.
 _OTHER, _LOCALIZER, _PICTURE = "image of another modality", "localizer image", "screen save or report"
@@ -125,8 +125,8 @@ def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> N
     if len(counts) > 1:
         firsts = {image.series: image for image in reversed(chosen)}.values()
         ordered = sorted(firsts, key=lambda image: number_if_told(image.header, "SeriesNumber") or 0)
-        listed = [_series_line(image, counts[image.series]) for image in ordered[:_MOST_LISTED]]
-        more = f" and {len(counts) - _MOST_LISTED} more" if len(counts) > _MOST_LISTED else ""
+        listed = [_series_line(image, counts[image.series]) for image in ordered[:_MAX_LISTED]]
+        more = f" and {len(counts) - _MAX_LISTED} more" if len(counts) > _MAX_LISTED else ""
         raise InputError(f"The folder holds {len(counts)} series: {', '.join(listed)}{more}. {ONE_SERIES}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import InputError
 from ...markers.scores import is_onset
 
-_MOST_SOURCES, _LONGEST_SOURCE = 5, 60
+_MAX_SOURCES, _MAX_SOURCE_LETTERS = 5, 60
 """What a package says of whose cases they were is to stay readable."""
 
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
@@ -41,9 +41,9 @@ def kind_of_cases(cases: Sequence[Path]) -> str:
     masks = f", {automatic} of them with masks found automatically" if automatic else ""
     if found == {"simulated"}:
         return f"simulated patients, no real ones{masks}"
-    sources = [source[:_LONGEST_SOURCE] for source in sorted(found)]
-    more = len(sources) - _MOST_SOURCES
-    named = ", ".join(sources[:_MOST_SOURCES]) + (f" and {more} more" if more > 0 else "")
+    sources = [source[:_MAX_SOURCE_LETTERS] for source in sorted(found)]
+    more = len(sources) - _MAX_SOURCES
+    named = ", ".join(sources[:_MAX_SOURCES]) + (f" and {more} more" if more > 0 else "")
     return f"patients ({named}){masks}"
 
 

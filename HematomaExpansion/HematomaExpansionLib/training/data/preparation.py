@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...anatomy.registration import SMALLEST_SIMILARITY
+from ...anatomy.registration import MIN_SIMILARITY
 from ...batch.case_list import read_case_list
 from ...comparison import UNLIKE, Comparison, ScanWithMask, compare
 from ...errors import HematomaError, InputError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "prepared.csv"
 
-_LATEST_HOURS, _SMALLEST_ML = 12.0, 5.0
+_MAX_HOURS, _MIN_ML = 12.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _prepared(
     followup = _read(pair.followup, pair.followup_mask, pair.followup_label)
     comparison = compare(baseline, followup, None, segmenter, device)
     result, growth = comparison.result, comparison.result["growth"]
-    if comparison.registration.similarity < SMALLEST_SIMILARITY:
+    if comparison.registration.similarity < MIN_SIMILARITY:
         raise InputError(UNLIKE)
     if growth is None:
         raise InputError(result["warnings"][-1])
@@ -147,8 +147,8 @@ def _prepared(
         followup_ml=result["followup"]["volume_ml"],
         masks="given" if all(given) else "automatic" if not any(given) else "one given, one automatic",
         overlap=comparison.registration.overlap,
-        within_12_hours=None if pair.onset_hours is None else pair.onset_hours <= _LATEST_HOURS,
-        at_least_5_ml=result["baseline"]["volume_ml"] >= _SMALLEST_ML,
+        within_12_hours=None if pair.onset_hours is None else pair.onset_hours <= _MAX_HOURS,
+        at_least_5_ml=result["baseline"]["volume_ml"] >= _MIN_ML,
         expanded=growth["expansion"],
         warnings=" ".join(result["warnings"]),
     )

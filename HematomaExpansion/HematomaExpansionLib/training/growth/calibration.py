@@ -33,7 +33,7 @@ from ..fitting import initial_network
 from ..runs import has_learned_from, have_scans_in_common, made_before, made_from
 from ..steps import CALIBRATED_ON, lasting_steps
 from .samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
-from .volume_range import FEWEST_PATIENTS, fit_volume_range
+from .volume_range import MIN_PATIENTS, fit_volume_range
 
 BOTH_MASKS = "from their own masks and automatic ones"
 """What a package says of it."""
@@ -131,8 +131,8 @@ def check_calibration(
     Raises:
         InputError: there are too few, or some of them are those, whatever their names.
     """
-    if len(cases) < FEWEST_PATIENTS:
-        raise InputError(f"A range of the volume needs at least {FEWEST_PATIENTS} cases: there are {len(cases)}.")
+    if len(cases) < MIN_PATIENTS:
+        raise InputError(f"A range of the volume needs at least {MIN_PATIENTS} cases: there are {len(cases)}.")
     if have_scans_in_common(cases, learned_from):
         raise InputError("The range of the volume must be fitted on other cases than the model learns from.")
     for model in models:

@@ -30,7 +30,7 @@ from ..runs import begin_run, made_from
 from ..steps import CALIBRATED_ON, steps_before, training_steps
 from .calibration import BOTH_MASKS, Calibration, calibrated, volume_range
 from .samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
-from .volume_range import FEWEST_PATIENTS
+from .volume_range import MIN_PATIENTS
 
 _ALL_EXPANDED = "all of whom expanded"
 
@@ -119,7 +119,7 @@ def train_growth(
     )
     model, results = _fit_members(preset, members, learned, unseen, package / TRAINING_FOLDER)
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
-    if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
+    if preset.growth_share is None and len(validation) >= MIN_PATIENTS:  # such patches hold whole hematomas
         settings[VOLUME_RANGE] = volume_range(model.network, [prepared[folder] for folder in validation], preset)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]

@@ -12,7 +12,7 @@ from ...scan.grid import Array
 RANGE_SHARE = 0.8
 """Share of patients whose true volume should lie in the range."""
 
-FEWEST_PATIENTS = 10
+MIN_PATIENTS = 10
 """Below this no range can be told."""
 
 _TAILS = ((1 - RANGE_SHARE) / 2, (1 + RANGE_SHARE) / 2)
@@ -24,7 +24,7 @@ def fit_volume_range(
     """Coefficients for ``growth.followup_range``, for each kind of mask that the predictions began from.
 
     Volumes in mL, and of which patient (a number) and from which kind of mask each is; a patient may come with
-    both. A kind with fewer than ``FEWEST_PATIENTS`` gets no range.
+    both. A kind with fewer than ``MIN_PATIENTS`` gets no range.
 
     Conformalized quantile regression (Romano 2019): the 10 % and 90 % quantiles of the true growth, linear in a
     constant, the baseline and the predicted growth; then both are moved so far that the range held its share of
@@ -43,7 +43,7 @@ def fit_volume_range(
     ranges = {}
     for kind in np.unique(masks):
         count = len(np.unique(patients[masks == kind]))
-        if count < FEWEST_PATIENTS:
+        if count < MIN_PATIENTS:
             continue
         margin = float(np.quantile(outside[masks == kind], min(1.0, RANGE_SHARE * (1 + 1 / count))))
         ranges[str(kind)] = {

@@ -27,7 +27,7 @@ from ..data.cohort import case_folders, has_expanded, read_baseline
 from ..data.each_case import LeftOut, readable, rows_of_all
 from ..statistics import at_threshold, auc, compare_auc
 from .logistic import (
-    FEWEST_OF_A_KIND,
+    MIN_OF_A_KIND,
     NOTHING_FOUND,
     Learner,
     RiskSample,
@@ -151,7 +151,7 @@ def check_folds(expanded: Array, folds: int) -> None:
         raise InputError(_ONE_KIND)
     if folds > fewest:
         raise InputError(f"The cohort cannot be divided into {folds} folds: each needs patients of both kinds.")
-    if fewest - (math.ceil(fewest / folds) if folds else 1) < FEWEST_OF_A_KIND:
+    if fewest - (math.ceil(fewest / folds) if folds else 1) < MIN_OF_A_KIND:
         raise InputError(
             f"The hematoma expanded in {counts[0]} patients of the cohort and did not in {counts[1]}: in "
             f"{f'{folds} folds' if folds else 'leaving one out'} too few of a kind are left to learn from. "

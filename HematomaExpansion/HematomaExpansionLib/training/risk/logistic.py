@@ -61,7 +61,7 @@ FEATURES = (
 _REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
 _FOLDS = 5
 
-FEWEST_OF_A_KIND = 2
+MIN_OF_A_KIND = 2
 """So many patients who expanded, and as many who did not, are needed to learn from."""
 
 NOTHING_FOUND = "No hematoma was found in its baseline scan."
@@ -124,10 +124,10 @@ def check_kinds(expanded: Sequence[bool]) -> None:
     Raises:
         InputError: there are fewer than two of a kind.
     """
-    if min(sum(expanded), len(expanded) - sum(expanded)) < FEWEST_OF_A_KIND:
+    if min(sum(expanded), len(expanded) - sum(expanded)) < MIN_OF_A_KIND:
         raise InputError(
             "The cohort needs more patients whose hematoma expanded and more whose did not: "
-            f"{sum(expanded)} of {len(expanded)} expanded, and there must be {FEWEST_OF_A_KIND} of each kind."
+            f"{sum(expanded)} of {len(expanded)} expanded, and there must be {MIN_OF_A_KIND} of each kind."
         )
 
 

@@ -26,7 +26,7 @@ from .evaluation import evaluate_segmentation
 if TYPE_CHECKING:
     import torch
 
-FEWEST_PATIENTS = 10
+MIN_PATIENTS = 10
 """Below this no bias can be told from chance."""
 
 
@@ -39,14 +39,14 @@ def fit_volume_correction(measured: Array, true: Array, patients: Array) -> dict
     on patients who had been left out of the fit, one fifth at a time.
 
     Raises:
-        InputError: there are fewer than ``FEWEST_PATIENTS``, or measured volumes do not rise with true ones.
+        InputError: there are fewer than ``MIN_PATIENTS``, or measured volumes do not rise with true ones.
     """
     from sklearn.model_selection import GroupKFold
 
     count = len(np.unique(patients))
-    if count < FEWEST_PATIENTS:
+    if count < MIN_PATIENTS:
         raise InputError(
-            f"The hematoma was found in {count} patients; a correction of its volume needs {FEWEST_PATIENTS} "
+            f"The hematoma was found in {count} patients; a correction of its volume needs {MIN_PATIENTS} "
             "or more. Give a larger cohort."
         )
     corrected = np.empty(len(measured))
@@ -88,9 +88,9 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: t
             holds one that was made otherwise (``runs.py``).
     """
     name, cases = package_name(package), case_folders(cohort)
-    if len(cases) < FEWEST_PATIENTS:
+    if len(cases) < MIN_PATIENTS:
         raise InputError(
-            f"The cohort holds {len(cases)} cases; a correction of volumes needs {FEWEST_PATIENTS} or more."
+            f"The cohort holds {len(cases)} cases; a correction of volumes needs {MIN_PATIENTS} or more."
         )
     sources = made_from("volume correction", {}, calibrated=cases, start=[source])
     if (made := made_before(package, sources)) is not None:
