@@ -29,15 +29,9 @@ from HematomaExpansionLib.training.data.preparation import read_pairs
 from HematomaExpansionLib.training.growth import evaluation
 from HematomaExpansionLib.training.growth import samples as growth_samples
 from HematomaExpansionLib.training.growth import training as growth_training
-from HematomaExpansionLib.training.risk import (
-    evaluation as risk_evaluation,
-)
-from HematomaExpansionLib.training.risk import (
-    logistic as risk_training,
-)
-from HematomaExpansionLib.training.risk import (
-    networks as risk_network_training,
-)
+from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
+from HematomaExpansionLib.training.risk import logistic as risk_training
+from HematomaExpansionLib.training.risk import networks as risk_network_training
 from HematomaExpansionLib.training.risk.evaluation import check_folds
 from HematomaExpansionLib.training.risk.logistic import fit_risk
 from phantoms import head_grid, head_image, positions

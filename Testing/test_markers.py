@@ -13,13 +13,7 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.forecast.probability import measurements
 from HematomaExpansionLib.markers.markers import Marker, describe_markers, find_markers
-from HematomaExpansionLib.markers.scores import (
-    ClinicalData,
-    bat_score,
-    brain_score,
-    overrule,
-    present_markers,
-)
+from HematomaExpansionLib.markers.scores import ClinicalData, bat_score, brain_score, overrule, present_markers
 from HematomaExpansionLib.models.measurement_names import MEASUREMENTS
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask

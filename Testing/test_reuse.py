@@ -25,16 +25,9 @@ from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
 from HematomaExpansionLib.training.risk import networks as risk_network_training
 from HematomaExpansionLib.training.risk.logistic import RiskSample
 from HematomaExpansionLib.training.risk.networks import RiskImages
-from HematomaExpansionLib.training.segmentation import (
-    adaptation,
-    evaluation,
-)
-from HematomaExpansionLib.training.segmentation import (
-    slices as slice_training,
-)
-from HematomaExpansionLib.training.segmentation import (
-    training as segmentation_training,
-)
+from HematomaExpansionLib.training.segmentation import adaptation, evaluation
+from HematomaExpansionLib.training.segmentation import slices as slice_training
+from HematomaExpansionLib.training.segmentation import training as segmentation_training
 from HematomaExpansionLib.training.segmentation.evaluation import SegmentationRow
 from test_adaptation import network_of, package_of
 from test_training import ML_GRID, growing_balls

@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 
 from HematomaExpansionLib.cli.option_rules import Takes, When, check_options
-from HematomaExpansionLib.cli.options import Commands, add_command, add_json_progress, add_label, finite, reporting
+from HematomaExpansionLib.cli.options import (
+    Commands,
+    add_cohort,
+    add_command,
+    add_export,
+    add_json_progress,
+    add_label,
+    add_output,
+    finite,
+    reporting,
+)
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.files.folders import check_output_folder
 
@@ -32,7 +42,7 @@ _SYNTHESIZE = (
 def add_commands(commands: Commands) -> None:
     """Add them to the command line."""
     parser = add_command(commands, "simulate", "make simulated patients: pairs of scans whose truth is known")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="cohort folder")
+    add_output(parser, "DIR", "cohort folder")
     parser.add_argument("-n", "--number", type=int, required=True, metavar="N", help="number of patients")
     parser.add_argument(
         "--seed", type=int, required=True, help="random seed: the same seed gives the same patients"
@@ -76,19 +86,12 @@ def add_commands(commands: Commands) -> None:
     )
     parser.set_defaults(run=_simulate)
     parser = add_command(commands, "distributions", "compare a simulated cohort with published figures")
-    parser.add_argument(
-        "--cohort", type=Path, required=True, metavar="DIR", help="cohort, a folder with one folder per case"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the picture")
+    add_cohort(parser)
+    add_output(parser, "DIR", "folder for the picture")
     parser.set_defaults(run=_distributions)
     _add_synthesize(commands)
-    parser = add_command(commands, "export-pairs", "write a case for training from variants made in Slicer")
-    parser.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="DIR", help="folder that Slicer hands over"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="case folder to write")
-    add_json_progress(parser)
-    parser.set_defaults(run=_export_pairs)
+    text = "write a case for training from variants made in Slicer"
+    add_export(commands, "export-pairs", text, "case folder to write", _export_pairs)
 
 
 def _export_pairs(arguments: argparse.Namespace) -> int:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from ..device import choose_device
 from ..files.folders import check_output_folder
 from ..models.description import VOLUME_CORRECTION, package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, find_package
-from .options import Commands, add_command, add_device
+from .options import Commands, add_cohort, add_command, add_device, add_output
 from .presets import fit_options
-from .train_options import (
-    add_adapt_options,
-    add_cohort,
-    check,
-)
+from .train_options import add_adapt_options, check
 from .training_notes import note_masks, note_registration, package_in, report_training
 
 
@@ -36,9 +31,7 @@ def _add_source_and_output(parser: argparse.ArgumentParser) -> None:
     """A model, a cohort, and the model that comes of both."""
     parser.add_argument("source", metavar="PACKAGE", help="segmentation model to start from, by name or folder")
     add_cohort(parser)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="NEWPACKAGE", help="model package to write"
-    )
+    add_output(parser, "NEWPACKAGE", "model package to write")
 
 
 def _adapt(arguments: argparse.Namespace) -> int:

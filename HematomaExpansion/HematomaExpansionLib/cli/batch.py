@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .options import (
-    Commands,
-    add_command,
-    add_json_progress,
-    reporting,
-)
+from .options import Commands, add_command, add_input, add_json_progress, add_output, reporting
 from .predict import add_prediction_options, prediction_options
 
 if TYPE_CHECKING:
@@ -25,16 +19,13 @@ def add_commands(commands: Commands) -> None:
     parser = add_command(
         commands, "batch", "predict every scan in a folder or list, with one table of all results"
     )
-    parser.add_argument(
-        "-i",
-        "--input",
-        type=Path,
-        required=True,
-        metavar="FOLDER|LIST.csv",
-        help="folder, searched for scans at any depth, or list with the columns case, scan and, if known, mask, "
+    add_input(
+        parser,
+        "FOLDER|LIST.csv",
+        "folder, searched for scans at any depth, or list with the columns case, scan and, if known, mask, "
         "label (of the hematoma, if the mask has several), onset_hours, recurrent, warfarin, intraventricular",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add_output(parser, "DIR", "folder for the results")
     parser.add_argument(
         "--jobs",
         type=int,

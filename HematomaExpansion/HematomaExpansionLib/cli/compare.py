@@ -13,6 +13,7 @@ from .options import (
     add_device,
     add_json_progress,
     add_label,
+    add_output,
     add_segmenter,
     find_segmenter,
     print_table,
@@ -34,7 +35,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--prediction", type=Path, metavar="DIR", help="folder that `hematoma predict` wrote for this baseline"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add_output(parser, "DIR", "folder for the result")
     add_segmenter(parser)
     add_definition(parser)
     add_device(parser)

@@ -6,17 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import ModelPackageError
-from ..models.package import (
-    DESCRIPTION_FILE,
-    ModelPackage,
-    available_packages,
-    install_package,
-    locate_package,
-)
-from .options import (
-    Commands,
-    add_command,
-)
+from ..models.package import DESCRIPTION_FILE, ModelPackage, available_packages, install_package, locate_package
+from .options import Commands, add_command
 
 
 def add_commands(commands: Commands) -> None:

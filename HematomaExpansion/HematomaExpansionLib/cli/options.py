@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -28,15 +28,36 @@ def add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentPa
     return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 
 
+def add_export(
+    commands: Commands, name: str, text: str, result: str, run: Callable[[argparse.Namespace], int]
+) -> None:
+    """A command that only Slicer starts, to write a folder of what is in its scene; ``result`` is its help."""
+    parser = add_command(commands, name, text)
+    add_input(parser, "DIR", "folder that Slicer hands over")
+    add_output(parser, "DIR", result)
+    add_json_progress(parser)
+    parser.set_defaults(run=run)
+
+
 def add_scan(parser: argparse.ArgumentParser) -> None:
     """The option for the baseline scan."""
+    add_input(parser, "CT", "DICOM folder, or NIfTI, NRRD or MHA file")
+
+
+def add_input(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    """The option for what a command reads."""
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar=metavar, help=text)
+
+
+def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    """The option for what a command writes."""
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help=text)
+
+
+def add_cohort(parser: argparse.ArgumentParser) -> None:
+    """The option for a cohort."""
     parser.add_argument(
-        "-i",
-        "--input",
-        type=Path,
-        required=True,
-        metavar="CT",
-        help="DICOM folder, or NIfTI, NRRD or MHA file",
+        "--cohort", type=Path, required=True, metavar="DIR", help="cohort, a folder with one folder per case"
     )
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..markers.scores import ClinicalData
-from ..models.package import (
-    find_package,
-)
+from ..models.package import find_package
 from ..progress import Stages
 from .options import (
     Commands,
     add_command,
     add_definition,
     add_device,
+    add_export,
     add_json_progress,
     add_label,
+    add_output,
     add_risk,
     add_scan,
     add_segmenter,
@@ -36,13 +36,19 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add both to the command line."""
     _add_predict(commands)
-    _add_export(commands)
+    add_export(
+        commands,
+        "export",
+        "write the result folder of a prediction made in Slicer",
+        "folder for the result",
+        _export,
+    )
 
 
 def _add_predict(commands: Commands) -> None:
     parser = add_command(commands, "predict", "predict the follow-up hematoma from one scan")
     add_scan(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add_output(parser, "DIR", "folder for the result")
     parser.add_argument(
         "--mask",
         type=Path,
@@ -124,16 +130,6 @@ def _predict(arguments: argparse.Namespace) -> int:
         print(f"Picture and report: overlay.png and report.pdf in {arguments.output}")
         print("Research use only.")
     return 0
-
-
-def _add_export(commands: Commands) -> None:
-    parser = add_command(commands, "export", "write the result folder of a prediction made in Slicer")
-    parser.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="DIR", help="folder that Slicer hands over"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
-    add_json_progress(parser)
-    parser.set_defaults(run=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:

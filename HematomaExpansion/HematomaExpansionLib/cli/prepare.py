@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..device import choose_device
 from ..files.csv_tables import write_rows
-from .options import Commands, add_command, add_device, add_segmenter, find_segmenter
+from .options import Commands, add_command, add_device, add_output, add_segmenter, find_segmenter
 
 
 def add_commands(commands: Commands) -> None:
@@ -21,9 +21,7 @@ def add_commands(commands: Commands) -> None:
         help="list with the columns case, baseline and followup and, if known, baseline_mask, followup_mask, "
         "onset_hours, baseline_label, followup_label (of the hematoma, if the mask has several)",
     )
-    prepare.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="COHORT", help="cohort folder to write"
-    )
+    add_output(prepare, "COHORT", "cohort folder to write")
     prepare.add_argument(
         "--source",
         default="patients",

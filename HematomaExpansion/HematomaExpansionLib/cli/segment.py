@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from ..progress import Stages
 from .options import (
     Commands,
     add_command,
     add_device,
+    add_input,
     add_label,
+    add_output,
     add_scan,
     add_segmenter,
     find_segmenter,
@@ -28,14 +29,7 @@ def add_commands(commands: Commands) -> None:
 def _add_segment(commands: Commands) -> None:
     parser = add_command(commands, "segment", "find the hematoma and write its mask")
     add_scan(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="MASK",
-        help="mask file to write, which must not exist yet",
-    )
+    add_output(parser, "MASK", "mask file to write, which must not exist yet")
     add_segmenter(parser)
     add_device(parser)
     parser.set_defaults(run=_segment)
@@ -71,7 +65,7 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 def _add_measure(commands: Commands) -> None:
     parser = add_command(commands, "measure", "print the volume and ABC/2 of a mask as JSON")
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="MASK", help="the hematoma's mask")
+    add_input(parser, "MASK", "the hematoma's mask")
     add_label(parser)
     parser.set_defaults(run=_measure)
 

@@ -21,10 +21,7 @@ from .presets import (
     starting_models,
     widths,
 )
-from .train_options import (
-    SLICES,
-    add_train_options,
-)
+from .train_options import SLICES, add_train_options
 from .training_notes import note_masks, note_registration, package_in, report_training
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .option_rules import Takes, When, check_options, tasks_taking
-from .options import add_device, add_risk, add_segmenter, finite
+from .options import add_cohort, add_device, add_output, add_risk, add_segmenter, finite
 
 SLICES, TWO_OUTPUT = "slices", "two-output"
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -93,9 +93,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     options = _Options(parser, "train")
     parser.add_argument("task", choices=list(PRESETS), help="what the model is for")
     add_cohort(parser)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="PACKAGE", help="model package to write"
-    )
+    add_output(parser, "PACKAGE", "model package to write")
     options.add(
         "masks",
         "masks to start from: the cases' own (true, the default), automatic ones (risk only) or "
@@ -137,7 +135,7 @@ def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     options = _Options(parser, "evaluate")
     parser.add_argument("task", choices=["segmentation", "growth", "markers", "risk"], help="what to evaluate")
     add_cohort(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
+    add_output(parser, "DIR", "folder for the tables")
     options.add("model", "model to evaluate (default: the shipped one)", metavar="NAME|PATH")
     options.add(
         "masks",
@@ -164,13 +162,6 @@ def add_adapt_options(parser: argparse.ArgumentParser) -> None:
         "adapt only the batch-norm statistics, which learns no weights and needs no masks or follow-up scans",
     )
     options.add_loop()
-
-
-def add_cohort(parser: argparse.ArgumentParser) -> None:
-    """The option for the cases."""
-    parser.add_argument(
-        "--cohort", type=Path, required=True, metavar="DIR", help="cohort, a folder with one folder per case"
-    )
 
 
 class _Options:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..models.description import (
-    GROWTH_BY_PROBABILITY,
-    VOLUME_RANGE,
-    ModelDescription,
-)
+from ..models.description import GROWTH_BY_PROBABILITY, VOLUME_RANGE, ModelDescription
 from ..scan.mask import MaskKind
 
 

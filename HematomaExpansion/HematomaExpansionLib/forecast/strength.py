@@ -7,11 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..models.description import (
-    GROWTH_BY_PROBABILITY,
-    PROBABILITY_FROM,
-    ModelDescription,
-)
+from ..models.description import GROWTH_BY_PROBABILITY, PROBABILITY_FROM, ModelDescription
 from ..scan.grid import Array
 
 

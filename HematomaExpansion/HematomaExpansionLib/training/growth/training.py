@@ -14,13 +14,7 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from ...growth.field import confined_displacement, warp
-from ...models.description import (
-    INTEGRATION_STEPS,
-    MEAN_GROWTH,
-    VOLUME_RANGE,
-    TrainingStep,
-    package_name,
-)
+from ...models.description import INTEGRATION_STEPS, MEAN_GROWTH, VOLUME_RANGE, TrainingStep, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ..data.case_description import kind_of_cases
 from ..data.cohort import has_expanded, split_by_case, with_variants

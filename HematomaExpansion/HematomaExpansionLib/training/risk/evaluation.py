@@ -26,15 +26,7 @@ from ...scan.subject import Subject
 from ..data.cohort import case_folders, has_expanded, read_baseline
 from ..data.each_case import LeftOut, readable, rows_of_all
 from ..statistics import at_threshold, auc, compare_auc
-from .logistic import (
-    MIN_OF_A_KIND,
-    NOTHING_FOUND,
-    Learner,
-    RiskSample,
-    learn_markers,
-    measure_case,
-    measure_cases,
-)
+from .logistic import MIN_OF_A_KIND, NOTHING_FOUND, Learner, RiskSample, learn_markers, measure_case, measure_cases
 
 MODEL, VOLUME, BAT = "model", "volume", "BAT"
 
