@@ -1,7 +1,7 @@
-"""The training loop: Lightning with the best weights kept, checkpoints, resume and a log.
+"""The training loop: Lightning with best weights kept, checkpoints, resuming and a log.
 
-Everything random depends on seed, epoch and position alone, so that a run that was killed and resumed sees the
-same patches as one that was not.
+All randomness depends only on seed, epoch and position, so a run that was killed and resumed sees the same patches
+as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _ENDED_FILE = "ended.json"
 class FitOptions:
     """How long and how fast to train; the same seed on the same machine gives the same weights.
 
-    ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it stays, but falls to
-    a tenth after each number of epochs in ``milestones``. ``momentum``: of stochastic gradient descent; None for
-    Adam.
+    ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it is constant except
+    for a drop to a tenth at each epoch in ``milestones``. ``momentum``: that of stochastic gradient descent; None
+    for Adam.
 
     Raises:
-        InputError: a number with which nothing can be trained.
+        InputError: a value is out of range.
     """
 
     epochs: int
@@ -76,12 +76,12 @@ class FitOptions:
             raise InputError(f"--seed must be at most {_MAX_SEED}.")
         for name in ("learning_rate", "max_minutes"):
             value = getattr(self, name)
-            if value is not None and not (0 < value < math.inf):  # which nan is not either
+            if value is not None and not (0 < value < math.inf):  # also false for NaN
                 raise InputError(f"--{name.replace('_', '-')} must be a number above 0.")
 
 
 class Patches(Dataset[Batch]):
-    """Patches drawn from samples: ``per_sample`` of each, by a transform that holds all randomness."""
+    """Patches drawn from samples, ``per_sample`` from each, by a transform that holds all randomness."""
 
     def __init__(
         self, samples: Sequence[dict[str, Array]], transform: Compose, seed: int, per_sample: int = 1
@@ -92,17 +92,17 @@ class Patches(Dataset[Batch]):
         return len(self._samples) * self._per_sample
 
     def __getitem__(self, index: int) -> Batch:
-        """Patch ``index % len`` as it is drawn in epoch ``index // len``."""
+        """Patch ``index % len`` as drawn in epoch ``index // len``."""
         epoch, position = divmod(index, len(self))
         state = np.random.SeedSequence([self._seed, epoch, position]).generate_state(1)
         self._transform.set_random_state(int(state[0]))
         patch = self._transform(self._samples[position % len(self._samples)])
-        return patch[0] if isinstance(patch, list) else patch  # MONAI's crops by label give lists
+        return patch[0] if isinstance(patch, list) else patch  # MONAI's crops by label return lists
 
 
 @dataclass(frozen=True)
 class PatchPairs:
-    """Patches to learn from, and those on which the weights are chosen."""
+    """Patches to learn from, and patches to choose the weights on."""
 
     training: Patches
     validation: Patches
@@ -116,9 +116,9 @@ class PatchPairs:
         per_sample: int,
         unseen_per_sample: int | None = None,
     ) -> PatchPairs:
-        """Of samples to learn from and unseen ones, ``per_sample`` of each.
+        """Patches of training and validation samples, ``per_sample`` from each.
 
-        ``transform(vary=True)`` draws patches at random, ``transform(vary=False)`` those for validation.
+        ``transform(vary=True)`` draws the training patches, ``transform(vary=False)`` those for validation.
         """
         learned, unseen = samples
         unseen_count = per_sample if unseen_per_sample is None else unseen_per_sample
@@ -129,7 +129,7 @@ class PatchPairs:
 
 
 class _EpochSampler(DistributedSampler[Any]):
-    """A new order in each epoch, and indices that tell the epoch; Lightning calls ``set_epoch``."""
+    """A new order in each epoch, with indices that encode the epoch; Lightning calls ``set_epoch``."""
 
     def __iter__(self) -> Iterator[int]:
         size = len(self.dataset)  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ class _EpochSampler(DistributedSampler[Any]):
 
 
 class _Patients(lightning.LightningDataModule):
-    """Training and validation patches, shared out over the processes of a run on several GPUs."""
+    """Training and validation patches, divided among the processes of a run on several GPUs."""
 
     def __init__(self, patches: PatchPairs, options: FitOptions) -> None:
         super().__init__()
@@ -204,13 +204,13 @@ def _has_volumes(network: nn.Module) -> bool:
 
 
 def _memory_format(network: nn.Module) -> torch.memory_format:
-    """The faster order in memory for 3D convolutions; torch on a CPU corrupts memory in it for narrow 2D ones."""
+    """The faster memory format for 3D convolutions; with narrow 2D ones, torch on a CPU corrupts memory in it."""
     return torch.channels_last_3d if _has_volumes(network) else torch.preserve_format
 
 
 @dataclass(frozen=True)
 class DescribedNetwork:
-    """A network with the architecture and its arguments under which a package holds it."""
+    """A network with the architecture name and arguments that its package records."""
 
     network: nn.Module
     architecture: str
@@ -244,10 +244,10 @@ class DescribedNetwork:
 def initial_network(
     architecture: str, arguments: dict[str, Any], start: Sequence[ModelPackage], seed: int
 ) -> DescribedNetwork:
-    """With weights at random by that seed, or with those of ``start``; of several models their ensemble.
+    """A network with random weights from this seed, or with those of ``start``; several models form an ensemble.
 
     Raises:
-        InputError: there is no network with these arguments.
+        InputError: no network can be built with these arguments.
         ModelPackageError: ``start`` holds another network.
     """
     torch.manual_seed(seed)
@@ -274,7 +274,7 @@ def initial_network(
 
 
 def ensemble_of(members: Sequence[nn.Module], architecture: str, arguments: dict[str, Any]) -> DescribedNetwork:
-    """Networks of one architecture as one that gives their mean; a single one stays itself."""
+    """Networks of one architecture combined into one that returns their mean; a single network stays itself."""
     if len(members) == 1:
         return DescribedNetwork(members[0], architecture, arguments)
     of_all: dict[str, Any] = {"member": architecture, "arguments": arguments, "count": len(members)}
@@ -284,14 +284,14 @@ def ensemble_of(members: Sequence[nn.Module], architecture: str, arguments: dict
 
 
 def _precision() -> Literal["bf16-mixed", "32-true"]:
-    """Half precision on a GPU alone. On CPUs that compute in it torch gives, now and then, gradients of 3D
-    convolutions that are not numbers, and narrow 2D networks do not learn; others take a hundred times as long.
+    """Half precision on a GPU only. On CPUs that support it, torch sometimes returns NaN gradients for 3D
+    convolutions, and narrow 2D networks do not learn; other CPUs take a hundred times as long.
     """
     return "bf16-mixed" if torch.cuda.is_available() else "32-true"
 
 
 def _has_ended(ended: Path, options: FitOptions) -> bool:
-    """Whether a run with these options came to its end, early or not; gone on with, it would learn longer."""
+    """Whether a run with these options has ended, early or not; if resumed, it would train for longer."""
     return ended.is_file() and ended.read_text(encoding="utf-8") == _as_json(options)
 
 
@@ -306,17 +306,17 @@ def fit(
     options: FitOptions,
     folder: Path,
 ) -> dict[str, float]:
-    """Train ``network`` in place and leave it with its best weights; returns that epoch's validation losses: each
+    """Train ``network`` in place and leave it with its best weights; return that epoch's validation losses: each
     term as ``validation_<term>_loss``, which for Dice is one minus the Dice, and their sum as ``validation_loss``.
 
-    ``folder`` takes checkpoints and a log (metrics.csv) for each start; a run that was killed goes on from its
-    last epoch, and one that had ended gives its best weights; ``runs.begin_run`` has made sure that they are of
-    the same run. With no epochs the network stays as it is, and is validated.
+    ``folder`` receives checkpoints and, for each start, a log (metrics.csv). A killed run resumes from its last
+    epoch; a finished one returns its best weights. ``runs.begin_run`` has made sure that the checkpoints belong to
+    the same run. With no epochs, the network is only validated.
 
     Raises:
         InputError: the loss did not stay finite.
     """
-    set_track_meta(False)  # plain tensors: half as slow, and checkpoints hold nothing but numbers
+    set_track_meta(False)  # plain tensors: twice as fast, and checkpoints hold nothing but numbers
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     module = LossModule(network, loss, options)
     best = ModelCheckpoint(folder, filename="best", monitor="validation_loss", enable_version_counter=False)

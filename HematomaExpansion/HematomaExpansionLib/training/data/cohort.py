@@ -1,4 +1,4 @@
-"""A cohort on disk: one folder per case with baseline and follow-up, CT and mask."""
+"""A cohort on disk: one folder per case, with CT and mask of baseline and follow-up."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ...scan.subject import Subject
 from .case_description import home_of, name_of, read_description
 
 CASE = "case"
-"""The kind of folder that a case is, as its provenance says."""
+"""The kind of a case folder in its provenance."""
 
 
 @dataclass(frozen=True)
 class Case:
     """A case in memory: baseline and follow-up with their hematomas, both on the baseline scan's grid.
 
-    The inside of the skull is the baseline's in both. Axes are nearest LPS, whatever their order on disk.
+    Both use the baseline's inside of the skull. Axes are closest to LPS, whatever their order on disk.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Case:
 
 
 def case_folders(cohort: Path) -> list[Path]:
-    """The cases of a cohort in the order of their names.
+    """The cases of a cohort, sorted by name.
 
     Raises:
         InputError: the folder holds no case.
@@ -54,19 +54,19 @@ def case_folders(cohort: Path) -> list[Path]:
 
 
 def with_variants(cases: Sequence[Path]) -> list[Path]:
-    """The cases and, after them, their synthetic variants, which belong where their case belongs."""
+    """The cases, followed by their synthetic variants, which must stay in the same split as their case."""
     return [*cases, *(variant for case in cases for variant in sorted(case.glob("variants/*/")))]
 
 
 def read_case(folder: Path) -> Case:
-    """Read one case and find the inside of its skull; its follow-up is registered where it is not yet.
+    """Read one case and find the inside of its skull; register its follow-up if it is not registered yet.
 
-    That it is, ``case.json`` says; where that says nothing, it is measured.
+    ``case.json`` says whether it is; if not stated, it is measured.
 
     A folder ``<case>/variants/<k>`` gives that synthetic baseline with the case's own follow-up.
 
     Raises:
-        HematomaError: a scan or a mask is at fault.
+        HematomaError: a scan or mask is faulty.
     """
     home = home_of(folder)
     baseline = read_head_ct(folder / "baseline.nii.gz")
@@ -111,7 +111,11 @@ def has_expanded(folder: Path) -> bool:
 
 
 def split_by_case(folders: Sequence[Path], validation_share: float, seed: int) -> tuple[list[Path], list[Path]]:
-    """Training and validation cases, at least one of each; a case is never on both sides."""
+    """Training and validation cases, at least one of each; no case is in both.
+
+    Raises:
+        InputError: there are fewer than two cases.
+    """
     order = np.random.default_rng(seed).permutation(len(folders))
     count = min(max(1, round(validation_share * len(folders))), len(folders) - 1)
     if count < 1:

@@ -1,8 +1,8 @@
-"""A hospital's pairs of scans made into a cohort: read, registered, masks carried along, checked.
+"""Turns a hospital's pairs of scans into a cohort: reads, registers and checks them, with their masks.
 
 After Abramova 2024, section 2.1: patients within 12 hours of onset, baseline hematoma of at least 5 mL without
-blood in the ventricles, supratentorial, expanded. What can be measured is checked and reported; no case is left
-out for it, since training needs patients of both kinds.
+blood in the ventricles, supratentorial, expanded. Criteria that can be measured are checked and reported, but
+exclude no case, since training needs patients of both kinds.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _MAX_HOURS, _MIN_ML = 12.0, 5.0
 class PreparedCase:
     """One line of the report; volumes in mL. The checks are None where they cannot be made.
 
-    ``within_12_hours``, ``at_least_5_ml`` and ``expanded`` are the paper's criteria; that the bleed is
-    supratentorial and spares the ventricles has to be checked by eye.
+    ``within_12_hours``, ``at_least_5_ml`` and ``expanded`` are the paper's criteria; check by eye that the
+    hematoma is supratentorial and spares the ventricles.
     """
 
     case: str
@@ -59,9 +59,9 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class Pair:
-    """One line of the list: the two scans of a patient, and their masks where they are known.
+    """One line of the list: the two scans of a patient, and their masks if known.
 
-    Labels: which is the hematoma's in a mask of several.
+    Labels: the hematoma's label in a mask with several labels.
     """
 
     case: str
@@ -79,7 +79,7 @@ def read_pairs(table: Path) -> list[Pair]:
     baseline_label, followup_mask, followup_label, onset_hours. Paths are relative to the file.
 
     Raises:
-        InputError: a column or value is missing or wrong, or two cases have one name.
+        InputError: a column or value is missing or wrong, or two cases have the same name.
     """
     optional = ("baseline_mask", "baseline_label", "followup_mask", "followup_label", "onset_hours")
     lines = read_case_list(table, ("baseline", "followup"), optional, of="pairs", each="patient")
@@ -103,7 +103,11 @@ def read_pairs(table: Path) -> list[Pair]:
 
 
 def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:
-    """Raise ``InputError`` where the cohort cannot be written, before anything is computed."""
+    """Check, before anything is computed, that the cohort can be written.
+
+    Raises:
+        InputError: it cannot.
+    """
     make_folder(output)
     check_table(PreparedCase, output / REPORT_FILE)
     for pair in pairs:
@@ -116,9 +120,9 @@ def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:
 def prepare_cohort(
     pairs: list[Pair], output: Path, source: str, segmenter: ModelPackage | None, device: torch.device
 ) -> Iterator[PreparedCase]:
-    """Prepare each pair and yield its line of the report; cases already in ``output`` are done anew.
+    """Prepare each pair and yield its line of the report; cases already in ``output`` are prepared again.
 
-    A pair that cannot be used is a line with its reason.
+    A pair that cannot be used yields a line with the reason.
     """
     make_folder(output)
     for pair in pairs:

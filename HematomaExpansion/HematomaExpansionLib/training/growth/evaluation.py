@@ -1,8 +1,8 @@
-"""How well a model does on a cohort whose truth is known.
+"""How well growth models do on a cohort with known follow-ups.
 
 Growth is measured as in Abramova 2024, section 3: Dice of the growth area, average error and average absolute
-error of the follow-up volume, Dice of the lesion. Beside the model stand the rivals that need none: copy of the
-baseline, uniform dilation by the training cohort's mean growth, and the same with the true volume told.
+error of the follow-up volume, Dice of the lesion. The models are compared with rivals that need no model: a copy
+of the baseline, uniform dilation by the training cohort's mean growth, and uniform dilation to the true volume.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "unif
 
 @dataclass(frozen=True)
 class GrowthRow:
-    """One case and one way to predict it; volumes in mL. ``given_ml`` is that of the mask it began from."""
+    """One case predicted by one method; volumes in mL. ``given_ml`` is that of the mask it began from."""
 
     case: str
     method: str
@@ -63,21 +63,21 @@ class GrowthRow:
 
     @property
     def range_ml(self) -> tuple[float, float] | None:
-        """Where the follow-up volume of 80 % of patients lies, by a model that tells it."""
+        """Predicted range of the follow-up volume for 80 % of patients; None if the method gives none."""
         return None if self.low_ml is None or self.high_ml is None else (self.low_ml, self.high_ml)
 
     @property
     def expansion_score(self) -> float:
-        """Predicted growth in units of what counts as expansion, by whichever of its two limits is nearer."""
+        """Predicted growth divided by the threshold of expansion, 6 mL or 33 %; the larger of the two ratios."""
         growth = self.predicted_ml - self.given_ml
         return max(growth / 6.0, growth / (0.33 * self.given_ml)) if self.given_ml else 0.0
 
 
 @dataclass(frozen=True)
 class GrowthEvaluation:
-    """What to evaluate: growth packages, the first of which lends its training mean to the dilation, and from
-    which masks they begin. ``risk`` tells the probability of expansion to those whose growth follows it; None
-    leaves them without.
+    """What to evaluate: growth packages and the masks they begin from. The first package's mean growth in training
+    sets the uniform dilation. ``risk`` gives the probability of expansion to packages whose growth follows it;
+    with None they get no probability.
     """
 
     packages: tuple[ModelPackage, ...]
@@ -85,14 +85,14 @@ class GrowthEvaluation:
     risk: ModelPackage | None = None
 
     def told(self, package: ModelPackage, probability: float | None) -> float | None:
-        """The probability as one of the packages is told it: not that of a model it was not fitted to."""
+        """The probability to give to one of the packages: None if it was fitted to another risk model."""
         if self.risk is None or not may_follow(package.description, self.risk.identity):
             return None
         return probability
 
     @property
     def notes(self) -> list[str]:
-        """What there is to know of the figures: whose growth does not follow the probability, though it could."""
+        """Notes on the figures: which models' growth does not follow the probability, though it could."""
         if self.risk is None:
             return []
         described, risk = [package.description for package in self.packages], self.risk.identity
@@ -100,7 +100,7 @@ class GrowthEvaluation:
 
 
 def uniform_dilation(subject: Subject, wanted_ml: float) -> Array:
-    """The hematoma dilated evenly in mm, inside the skull, to that volume; (z, y, x). An empty one stays empty."""
+    """The hematoma dilated evenly in mm, inside the skull, to this volume; (z, y, x). An empty one stays empty."""
     mask = subject.hematoma
     if mask.is_empty:
         return mask.voxels
@@ -115,7 +115,7 @@ def uniform_dilation(subject: Subject, wanted_ml: float) -> Array:
 
 
 def given_baseline(case: Case, source: MaskSource) -> Subject:
-    """A case's baseline with the mask from which its prediction begins."""
+    """A case's baseline with the mask that its prediction begins from."""
     if not source.is_automatic:
         return case.baseline
     return replace(case.baseline, hematoma=source.find(case.baseline.ct, case.baseline.inside_skull))
@@ -142,7 +142,9 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
 
 
 def given_probability(case: Case, given: Subject, evaluation: GrowthEvaluation) -> float | None:
-    """The probability of expansion from the given mask, where there is a model of it and one that follows it."""
+    """The probability of expansion from the given mask; None without a risk model or a growth model that follows
+    it, or if the mask is empty.
+    """
     if evaluation.risk is None or given.hematoma.is_empty:
         return None
     identity, described = evaluation.risk.identity, [package.description for package in evaluation.packages]
@@ -180,14 +182,13 @@ def _row(case: Case, given: Subject, method: str, predicted: Array) -> GrowthRow
 
 
 def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
-    """By method, as in the paper's Table 1, and what it leaves out; the first method is what others are tested
-    against.
+    """For each method, the figures of the paper's Table 1 and more; tests compare the others with the first.
 
-    Volume errors in mL, over all cases and over those that expanded, of which alone the paper's cohort consists.
-    ``expansion_auc``: of the predicted growth, with its 95 % interval. ``range_coverage``: share of true volumes
-    in their ranges, of the cases that have one; ``range_width_ml``: mean width of these.
-    ``p``: paired t-test of the growth Dice against the first method's. Deviations (``sd``) are those of the
-    patients from whom these were drawn; of a single case there is none.
+    Volume errors in mL, over all cases and over those that expanded, the only ones in the paper's cohort.
+    ``expansion_auc``: AUC of the predicted growth, with its 95 % interval. ``range_coverage``: share of true
+    volumes within their range, among cases that have one; ``range_width_ml``: mean width of these ranges.
+    ``p``: paired t-test of the growth Dice against the first method's. Standard deviations (``sd``) estimate the
+    population's; a single case has none.
     """
     from scipy.stats import ttest_1samp
 
@@ -244,13 +245,13 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
 def evaluate_growth(
     cohort: Path, evaluation: GrowthEvaluation, left_out: list[LeftOut] | None = None
 ) -> list[GrowthRow]:
-    """Rows for every case of a cohort; ``left_out`` as in ``cohort.rows_of_all``.
+    """Rows for every case of a cohort; ``left_out`` as in ``each_case.rows_of_all``.
 
     Raises:
-        ModelPackageError: the package does not say the mean growth of its training cohort.
-        InputError: two of the packages have one name.
+        ModelPackageError: the first package does not state the mean growth of its training cohort.
+        InputError: two of the packages have the same name.
     """
-    evaluation.packages[0].description.result(MEAN_GROWTH)  # or it would be missed at the first case
+    evaluation.packages[0].description.result(MEAN_GROWTH)  # fails now instead of at the first case
     names = [package.description.name for package in evaluation.packages]
     if len(set(names)) < len(names):
         raise InputError("Two of the models have the same name, and the table could not tell them apart.")

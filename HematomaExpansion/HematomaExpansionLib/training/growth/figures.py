@@ -1,4 +1,4 @@
-"""The table and the pictures of an evaluation, in the form of Abramova 2024 (Table 1, Figure 4)."""
+"""Tables and figures of a growth evaluation, in the form of Abramova 2024 (Table 1, Figures 4 and 5)."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def growth_table(summary: Mapping[str, Mapping[str, float]], label: str = "_expa
 
 
 def _with_deviation(entry: Mapping[str, float], mean: str, deviation: str, form: str) -> str:
-    """A mean, and where there is one its standard deviation."""
+    """A mean, with its standard deviation if there is one."""
     spread = f" ± {entry[deviation]:{form.lstrip('+')}}" if deviation in entry else ""
     return f"{entry[mean]:{form}}{spread}"
 
 
 def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:
-    """What the paper's Table 1 leaves out, as Markdown, of the models: AUC for expansion, the range of the volume,
-    and whether the field folds."""
+    """What the paper's Table 1 leaves out about the models, as Markdown: AUC for expansion, the range of the
+    volume, and whether the field folds."""
     lines = [
         "| method | AUC for expansion (95 %) | volumes in their 80 % range | its width, mL | smallest Jacobian |",
         "| --- | --- | --- | --- | --- |",
@@ -83,8 +83,8 @@ def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
-    """Violins of the growth Dice and boxes of the volume error by method over the cases that expanded, and the
-    first method's predicted against the true growth with its range."""
+    """For the cases that expanded, violin plots of the growth Dice and box plots of the volume error by method;
+    for all cases, the first method's predicted growth, with its range, against the true growth."""
     methods = list(dict.fromkeys(row.method for row in rows))
     expanded = [row for row in rows if row.expanded] or list(rows)
     figure = new_figure(13.5, 4.8, "white")
@@ -121,7 +121,7 @@ def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
 
 
 def _predicted(given: Subject, probability: float | None, package: ModelPackage, device: torch.device) -> Array:
-    """The predicted hematoma, axial (z, y, x); empty where none was given."""
+    """The predicted hematoma, axial (z, y, x); empty if the given one is empty."""
     if given.hematoma.is_empty:
         return axial_mask(given.hematoma)
     growth = predict_growth(given, package, growth_strength(package.description, probability), device)
@@ -131,9 +131,9 @@ def _predicted(given: Subject, probability: float | None, package: ModelPackage,
 def draw_growth_examples(
     evaluation: GrowthEvaluation, cohort: Path, rows: Sequence[GrowthRow], path: Path
 ) -> None:
-    """As the paper's Figure 5: baseline, follow-up, and each model's hematoma over it with true positive (red),
-    false positive (green) and false negative (blue), for three cases that expanded: worst, median and best growth
-    Dice of the first model."""
+    """Like the paper's Figure 5: baseline, follow-up, and each model's hematoma over the follow-up with true
+    positives (red), false positives (green) and false negatives (blue), for three cases that expanded: those with
+    the first model's worst, median and best growth Dice."""
     first = rows[0].method
     own = [row for row in rows if row.method == first]
     ranked = sorted([row for row in own if row.expanded] or own, key=lambda row: row.growth_dice)

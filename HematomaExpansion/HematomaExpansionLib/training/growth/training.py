@@ -33,10 +33,10 @@ def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[
     """The preset's terms of the loss, with equal weights.
 
     The paper's: ``dice`` of the mask, ``image`` (L1), ``smoothness`` (L2 of the field's spatial gradient). Ours:
-    ``growth``, the Dice of the growth area over the batch, and ``volume``, the error of the follow-up volume in
-    units of 10 mL, squared up to there (Huber), so that the mean is learned and not the median. All of the paper's
-    patients expand; among patients of whom most do not, the Dice of the whole mask is highest where hardly any
-    growth is predicted for anybody.
+    ``growth``, the Dice of the growth area over the batch, and ``volume``, the Huber loss of the follow-up volume
+    in units of 10 mL, quadratic up to an error of 10 mL, so that the network learns the mean and not the median.
+    All of the paper's patients expand; where most do not, the Dice of the whole mask is highest with hardly any
+    growth predicted for anybody.
     """
     inputs, followup_mask = torch.cat([batch["ct"], batch["mask"]], dim=1), batch["followup_mask"]
     field = network(inputs.contiguous(memory_format=torch.channels_last_3d)).float()
@@ -47,7 +47,7 @@ def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[
         per_10_ml = float(np.prod(preset.spacing_mm)) / 10_000
         volumes = [mask.sum(dim=(1, 2, 3, 4)) * per_10_ml for mask in (moved_mask, followup_mask)]
         terms = {
-            # Squared, because voxels on the surface hold fractions: equal masks must give no loss.
+            # Squared, because surface voxels hold fractions and equal masks must give zero loss.
             "dice": DiceLoss(squared_pred=True)(moved_mask, followup_mask),
             "growth": DiceLoss(squared_pred=True, batch=True)(growth, true_growth),
             "volume": nn.functional.huber_loss(volumes[0], volumes[1]),
@@ -74,18 +74,19 @@ def train_growth(
     calibration: Calibration | None = None,
     prepared: Samples | None = None,
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``package/training``.
 
-    A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
-    too, where there are any. ``only_expanded``: leave out who did not expand, as the paper's cohort does; whose
-    hematoma grows, a probability is to tell then (see ``growth_calibration``). ``segmenter``: begin from each
-    scan's automatic mask too. ``start``: go on from the weights of this model instead of random ones, of several
-    from their ensemble; with no epochs they stay. ``calibration``: what is fitted afterwards, and on whom.
-    ``prepared``: samples of all of them that are at hand already.
+    A fifth of the cases is held out to choose the weights. ``use_variants``: also learn from the training cases'
+    synthetic variants, if any. ``only_expanded``: leave out patients who did not expand, as in the paper's cohort;
+    a probability must then say whose hematoma grows (see ``calibration.py``). ``segmenter``: also begin from each
+    scan's automatic mask. ``start``: begin from this model's weights, or the ensemble of several models, instead
+    of random weights; with no epochs these stay. ``calibration``: the calibration after training. ``prepared``:
+    samples of all cases, if already at hand.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
-        ModelPackageError: ``start`` holds another network than the preset.
+        InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
+            (``runs.py``).
+        ModelPackageError: ``start`` holds another network than the preset's.
     """
     name, seed = package_name(package), preset.fit.seed
     members = [
@@ -96,7 +97,7 @@ def train_growth(
         kinds = prepare_each(has_expanded, cases, "Reading masks")
         cases = [
             case for case, kind in zip(cases, kinds, strict=True) if kind
-        ]  # who cannot be read is named later
+        ]  # unreadable cases are reported later
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
     sources = growth_sources(
@@ -106,14 +107,14 @@ def train_growth(
         return made
     if prepared is None:
         prepared = prepare_growth_samples(preset, segmenter, [*learned_from, *validation])
-    if calibration is not None:  # what is wrong with those cases is told too before anything is learned
+    if calibration is not None:  # so that faults of these cases are reported before training, too
         to_calibrate = prepare_growth_samples(preset, segmenter, calibration.cases, calibration.risk)
     learned, unseen = (
         [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
     model, results = _fit_members(preset, members, learned, unseen, package / TRAINING_FOLDER)
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
-    if preset.growth_share is None and len(validation) >= MIN_PATIENTS:  # such patches hold whole hematomas
+    if preset.growth_share is None and len(validation) >= MIN_PATIENTS:  # these patches hold whole hematomas
         settings[VOLUME_RANGE] = volume_range(model.network, [prepared[folder] for folder in validation], preset)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
@@ -139,7 +140,7 @@ def growth_sources(
     start: Sequence[ModelPackage] = (),
     calibration: Calibration | None = None,
 ) -> dict[str, Any]:
-    """What ``train_growth`` makes its package from; ``cases``: those that it does not leave out."""
+    """What ``train_growth`` makes its package from; ``cases``: the ones it does not leave out."""
     return made_from(
         "growth",
         {"preset": asdict(preset), "variants": use_variants},
@@ -158,7 +159,7 @@ def _fit_members(
     unseen: Sequence[GrowthSample],
     folder: Path,
 ) -> tuple[DescribedNetwork, dict[str, float]]:
-    """The trained network, or the ensemble of several, and its validation terms."""
+    """The trained network, or the ensemble of several, and its validation losses."""
 
     def fitted(member: DescribedNetwork, options: FitOptions, folder: Path) -> dict[str, float]:
         own = replace(preset, fit=options)

@@ -1,4 +1,4 @@
-"""How well a probability of expansion does beside the volume and the BAT score (tables of Zhong 2021)."""
+"""How well a probability of expansion does, compared with volume and BAT score (tables of Zhong 2021)."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _COLORS = {MODEL: "#c02040", VOLUME: "#406090", BAT: "#60a040"}
 
 @dataclass(frozen=True)
 class RiskRow:
-    """One patient: whether the hematoma expanded, and what each way says.
+    """One patient: whether the hematoma expanded, and what each predictor says.
 
-    ``volume_probability`` and ``bat_probability``: of logistic models on them alone, fitted on the other folds;
-    None where no folds were made.
+    ``volume_probability`` and ``bat_probability``: from logistic models of volume or BAT alone, fitted on the
+    other folds; None without cross-validation.
     """
 
     case: str
@@ -55,8 +55,11 @@ class RiskRow:
 def evaluate_risk(
     cohort: Path, package: ModelPackage, source: MaskSource, left_out: list[LeftOut] | None = None
 ) -> list[RiskRow]:
-    """A package on a cohort that it has not seen; ``left_out`` as in ``cohort.rows_of_all``, and cases in which no
-    hematoma is found.
+    """Evaluate a package on a cohort that it has not seen; ``left_out`` as in ``each_case.rows_of_all``, including
+    cases in which no hematoma is found.
+
+    Raises:
+        InputError: the cohort does not have patients of both kinds.
     """
     judge = partial(_rows_of, package, source)
     return _both_kinds(rows_of_all(judge, case_folders(cohort), source.device, left_out))
@@ -67,7 +70,7 @@ def _rows_of(package: ModelPackage, source: MaskSource, folder: Path) -> list[Ri
     if mask.is_empty:
         raise InputError(NOTHING_FOUND)
     sample = measure_case(scan.image, mask, folder)
-    if package.description.architecture == MARKER_LOGISTIC:  # the brain need not be found
+    if package.description.architecture == MARKER_LOGISTIC:  # no need to find the brain
         risk = predict_risk(sample.measured, package)
     else:
         subject = Subject(scan.image, extract_brain(scan.image).mask, mask)
@@ -83,10 +86,10 @@ def cross_validate_risk(
     learner: Learner | None = None,
     left_out: list[LeftOut] | None = None,
 ) -> list[RiskRow]:
-    """Trained and tested anew in folds, by patient; ``folds`` 0 leaves one out at a time.
+    """Cross-validate by patient, training anew in each fold; ``folds`` 0 leaves one patient out at a time.
 
-    ``learner``: how; by default the logistic regression on CT markers. ``left_out`` takes the cases in which no
-    hematoma is found.
+    ``learner``: the training; by default, logistic regression on CT markers. ``left_out`` collects the cases in
+    which no hematoma is found.
 
     Raises:
         InputError: see ``check_folds``; or a case is damaged.
@@ -117,11 +120,11 @@ def cross_validate_risk(
 
 
 def check_cohort(cohort: Path, folds: int | None) -> None:
-    """Whether a cohort, by its own masks, has the patients for an evaluation, before the work; ``folds`` as in
-    ``check_folds``, or None where none are made. Cases that cannot be read are no concern of this.
+    """Check, before the work, that a cohort has the patients for an evaluation, by its own masks; ``folds`` as in
+    ``check_folds``, or None without cross-validation. Ignores cases that cannot be read.
 
     Raises:
-        InputError: it has not.
+        InputError: the cohort lacks the patients.
     """
     expanded = np.array(readable(has_expanded, case_folders(cohort)), bool)
     if folds is not None:
@@ -131,8 +134,8 @@ def check_cohort(cohort: Path, folds: int | None) -> None:
 
 
 def check_folds(expanded: Array, folds: int) -> None:
-    """Whether patients, of whom ``expanded`` tells the kind, can be divided so that each fold has both kinds, and
-    that what is left has at least two of each to learn from; ``folds`` 0 leaves one out at a time.
+    """Check that the patients can be divided so that each fold has both kinds and the others still have at least
+    two of each to learn from. ``expanded`` gives each patient's kind; ``folds`` 0 leaves one out at a time.
 
     Raises:
         InputError: they cannot.
@@ -173,9 +176,10 @@ def _alone(
 
 
 def summarize_risk(rows: Sequence[RiskRow], threshold: float) -> dict[str, dict[str, float]]:
-    """By way: AUC with its 95 % interval, p of DeLong's test against the model, and figures at a threshold.
+    """For each predictor: AUC with its 95 % interval, p of DeLong's test against the model, threshold figures.
 
-    The model calls from ``threshold`` on, BAT from 3 points on. Brier scores where there is a probability.
+    The model predicts expansion from ``threshold`` on, BAT from 3 points on. Brier scores where there is a
+    probability.
     """
     expanded = np.array([row.expanded for row in rows])
     scores = _scores(rows)
@@ -211,7 +215,7 @@ def _scores(rows: Sequence[RiskRow]) -> dict[str, Array]:
 
 
 def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
-    """ROC curves of model, volume and BAT; and how often those of a like probability expanded."""
+    """ROC curves of model, volume and BAT, and the calibration of the model's probability in fifths."""
     from sklearn.calibration import calibration_curve
     from sklearn.metrics import roc_curve
 

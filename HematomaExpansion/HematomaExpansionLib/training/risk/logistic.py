@@ -1,4 +1,4 @@
-"""Training of the probability of expansion on CT markers."""
+"""Training of the logistic regression that predicts expansion from CT markers."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ FEATURES = (
     "irregular.second_depth_of_radius",
     "satellite.separate_bleeds",
 )
-"""What the model looks at; see ``risk.measurements``."""
+"""The model's inputs; see ``forecast.probability.measurements``."""
 
 _REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
 _FOLDS = 5
 
 MIN_OF_A_KIND = 2
-"""So many patients who expanded, and as many who did not, are needed to learn from."""
+"""Training needs at least this many patients who expanded and this many who did not."""
 
 NOTHING_FOUND = "No hematoma was found in its baseline scan."
 
@@ -71,7 +71,7 @@ NOTHING_FOUND = "No hematoma was found in its baseline scan."
 class RiskSample:
     """One patient: what was measured on the baseline, the BAT score, and whether the hematoma expanded.
 
-    ``bat``: where the onset is not known, as if the scan had been late.
+    ``bat``: if the onset is not known, the score for a late scan.
     """
 
     case: str
@@ -82,14 +82,15 @@ class RiskSample:
 
 
 Learner = Callable[[int, Sequence[RiskSample], Sequence[RiskSample]], Array]
-"""In cross-validation: number of the fold, patients to learn from, and unseen ones, to the probabilities of these.
+"""In cross-validation: takes the fold's number, the patients to learn from and the unseen patients; returns the
+probabilities of the unseen ones.
 """
 
 
 def measure_cases(
     cases: Sequence[Path], source: MaskSource, left_out: list[LeftOut] | None = None
 ) -> list[RiskSample]:
-    """What is measured on each case, from its true mask or an automatic one; ``left_out`` takes those in which no
+    """Measure each case from its true mask or an automatic one; ``left_out`` collects the cases in which no
     hematoma is found.
     """
     measured = prepare_all(partial(_measure, source), cases, "Measuring cases", source.device)
@@ -105,7 +106,7 @@ def _measure(source: MaskSource, folder: Path) -> RiskSample | None:
 
 
 def measure_case(ct: sitk.Image, mask: Mask, folder: Path) -> RiskSample:
-    """What is measured on the baseline ``ct`` (HU) of that case from a mask, not empty, on its grid."""
+    """Measure a case on its baseline ``ct`` (HU) from a nonempty mask on the same grid."""
     onset_hours = read_description(folder).get("onset_hours")
     markers = describe_markers(ct, mask)
     score = bat_score(present_markers(markers), onset_hours)
@@ -119,7 +120,7 @@ def measure_case(ct: sitk.Image, mask: Mask, folder: Path) -> RiskSample:
 
 
 def check_kinds(expanded: Sequence[bool]) -> None:
-    """Whether there are patients of both kinds to learn from; ``expanded`` tells the kind of each.
+    """Check that there are enough patients of both kinds to learn from; ``expanded`` gives each patient's kind.
 
     Raises:
         InputError: there are fewer than two of a kind.
@@ -132,8 +133,8 @@ def check_kinds(expanded: Sequence[bool]) -> None:
 
 
 def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
-    """Logistic regression with the regularization that predicts best in folds, fewer than five where one kind of
-    patient is rarer than that.
+    """Logistic regression with the regularization that predicts best in cross-validation: five folds, or fewer if
+    there are fewer than five patients of a kind.
 
     Raises:
         InputError: there are fewer than two patients of a kind.
@@ -159,7 +160,7 @@ def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
 
 
 def learn_markers(seed: int) -> Learner:
-    """For cross-validation: the logistic regression."""
+    """The logistic regression, for cross-validation."""
     return lambda _fold, learned, unseen: risk_of(fit_risk(learned, seed), unseen)
 
 
@@ -170,7 +171,7 @@ def risk_of(network: MarkerLogistic, samples: Sequence[RiskSample]) -> Array:
 
 
 def feature_values(samples: Sequence[RiskSample]) -> Array:
-    """The features of each sample, (samples, features); NaN where one was not measured."""
+    """The features of each sample, (samples, features); NaN for features that were not measured."""
     return np.array([[sample.measured.get(name, np.nan) for name in FEATURES] for sample in samples], float)
 
 
@@ -178,7 +179,7 @@ def train_risk(cases: Sequence[Path], package: Path, source: MaskSource, seed: i
     """Train on the cases of a cohort and write the package.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
+        InputError: the folder's name is no valid model name, or it holds a model made differently (``runs.py``).
     """
     name, details = package_name(package), f"from {source.kind} masks, seed {seed}"
     options, models = {"masks": source.kind, "seed": seed}, {"segmenter": source.segmenter}

@@ -1,12 +1,12 @@
 """Adaptation of a segmentation package to another site: low-rank adapters on the convolutions, and batch-norm
-statistics of the site's own scans.
+statistics from the site's own scans.
 
 ConvLoRA and AdaBN (Guo 2024, section III.C; Aleem 2024; AdaBN: Li 2016). First the means and variances of every
-batch normalization are taken anew from the site's scans, for which no mask is needed. Then they stay as they are,
-in training as later in use, and with all other weights frozen, each kernel W of a convolution learns to be
-W + B·A / rank. The statistics are not taken from the training patches as they come: half of those are centered in
-a hematoma, and the adapters are to be trained on what `segment` will compute. At the end B·A is merged into the
-kernels, so that the adapted package holds a network of the architecture it began from.
+batch normalization are re-estimated from the site's scans, which needs no masks. From then on they stay fixed, in
+training and in use. With all other weights frozen, each convolution kernel W learns to become W + B·A / rank. The
+statistics do not come from the training patches: half of those are centered in a hematoma, and the adapters must
+be trained on what `segment` will compute. At the end B·A is merged into the kernels, so the adapted package holds
+a network of the same architecture as before.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from .training import (
 )
 
 RANK = 2
-"""Of the shipped network 2.7 % of the weights are trained."""
+"""This trains 2.7 % of the shipped network's weights."""
 
 FIT = FitOptions(epochs=20, batch_size=8, learning_rate=4e-3, patience=20, seed=0, annealed=True)
 
@@ -61,10 +61,10 @@ _PATCHES_FOR_STATISTICS = 4
 
 
 class LowRankUpdate(nn.Module):
-    """A convolution's kernel W, (outputs, inputs, z, y, x), to W + B·A / rank; W itself is not learned.
+    """Turns a convolution kernel W, (outputs, inputs, z, y, x), into W + B·A / rank; W itself is not learned.
 
-    A, (rank, inputs × z × y × x), is a convolution to ``rank`` channels, B, (outputs, rank), a mixture of those.
-    B is zero at first, so that nothing is changed (Hu 2022).
+    A, (rank, inputs × z × y × x), is a convolution to ``rank`` channels; B, (outputs, rank), mixes these channels.
+    B starts at zero, so that nothing changes at first (Hu 2022).
     """
 
     def __init__(self, kernel: Tensor, rank: int) -> None:
@@ -79,10 +79,10 @@ class LowRankUpdate(nn.Module):
 
 
 def add_adapters(network: nn.Module, rank: int) -> None:
-    """Freeze the network and put an adapter of that rank on each of its convolutions.
+    """Freeze the network and put an adapter of this rank on each of its convolutions.
 
     Raises:
-        ModelPackageError: it has none.
+        ModelPackageError: the network has no convolutions.
     """
     convolutions = _convolutions(network)
     if not convolutions:
@@ -93,7 +93,7 @@ def add_adapters(network: nn.Module, rank: int) -> None:
 
 
 def trained_share(network: nn.Module) -> float:
-    """How many numbers the adapters learn, as a share of the network's own weights, which are frozen."""
+    """Number of weights the adapters learn, as a share of the network's own, frozen weights."""
     trained, frozen = (
         sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad is learned)
         for learned in (True, False)
@@ -102,21 +102,21 @@ def trained_share(network: nn.Module) -> float:
 
 
 def merge_adapters(network: nn.Module) -> None:
-    """Make the updates part of the kernels, and the network one without adapters."""
+    """Merge the updates into the kernels and remove the adapters."""
     for convolution in _convolutions(network):
         parametrize.remove_parametrizations(convolution, "weight", leave_parametrized=True)
 
 
 def _convolutions(network: nn.Module) -> list[nn.Conv3d]:
-    # The up-convolutions are not among them: few weights, and kernels whose axes have another order.
+    # Without the up-convolutions: they have few weights, and their kernels order the axes differently.
     return [module for module in network.modules() if isinstance(module, nn.Conv3d)]
 
 
 def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]], seed: int) -> None:
-    """AdaBN: means and variances of each batch normalization anew, over patches from anywhere in the brain.
+    """AdaBN: re-estimate means and variances of each batch normalization on patches from anywhere in the brain.
 
-    ``scans`` hold ``ct``, (1, z, y, x), as ``segmentation.segmentation_channels`` gives it. The network is left in
-    evaluation mode, on the CPU.
+    ``scans`` hold ``ct``, (1, z, y, x), as ``anatomy.segmentation.segmentation_channels`` returns it. Leaves the
+    network in evaluation mode, on the CPU.
 
     Raises:
         ModelPackageError: the network has no batch normalization.
@@ -143,8 +143,8 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
 
 
 def prepare_scans(folder: Path) -> list[dict[str, Array]]:
-    """The scans of a case on the model grid, without masks: the baseline, and the follow-up where it is there."""
-    read_description(folder)  # which the package will be described by
+    """The scans of a case on the model grid, without masks: the baseline, and the follow-up if there is one."""
+    read_description(folder)  # fails now if damaged: the package's description needs it later
     paths = (folder / "baseline.nii.gz", folder / "followup.nii.gz")
     return [{"ct": _network_input(read_head_ct(path).image)} for path in paths if path.is_file()]
 
@@ -156,11 +156,11 @@ def _network_input(ct: sitk.Image) -> Array:
 
 
 def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage, seed: int) -> ModelPackage:
-    """AdaBN alone: the package of a network whose weights are those of ``source``; masks are not looked at.
+    """AdaBN alone: write a package with the weights of ``source`` and new statistics; masks are not used.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
-        ModelPackageError: the network has no batch normalization, or looks at other grids than ours.
+        InputError: the folder's name is no valid model name, or it holds a model made differently (``runs.py``).
+        ModelPackageError: the network has no batch normalization, or uses another grid than ours.
     """
     name = package_name(package)
     _check_grid(source.description)
@@ -180,13 +180,13 @@ def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage,
 def adapt(
     cases: Sequence[Path], package: Path, source: ModelPackage, rank: int, options: FitOptions
 ) -> ModelPackage:
-    """AdaBN, then ConvLoRA: adapt to the cases of a cohort and write the package; checkpoints and log lie in
+    """AdaBN, then ConvLoRA: adapt to the cases of a cohort and write the package; checkpoints and log go to
     ``package/training``.
 
     Raises:
-        InputError: the rank is below 1, there are fewer than two cases, no model can be called like the folder, or
-            it holds what was made otherwise (``runs.py``).
-        ModelPackageError: the network has no convolutions or no batch normalization, or looks at other grids than
+        InputError: the rank is below 1, there are fewer than two cases, the folder's name is no valid model name,
+            or it holds a model or checkpoints made differently (``runs.py``).
+        ModelPackageError: the network has no convolutions or no batch normalization, or uses another grid than
             ours.
     """
     if rank < 1:
@@ -203,7 +203,7 @@ def adapt(
     samples = prepare_parts(prepare_segmentation_samples, training, validation)
     reestimate_statistics(network, samples[0], options.seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*in eval mode")  # as it is to be: the statistics stay
+        warnings.filterwarnings("ignore", message=".*in eval mode")  # intended: the statistics stay fixed
         patches = patch_pairs(samples, options)
         results = fit(network, segmentation_loss, patches, options, package / TRAINING_FOLDER)
     results["trained_share"] = round(trained_share(network), 4)
@@ -224,7 +224,7 @@ def _check_grid(description: ModelDescription) -> None:
 def _described(
     source: ModelPackage, name: str, trained_on: tuple[TrainingStep, ...], results: dict[str, float]
 ) -> ModelDescription:
-    """The source's description for another network, whose masks a correction of its volumes does not fit."""
+    """The source's description for another network, without the volume correction, which no longer fits."""
     settings = {key: value for key, value in source.description.settings.items() if key != VOLUME_CORRECTION}
     return replace(
         source.description, name=name, version="1", trained_on=trained_on, results=results, settings=settings

@@ -1,4 +1,4 @@
-"""How well a segmentation does on a cohort whose masks were drawn."""
+"""How well a segmentation does on a cohort whose masks were not found automatically."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class SegmentationRow:
 def evaluate_segmentation_case(
     package: ModelPackage | None, device: torch.device, folder: Path
 ) -> list[SegmentationRow]:
-    """Both scans of one case; without a package by threshold.
+    """Rows for both scans of one case; without a package, segmentation is by threshold.
 
     Raises:
-        InputError: nobody drew its masks.
+        InputError: a mask of the case was found automatically.
     """
     check_drawn(folder)
     case = read_case(folder)
@@ -54,7 +54,7 @@ def evaluate_segmentation_case(
 
 
 def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[str, float]]:
-    """By scan: mean and smallest Dice, mean IoU (of hematoma and background, as in JPM 12:779), mean of Cohen's
+    """For each scan: mean and smallest Dice, mean IoU (of hematoma and background, as in JPM 12:779), mean Cohen's
     kappa, and mean absolute volume error in mL.
     """
     summary: dict[str, dict[str, float]] = {}
@@ -74,8 +74,8 @@ def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[st
 def evaluate_segmentation(
     cohort: Path, package: ModelPackage | None, device: torch.device, left_out: list[LeftOut] | None = None
 ) -> list[SegmentationRow]:
-    """Rows for every scan of a cohort; ``left_out`` as in ``cohort.rows_of_all``, and cases whose masks nobody
-    drew.
+    """Rows for every scan of a cohort; ``left_out`` as in ``each_case.rows_of_all``, including cases with
+    automatic masks.
     """
     evaluate = partial(evaluate_segmentation_case, package, device)
     return rows_of_all(evaluate, case_folders(cohort), device, left_out)

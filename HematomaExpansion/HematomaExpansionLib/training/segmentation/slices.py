@@ -1,7 +1,7 @@
 """Training of 2D mask networks on axial slices (JPM 12:779, sections 2.2, 2.4 and 3.2).
 
-The paper learns from marked slices alone; here half of the slices hold no blood, since the network is to be used
-on whole scans. Loss and packages are those of the 3D network (``segmentation.training``): the paper names no loss.
+The paper trains only on slices with blood; here half of the slices hold none, since the network will run on whole
+scans. Loss and packages are those of the 3D network (``segmentation.training``): the paper names no loss.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MASK_NETWORKS = {
     "unet": (64, 128, 256, 512, 512),
     "unet++": (32, 64, 128, 256, 512),
 }
-"""The networks that the paper compared, best first, with the widths of their five levels."""
+"""The networks that the paper compared, best first, with the channels of their five levels."""
 
 _FIELD_OF_VIEW_MM = 256.0
 _SLICES_PER_SCAN = 16
@@ -53,7 +53,7 @@ _KEYS = ("ct", "mask")
 
 @dataclass(frozen=True)
 class SlicePreset:
-    """A mask network of slices and how it is trained; ``size`` (x, y) in voxels, ``window_hu`` scaled to 0..1."""
+    """A 2D mask network and how it is trained; ``size`` (x, y) in voxels; ``window_hu`` is scaled to 0..1."""
 
     network: str
     channels: tuple[int, ...]
@@ -63,7 +63,7 @@ class SlicePreset:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Of the model grid, (x, y, z): the slices hold a whole head, whatever their size, 5 mm apart."""
+        """Spacing of the model grid, (x, y, z): slices of any size cover the whole head and are 5 mm apart."""
         x, y = self.size
         return _FIELD_OF_VIEW_MM / x, _FIELD_OF_VIEW_MM / y, 5.0
 
@@ -78,7 +78,7 @@ class SlicePreset:
         return ModelGrid(self.spacing_mm, self.patch_size, self.window_hu)
 
 
-# How long the paper trained it does not say.
+# The paper does not say how long it trained.
 PRESET = SlicePreset(
     network="attention-unet",
     channels=MASK_NETWORKS["attention-unet"],
@@ -91,10 +91,10 @@ PRESET = SlicePreset(
 
 
 def mask_preset(network: str | None, channels: tuple[int, ...], size: tuple[int, ...]) -> SlicePreset:
-    """The preset with another network, other channels or another size (x, y), where they are given.
+    """The preset with another network, other channels or another size (x, y), where given.
 
     Raises:
-        InputError: a size that the network cannot halve four times, or a network that is unknown here.
+        InputError: the network cannot halve the size four times, or the network is unknown.
     """
     chosen = network or PRESET.network
     if chosen not in MASK_NETWORKS:
@@ -108,7 +108,7 @@ def mask_preset(network: str | None, channels: tuple[int, ...], size: tuple[int,
 
 
 def vary_slices(keys: Sequence[str]) -> list[Transform]:
-    """The paper's augmentation of slices (channel, y, x): mirrored, turned, blurred; the extent is ours."""
+    """The paper's augmentation of slices (channel, y, x): flips, rotation, blur; the amounts are ours."""
     return [
         RandFlipd(keys, prob=0.5, spatial_axis=1),
         RandRotated(keys, range_x=_TURN, prob=0.5, padding_mode="border"),
@@ -124,7 +124,7 @@ def prepare_scans(preset: SlicePreset, folder: Path) -> list[dict[str, Array]]:
 
 
 def slice_transform(preset: SlicePreset, *, vary: bool) -> Compose:
-    """From a scan to one of its slices at random, (1, y, x), every second one through blood."""
+    """From a scan to a random slice, (1, y, x); half of the slices pass through blood."""
     x, y, z = preset.patch_size
     return Compose(
         [
@@ -138,15 +138,16 @@ def slice_transform(preset: SlicePreset, *, vary: bool) -> Compose:
 
 
 def mask_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """That of the 3D network, for slices (batch, 1, y, x)."""
+    """The loss of the 3D network, for slices (batch, 1, y, x)."""
     return segmentation_loss(network, {name: tensor[:, :, None] for name, tensor in batch.items()})
 
 
 def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: SlicePreset) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``package/training``.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
+        InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
+            (``runs.py``).
     """
     name, options = package_name(package), preset.fit
     arguments = {"network": preset.network, "channels": list(preset.channels)}

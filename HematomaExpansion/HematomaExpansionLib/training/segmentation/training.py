@@ -1,7 +1,7 @@
 """Training of the segmentation network (after Abramova 2021), in its compact form.
 
-Baseline and follow-up scans are both learned from. Half of the patches are centered in a hematoma, half
-elsewhere in the brain. Loss: Dice over the batch plus cross-entropy, and the Dice of each patch by itself.
+It learns from both baseline and follow-up scans. Half of the patches are centered in a hematoma, half elsewhere
+in the brain. Loss: Dice over the batch plus cross-entropy, plus the Dice of each patch by itself.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SPACING_MM, PATCH, WINDOW_HU = (1.5, 1.5, 2.5), (64, 64, 32), (0.0, 100.0)
 GRID = ModelGrid(SPACING_MM, PATCH, WINDOW_HU)
 
 SampleParts = tuple[list[dict[str, Array]], list[dict[str, Array]]]
-"""Samples to learn from, and unseen ones."""
+"""Training samples and validation samples."""
 
 
 CHANNELS = (16, 32, 64, 128)
@@ -54,11 +54,11 @@ _PATCHES_PER_SCAN = 2
 _KEYS = ("ct", "mask", "bone")
 _BONE_REACH_MM = 12.0
 _BRIGHTEST = 0.3
-"""How much brighter, in parts of the window, beam hardening makes what bone surrounds on all sides, at most."""
+"""Largest brightening by beam hardening where bone surrounds a voxel on all sides, as a share of the window."""
 
 
 def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
-    """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and how much bone is near."""
+    """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and amount of bone nearby."""
     case = read_case(folder)
     grid = brain_region(case.baseline.inside_skull, SPACING_MM)
     bone = bone_around(average_onto(case.baseline.inside_skull.image, grid), SPACING_MM)[None].astype(np.float16)
@@ -69,7 +69,7 @@ def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
 
 
 def segmentation_sample(subject: Subject, grid: Grid, window_hu: tuple[float, float]) -> dict[str, Array]:
-    """What a segmentation network sees of a subject, and what it is to find; both (1, z, y, x) on ``grid``."""
+    """What a segmentation network sees of a subject and should find; both (1, z, y, x) on ``grid``."""
     return {
         "ct": segmentation_channels(subject.ct, subject.inside_skull, grid, window_hu).astype(np.float16),
         "mask": (average_onto(subject.hematoma.image, grid)[None] >= 0.5).astype(np.uint8),
@@ -77,27 +77,27 @@ def segmentation_sample(subject: Subject, grid: Grid, window_hu: tuple[float, fl
 
 
 def bone_around(inside: Array, spacing: tuple[float, float, float]) -> Array:
-    """Share of what lies around a voxel inside the skull that is not inside it; 0 outside; (z, y, x).
+    """How much of each voxel's surroundings is not inside the skull, 0 to 1; 0 for voxels outside it; (z, y, x).
 
-    ``inside`` is a share from 0 to 1, ``spacing`` (x, y, z) in mm.
+    ``inside``: share of each voxel inside the skull, 0 to 1; ``spacing`` (x, y, z) in mm.
     """
     widths = [_BONE_REACH_MM / mm for mm in reversed(spacing)]
     return (1 - gaussian_filter(inside, widths, mode="constant")) * inside
 
 
 class RandBrightenNearBone(Randomizable):
-    """Beam hardening: at random, the CT brighter where bone is near; most in the medulla, which it surrounds."""
+    """Beam hardening: randomly brightens the CT near bone, most in the medulla, which bone surrounds."""
 
     def __call__(self, patch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same patch, with another CT."""
+        """The same patch with a brightened CT."""
         strength = max(0.0, self.R.uniform(-_BRIGHTEST, _BRIGHTEST))
         return {**patch, "ct": patch["ct"] + strength * patch["bone"]}
 
 
 def patch_transform(*, vary: bool) -> Compose:
-    """A patch at random; with ``vary`` mirrored, and varied in brightness, contrast, noise and sharpness.
+    """Draws a random patch; with ``vary``, flips it and varies brightness, contrast, noise and sharpness.
 
-    Brightness changes slowly over the patch too, as cupping makes brain brighter toward the skull.
+    Brightness also varies slowly across the patch, as cupping makes the brain brighter toward the skull.
     """
     variations = [
         *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
@@ -119,8 +119,8 @@ def patch_transform(*, vary: bool) -> Compose:
 
 
 def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: the mean Dice of the patches that
-    hold blood, in which a bleed of 2 mL weighs as much as one of 50.
+    """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: mean Dice of the patches that hold
+    blood, where a bleed of 2 mL counts as much as one of 50 mL.
     """
     logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
     with torch.autocast(logits.device.type, enabled=False):
@@ -139,12 +139,13 @@ def train_segmentation(
     options: FitOptions,
     start: Sequence[ModelPackage] = (),
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``package/training``.
 
-    ``start``: go on from the weights of this model instead of random ones.
+    ``start``: begin from the weights of this model instead of random ones.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
+        InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
+            (``runs.py``).
         ModelPackageError: ``start`` has other channels.
     """
     name, arguments = package_name(package), {"channels": list(channels)}
@@ -163,5 +164,5 @@ def train_segmentation(
 
 
 def patch_pairs(samples: SampleParts, options: FitOptions) -> PatchPairs:
-    """The patches that the network sees of samples to learn from and of unseen ones."""
+    """The patches that the network sees of the training and validation samples."""
     return PatchPairs.of(samples, patch_transform, options.seed, _PATCHES_PER_SCAN)

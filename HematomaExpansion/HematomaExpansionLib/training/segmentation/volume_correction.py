@@ -1,7 +1,7 @@
-"""A correction of a segmenter's volumes: regression of the true on the measured ones (Guo 2024, section III.D).
+"""Correction of a segmenter's volumes: regression of true on measured volumes (Guo 2024, section III.D).
 
-It has a command of its own and is no part of training, since it is to be fitted on patients from whom the
-segmenter has not learned: on others its bias looks smaller than it is.
+It has its own command and is not part of training, since it must be fitted on patients from whom the segmenter
+has not learned: on the others, its bias looks smaller than it is.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     import torch
 
 MIN_PATIENTS = 10
-"""Below this no bias can be told from chance."""
+"""With fewer patients, bias cannot be told from chance."""
 
 
 def fit_volume_correction(measured: Array, true: Array, patients: Array) -> dict[str, float]:
-    """What ``measures.corrected_volume`` takes, and how much it helps; volumes in mL, and of which patient (a
-    number) each is.
+    """Coefficients for ``measures.volumes.corrected_volume``, and how much they help; volumes in mL;
+    ``patients``: the number of each volume's patient.
 
-    The line of least absolute deviations: it makes the very error smallest that is told, and one mask that is
-    altogether wrong does not tilt it. ``error_ml`` and ``corrected_error_ml`` are mean absolute errors, the second
-    on patients who had been left out of the fit, one fifth at a time.
+    Fits a line by least absolute deviations: this minimizes the reported error itself, and a single badly wrong
+    mask does not tilt the line. ``error_ml`` and ``corrected_error_ml`` are mean absolute errors, the second on
+    patients left out of the fit, one fifth at a time.
 
     Raises:
         InputError: there are fewer than ``MIN_PATIENTS``, or measured volumes do not rise with true ones.
@@ -79,13 +79,13 @@ def _fit_line(measured: Array, true: Array) -> dict[str, float]:
 
 
 def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: torch.device) -> ModelPackage:
-    """Write the package of the same network with a correction of its volumes, fitted on both scans of each case.
+    """Write a package with the same network and a correction of its volumes, fitted on both scans of each case.
 
-    A scan in which no hematoma is found says nothing of the bias.
+    Scans in which no hematoma is found say nothing about the bias and are skipped.
 
     Raises:
-        InputError: the cohort is too small, the masks are too bad, no model can be called like the folder, or it
-            holds one that was made otherwise (``runs.py``).
+        InputError: the cohort is too small, the masks are too bad, the folder's name is no valid model name, or it
+            holds a model made differently (``runs.py``).
     """
     name, cases = package_name(package), case_folders(cohort)
     if len(cases) < MIN_PATIENTS:
