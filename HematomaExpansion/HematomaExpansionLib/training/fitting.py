@@ -256,7 +256,7 @@ def initial_network(
             return DescribedNetwork(build_network(architecture, arguments), architecture, arguments)
         except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
             raise InputError(
-                "A network with these channels cannot be built: give more of them, or leave out --channels."
+                "No network can be built with these channels: give more of them, or leave out --channels."
             ) from error
     members: list[nn.Module] = []
     for package in start:
@@ -342,7 +342,7 @@ def fit(
         try:
             trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
         except Stopped:
-            raise Stopped("The same command goes on after its last epoch.") from None
+            raise Stopped("The same command resumes after the last epoch.") from None
         ended.write_text(_as_json(options), encoding="utf-8")
     if options.epochs > 0:
         best_epoch = str(folder / "best.ckpt")

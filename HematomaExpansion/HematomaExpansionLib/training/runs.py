@@ -31,7 +31,7 @@ _OF_VARIANTS = ("variants/*/baseline.nii.gz", "variants/*/baseline-mask.nii.gz")
 
 _DIFFERENCES = (
     "from other cases, with other options, another seed or start, or by another version of this software. Repeat "
-    "the command that began there, or name a new folder."
+    "the original command, or choose a new folder."
 )
 
 
@@ -82,7 +82,7 @@ def made_before(folder: Path, sources: Mapping[str, Any]) -> ModelPackage | None
     if is_made_from(folder, Provenance(PACKAGE, sources)):
         return open_package(folder)
     if (folder / DESCRIPTION_FILE).exists():
-        raise InputError(f"The output folder holds a model that was made otherwise: {_DIFFERENCES}")
+        raise InputError(f"The output folder holds a model that was made differently: {_DIFFERENCES}")
     check_output_folder(folder, PACKAGE, keep=[TRAINING_FOLDER])
     return None
 
@@ -100,7 +100,7 @@ def begin_run(folder: Path, sources: Mapping[str, Any]) -> ModelPackage | None:
     checkpoints, own = folder / TRAINING_FOLDER, Provenance(CHECKPOINTS, sources)
     if any(checkpoints.glob("**/*.ckpt")):
         if read_provenance(checkpoints) != own:
-            raise InputError(f"The output folder holds a training that began otherwise: {_DIFFERENCES}")
+            raise InputError(f"The output folder holds a training that began differently: {_DIFFERENCES}")
         return None
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_provenance(checkpoints, own)

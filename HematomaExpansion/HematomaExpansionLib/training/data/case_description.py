@@ -29,8 +29,8 @@ def note_on_registration(cases: Sequence[Path]) -> str | None:
     if not unsaid:
         return None
     return (
-        f"In {unsaid} of {len(cases)} cases case.json does not say whether the follow-up is registered: it is "
-        "measured, and where it does not lie on the baseline, it is registered."
+        f"In {unsaid} of {len(cases)} cases, case.json does not say whether the follow-up is registered: this is "
+        "checked, and the follow-up is registered where it does not lie on the baseline."
     )
 
 
@@ -66,7 +66,7 @@ def check_drawn(folder: Path) -> None:
         InputError: the case has automatic masks.
     """
     if has_automatic_masks(folder):
-        raise InputError("A mask was found automatically and drawn by nobody, so nothing can be measured by it.")
+        raise InputError("A mask was found automatically, so nothing can be measured against it.")
 
 
 def note_on_masks(cases: Sequence[Path]) -> str | None:
@@ -75,8 +75,8 @@ def note_on_masks(cases: Sequence[Path]) -> str | None:
     if not found:
         return None
     return (
-        f"In {found} of {len(cases)} cases a mask was found automatically and drawn by nobody: what is learned or "
-        "measured here is agreement with the automatic segmentation there, not with the truth."
+        f"In {found} of {len(cases)} cases a mask was found automatically: what is learned or measured there is "
+        "agreement with the automatic segmentation, not with the truth."
     )
 
 
@@ -102,9 +102,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         wrong = [name for name, is_right in _IS_RIGHT.items() if name in values and not is_right(values[name])]
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError("The case.json of the case is damaged: mend it, or take it away.") from error
+        raise InputError("The case.json of the case is damaged: fix or remove it.") from error
     if wrong or not isinstance(values, dict):
-        raise InputError(f"The case.json of the case says what cannot be ({', '.join(wrong)}): mend it.")
+        raise InputError(f"The case.json of the case holds impossible values ({', '.join(wrong)}): fix it.")
     return values
 
 

@@ -21,7 +21,7 @@ Sample = TypeVar("Sample")
 _FEW_CASES = 6
 """Up to this many cases are done before workers would have started."""
 
-_UNFORESEEN = "Its computation failed in a way that was not foreseen; the terminal shows how."
+_UNEXPECTED = "Its computation failed unexpectedly; the terminal shows details."
 _LITTLE_MEMORY = "Its computation ended unexpectedly, most likely for lack of memory."
 
 
@@ -48,7 +48,7 @@ def prepare_all(
     left_out = [result for result in done if isinstance(result, LeftOut)]
     if left_out:
         raise InputError(
-            f"{len(left_out)} of {len(folders)} cases cannot be used: mend or remove them. {told(left_out)}"
+            f"{len(left_out)} of {len(folders)} cases cannot be used: fix or remove them. {reasons(left_out)}"
         )
     return [result for result in done if not isinstance(result, LeftOut)]
 
@@ -61,7 +61,7 @@ def readable(read: Callable[[Path], Sample], folders: Sequence[Path]) -> list[Sa
     return [result for result in done if not isinstance(result, LeftOut)]
 
 
-def told(left_out: Sequence[LeftOut]) -> str:
+def reasons(left_out: Sequence[LeftOut]) -> str:
     """The cases and why they were left out, as text for a message."""
     return " ".join(f"{case.case}: {case.reason}" for case in left_out)
 
@@ -101,7 +101,7 @@ def _attempt(prepare: Callable[[Path], Sample], folder: Path) -> Sample | LeftOu
         return LeftOut(name_of(folder), _LITTLE_MEMORY)
     except Exception:
         traceback.print_exc()
-        return LeftOut(name_of(folder), _UNFORESEEN)
+        return LeftOut(name_of(folder), _UNEXPECTED)
 
 
 def prepare_parts(
@@ -135,5 +135,5 @@ def rows_of_all(
     done = prepare_each(evaluate, folders, "Cases", device)
     left_out += [result for result in done if isinstance(result, LeftOut)]
     if len(left_out) == len(folders):
-        raise InputError(f"None of the {len(folders)} cases can be used. {told(left_out)}")
+        raise InputError(f"None of the {len(folders)} cases can be used. {reasons(left_out)}")
     return [row for rows in done if not isinstance(rows, LeftOut) for row in rows]

@@ -135,12 +135,12 @@ def check_calibration(
     if len(cases) < MIN_PATIENTS:
         raise InputError(f"A range of the volume needs at least {MIN_PATIENTS} cases: there are {len(cases)}.")
     if have_scans_in_common(cases, learned_from):
-        raise InputError("The range of the volume must be fitted on other cases than the model learns from.")
+        raise InputError("The range of the volume must be fitted on cases that the model does not learn from.")
     for model in models:
         if has_learned_from(model, cases):
             raise InputError(
-                f"Model {model.description.name!r} has learned from some of the cases on which growth and the "
-                "range of the volume are to be fitted: give others."
+                f"Model {model.description.name!r} has learned from some of the cases to fit growth and the "
+                "range of the volume on: give other cases."
             )
 
 

@@ -127,8 +127,8 @@ def check_kinds(expanded: Sequence[bool]) -> None:
     """
     if min(sum(expanded), len(expanded) - sum(expanded)) < MIN_OF_A_KIND:
         raise InputError(
-            "The cohort needs more patients whose hematoma expanded and more whose did not: "
-            f"{sum(expanded)} of {len(expanded)} expanded, and there must be {MIN_OF_A_KIND} of each kind."
+            f"The cohort needs at least {MIN_OF_A_KIND} patients whose hematoma expanded and {MIN_OF_A_KIND} whose "
+            f"hematoma did not: {sum(expanded)} of {len(expanded)} expanded."
         )
 
 

@@ -110,7 +110,7 @@ def risk_preset(
     if channels:
         levels = len(arguments["channels"])
         if len(channels) != levels or min(channels) < 1:
-            raise InputError(f"This network has {levels} levels: give as many channels.")
+            raise InputError(f"This network has {levels} levels: give {levels} channels, each at least 1.")
         arguments["channels"] = list(channels)
     if not size:
         return replace(preset, arguments=arguments)

@@ -123,8 +123,8 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
     """
     if not any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise ModelPackageError(
-            "The model has no batch normalization, whose statistics could be taken anew: choose a segmentation "
-            "model that has."
+            "The model has no batch normalization whose statistics could be estimated again: choose a segmentation "
+            "model that has it."
         )
     device = choose_device("auto")
     inside_brain = Compose(
@@ -216,8 +216,8 @@ def adapt(
 def _check_grid(description: ModelDescription) -> None:
     if description.grid != GRID:
         raise ModelPackageError(
-            f"Model {description.name!r} looks at scans on another grid or in another window than "
-            "`hematoma train segmentation` makes: it cannot be adapted."
+            f"Model {description.name!r} cannot be adapted: its grid or intensity window is not the one that "
+            "`hematoma train segmentation` uses."
         )
 
 

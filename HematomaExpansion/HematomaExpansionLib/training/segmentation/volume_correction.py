@@ -67,8 +67,8 @@ def _fit_line(measured: Array, true: Array) -> dict[str, float]:
     line = QuantileRegressor(quantile=0.5, alpha=0.0, solver="highs").fit(measured[:, None], true)
     if line.coef_[0] <= 0:
         raise InputError(
-            "The measured volumes do not rise with the true ones, so they cannot be corrected: see with "
-            "`hematoma evaluate segmentation` what is wrong with the masks."
+            "The measured volumes do not rise with the true ones, so they cannot be corrected: run "
+            "`hematoma evaluate segmentation` to see what is wrong with the masks."
         )
     return {
         "constant_ml": round(float(line.intercept_), 4),
