@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets write them: any delimiter, UTF-8 or UTF-16, headers in any spelling, empty lines."""
+"""CSV files as spreadsheets write them: any delimiter, UTF-8 or UTF-16, headers in any style, empty lines."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 _DELIMITERS = ",;\t"
 
-_EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # what its first line may be
+_EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's optional first line
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table that is not empty: where it stands in the file, and the text in each column."""
+    """A nonempty line of a table: its line number in the file, and the text in each column."""
 
     number: int
     values: dict[str, str]
 
 
 def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, of: str) -> list[Row]:
-    """The rows of a CSV file below a line that names the columns, in any order, in capitals or with spaces.
+    """The rows of a CSV file below a line that names the columns, in any order, with capitals or spaces allowed.
 
-    ``of`` says in the sentences what the rows are (in the plural). Every known column is in each row, empty where
-    the file lacks it.
+    ``of`` says in error messages what the rows are (in the plural). Each row has every known column, empty if the
+    file lacks it.
 
     Raises:
-        InputError: it cannot be read, a required column is missing, a column is unknown or doubled, or a row has a
-            value that belongs to none.
+        InputError: the file cannot be read, a required column is missing, a column is unknown or named twice, or
+            a row has a value in no column.
     """
     try:
         lines = _lines(_text(path))
@@ -74,7 +74,7 @@ def _text(path: Path) -> str:
 
 
 def _lines(text: str) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line that is not empty."""
+    """Line number and cells of each nonempty line."""
     first, _, rest = text.partition("\n")
     skipped = 0
     if told := _EXCEL_SAYS.fullmatch(first):
@@ -87,7 +87,7 @@ def _lines(text: str) -> list[tuple[int, list[str]]]:
 
 
 def _delimiter_of(header: str) -> str:
-    """The delimiter between the names of the columns; a comma where there is but one column."""
+    """The delimiter between the column names; a comma if there is only one column."""
     try:
         return csv.Sniffer().sniff(header, _DELIMITERS).delimiter
     except csv.Error:
@@ -103,7 +103,7 @@ def _check_columns(
 ) -> None:
     known = f"The columns are {', '.join(required)}, and if known {', '.join(optional)}."
     if not set(required) <= set(columns):
-        # What stands there instead is not repeated: it may be a patient's scan.
+        # Do not quote what is there instead: it may name a patient's scan.
         raise InputError(f"The first line of the list lacks {' or '.join(required)}. {known}")
     if doubled := [name for name, count in Counter(columns).items() if count > 1 and name]:
         raise InputError(f"The list names the column {doubled[0]} twice. {known}")
@@ -113,7 +113,7 @@ def _check_columns(
 
 
 def check_table(kind: type[DataclassInstance], path: Path) -> None:
-    """Raise ``InputError`` where there is a file that is no table of such rows: it is somebody else's."""
+    """Raise ``InputError`` if the file exists but is not a table of such rows: it is someone else's."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             is_ours = next(csv.reader(file), None) == [field.name for field in fields(kind)]
@@ -129,10 +129,10 @@ def check_table(kind: type[DataclassInstance], path: Path) -> None:
 
 
 def write_rows(kind: type[DataclassInstance], rows: Sequence[DataclassInstance], path: Path) -> None:
-    """One line per row of that dataclass, as CSV; the file is replaced whole or not at all.
+    """Write rows of a dataclass as CSV, one per line; the file is replaced whole or not at all.
 
     Raises:
-        InputError: it cannot be written, or there is a file that is no such table.
+        InputError: the file cannot be written, or it exists but is not such a table.
     """
     check_table(kind, path)
     try:

@@ -34,7 +34,7 @@ _PRINTABLE = frozenset(string.printable.encode())
 
 
 def kind_of_file(path: Path) -> str | None:
-    """The kind of a file, also inside gzip, in words for the user; None where that cannot be told."""
+    """The kind of a file, even inside gzip, in words for the user; None if unknown."""
     try:
         start = _start(path)
     except (OSError, EOFError, zlib.error):

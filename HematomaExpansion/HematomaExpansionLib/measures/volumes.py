@@ -1,4 +1,4 @@
-"""Volumes without the bias of the method that found them, in mL."""
+"""Volumes in mL, corrected for the bias of the segmentation method."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MAX_CORRECTION = 2.0
 def corrected_volume(correction: Mapping[str, float], measured_ml: float) -> float:
     """A segmenter's volume in mL without its bias: ``constant_ml`` + ``slope`` × measured (Guo 2024, III.D).
 
-    ``correction`` is a package's. Below ``smallest_ml`` and above ``largest_ml``, between which it was fitted, the
-    factor by which a volume is corrected stays what it is there. It lies between 1/2 and 2, so that no volume
-    becomes negative, and a larger one always stays the larger.
+    ``correction`` comes from a model package. It was fitted between ``smallest_ml`` and ``largest_ml``; outside
+    that range, the correction factor stays at its value at the nearer end. The factor lies between 1/2 and 2, so
+    no volume becomes negative, and a larger volume always stays larger.
     """
     known = min(max(measured_ml, correction["smallest_ml"]), correction["largest_ml"])
     factor = (correction["constant_ml"] + correction["slope"] * known) / known

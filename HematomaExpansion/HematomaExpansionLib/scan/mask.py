@@ -1,4 +1,4 @@
-"""Masks: shapes of voxels on a grid."""
+"""Masks: voxel shapes on a grid."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .grid import Array, Grid, image_on
 from .shapes import bounding_box
 
 MaskKind = Literal["true", "automatic"]
-"""How a mask came about: somebody drew it, or it was found automatically."""
+"""Where a mask came from: someone drew it, or it was found automatically."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """A shape on a voxel grid: ``image`` holds uint8, 0 outside and 1 inside, at its true place (LPS mm).
+    """A shape on a voxel grid: ``image`` holds uint8, 0 outside and 1 inside, at its true position (LPS mm).
 
-    What is computed of it is computed once. A mask may be empty.
+    Derived values are computed only once. A mask may be empty.
 
     Raises:
         ValueError: the image holds anything else.
@@ -37,44 +37,44 @@ class Mask:
 
     @classmethod
     def on(cls, grid: Grid, inside: Array) -> Mask:
-        """The mask of the true voxels of ``inside`` (z, y, x), which lies on ``grid``."""
+        """A mask on ``grid`` of the true voxels in ``inside`` (z, y, x)."""
         return cls(image_on(grid, inside.astype(np.uint8)))
 
     @classmethod
     def empty(cls, grid: Grid) -> Mask:
-        """A mask without any voxel."""
+        """A mask with no voxels inside."""
         return cls.on(grid, np.zeros(grid.shape, np.uint8))
 
     @cached_property
     def grid(self) -> Grid:
-        """The grid on which it lies."""
+        """The mask's grid."""
         return Grid.of(self.image)
 
     @cached_property
     def voxels(self) -> Array:
-        """Booleans (z, y, x), not to be written to."""
+        """Read-only booleans (z, y, x)."""
         voxels: Array = sitk.GetArrayFromImage(self.image).view(bool)
         voxels.flags.writeable = False
         return voxels
 
     @cached_property
     def voxel_count(self) -> int:
-        """How many voxels are inside."""
+        """Number of voxels inside."""
         return int(np.count_nonzero(self.voxels))
 
     @property
     def is_empty(self) -> bool:
-        """Whether no voxel is inside."""
+        """Whether no voxels are inside."""
         return self.voxel_count == 0
 
     @property
     def volume_ml(self) -> float:
-        """Volume in mL, right on sheared grids too."""
+        """Volume in mL, correct for sheared grids too."""
         return self.voxel_count * self.grid.voxel_volume_ml
 
     @cached_property
     def box(self) -> tuple[Array, Array]:
-        """First index and size, both (x, y, z), of the box around it.
+        """First index and size, both (x, y, z), of the mask's bounding box.
 
         Raises:
             ValueError: the mask is empty.
@@ -83,24 +83,24 @@ class Mask:
 
     @property
     def middle_of_box(self) -> Array:
-        """LPS position in mm of the middle of that box."""
+        """LPS position in mm of the center of the bounding box."""
         first, size = self.box
         return self.grid.point(first + (size - 1) / 2)
 
     def box_grid(self, margin: Array | int = 0) -> Grid:
-        """The part of its grid around it, with a margin in voxels (x, y, z), also beyond the edge of the grid."""
+        """The grid of the bounding box and a margin in voxels (x, y, z), which may extend past the mask's grid."""
         first, size = self.box
         return self.grid.cropped((first - margin).tolist(), (size + 2 * np.asarray(margin)).tolist())
 
     def cropped(self) -> Mask:
-        """The same shape on no more of its grid than the box around it."""
+        """The same shape on its grid cropped to the bounding box."""
         first, size = self.box
         return Mask(sitk.RegionOfInterest(self.image, size.tolist(), first.tolist()))
 
     def __and__(self, other: Mask) -> Mask:
-        """What lies in both, on one grid."""
+        """The intersection of two masks on the same grid."""
         return Mask(sitk.And(self.image, other.image))
 
     def __or__(self, other: Mask) -> Mask:
-        """What lies in either, on one grid."""
+        """The union of two masks on the same grid."""
         return Mask(sitk.Or(self.image, other.image))

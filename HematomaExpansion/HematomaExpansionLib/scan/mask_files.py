@@ -1,4 +1,4 @@
-"""Reading a hematoma's mask, and bringing it onto the scan on which it was drawn.
+"""Reading a hematoma mask and bringing it onto the scan it was drawn on.
 
 Coordinates are LPS millimeters, arrays are (z, y, x).
 """
@@ -26,13 +26,13 @@ from .volume_files import read_volume
 def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> Mask:
     """The hematoma mask in a file, on the scan's grid.
 
-    The file is a NIfTI, NRRD, MHA or MHD file, Slicer's ``.seg.nrrd``, or DICOM SEG; ``label`` chooses the
+    The file may be NIfTI, NRRD, MHA, MHD, Slicer's ``.seg.nrrd`` or DICOM SEG; ``label`` chooses the
     hematoma among several labels, by number or segment name.
 
     Raises:
-        InputError: the mask cannot be read, is empty, or does not belong to this scan; or which of its labels is
-            the hematoma is not told.
-        MissingLibraryError: it is DICOM SEG, and highdicom is not installed.
+        InputError: the mask cannot be read, is empty, or does not belong to this scan; or ``label`` does not say
+            which of its labels is the hematoma.
+        MissingLibraryError: the mask is DICOM SEG and highdicom is not installed.
     """
     volume = _read(Path(path), label)
     is_place_sure = volume.is_place_sure and scan.is_place_sure
@@ -46,10 +46,10 @@ def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> Mask:
 
 
 def read_given_mask(path: Path | None, scan: HeadCT, label: str | None = None) -> Mask | None:
-    """The mask that the user gave, as ``read_mask`` reads it; None where none was given.
+    """The user's mask as ``read_mask`` reads it; None if the user gave none.
 
     Raises:
-        InputError, MissingLibraryError: as in ``read_mask``; or there is a label, but no mask.
+        InputError, MissingLibraryError: as in ``read_mask``; or there is a label but no mask.
     """
     if path is not None:
         return read_mask(path, scan, label)
@@ -59,7 +59,7 @@ def read_given_mask(path: Path | None, scan: HeadCT, label: str | None = None) -
 
 
 def read_mask_file(path: Path, label: str | None = None) -> Mask:
-    """The hematoma mask in a file on its own grid, axes in the order nearest LPS.
+    """The hematoma mask in a file, on its own grid, with the axes in the order nearest LPS.
 
     Raises:
         InputError, MissingLibraryError: as in ``read_mask``.
@@ -68,7 +68,7 @@ def read_mask_file(path: Path, label: str | None = None) -> Mask:
 
 
 def read_mask_volume(path: Path, label: str | None = None) -> Volume:
-    """The same as a volume of 0 and 1, with what is to be said of its place.
+    """The same as a volume of 0 and 1, with notes for the user about its position.
 
     Raises:
         InputError, MissingLibraryError: as in ``read_mask``.
@@ -82,13 +82,13 @@ def read_mask_volume(path: Path, label: str | None = None) -> Volume:
 def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> Mask:
     """The hematoma in a mask on any grid, brought onto the scan's grid.
 
-    Of several labels, ``label`` names the hematoma; of probabilities, those above 0.5 count. A mask on the
-    scan's own grid, in whichever axis order, is taken voxel for voxel; any other is resampled so that its
-    volume is kept.
+    If there are several labels, ``label`` names the hematoma; probabilities count above 0.5. A mask on the
+    scan's own grid, in any axis order, is copied voxel for voxel; any other is resampled so that its volume
+    is preserved.
 
     Raises:
-        InputError: the mask is empty, not three-dimensional, or does not belong to this scan; or which of its
-            labels is the hematoma is not told.
+        InputError: the mask is empty, not three-dimensional, or does not belong to this scan; or ``label`` does
+            not say which of its labels is the hematoma.
     """
     mask = hematoma_in(image, label)
     _check_mask_place(mask, scan.grid)
@@ -110,7 +110,7 @@ def _read(path: Path, label: str | None) -> Volume:
 
 
 def _as_stored(mask: Mask, grid: Grid) -> Mask | None:
-    """A mask on ``grid``, voxel for voxel, where it lies there already in whichever axis order."""
+    """The mask on ``grid``, voxel for voxel, if it is already there in any axis order; else None."""
     if is_sheared(mask.image):
         return None
     oriented = Mask(sitk.DICOMOrient(squared(mask.image), "LPS"))
@@ -118,7 +118,7 @@ def _as_stored(mask: Mask, grid: Grid) -> Mask | None:
 
 
 def _check_mask_place(mask: Mask, grid: Grid) -> None:
-    """Refuse an empty mask, and one of which more than a tenth lies outside the scan's box."""
+    """Refuse a mask that is empty, or that has more than a tenth of its voxels outside the scan's box."""
     inside_mask = np.argwhere(mask.voxels)[:, ::-1]
     if len(inside_mask) == 0:
         raise InputError("The mask is empty. Draw the hematoma, or leave the mask out.")

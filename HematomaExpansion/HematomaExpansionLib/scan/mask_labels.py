@@ -1,7 +1,7 @@
-"""Which voxels of a mask are the hematoma: one label among several is chosen by number or name, never merged.
+"""Which voxels of a mask are the hematoma: one of several labels, chosen by number or name, never merged.
 
-An image tells its segments' names where Slicer wrote it as ``.seg.nrrd``; there, segments that overlap lie in
-layers, the several values of each voxel.
+Image files name their segments only if Slicer wrote them as ``.seg.nrrd``; there, overlapping segments are on
+separate layers, stored as several values per voxel.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from .mask import Mask
 from .volume import scalar_volume
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(?:ID|Name|LabelValue|Layer)")
-_MAX_LABELS = 200  # of the finest maps of a brain; a scan has more different values
+_MAX_LABELS = 200  # the most detailed brain maps have this many; a scan has more distinct values
 _LISTED = 8
 _ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One label of a mask: the number that stands for it in the file, and its name where it has one."""
+    """One label of a mask: its number in the file, and its name if it has one."""
 
     number: int
     name: str = ""
 
     def is_called(self, label: str) -> bool:
-        """Whether that is its number, or its name in whatever case."""
+        """Whether ``label`` is its number, or its name in any case."""
         is_name = self.name != "" and label.casefold() == self.name.strip().casefold()
         return is_name or label.removesuffix(".0") == str(self.number)
 
@@ -43,11 +43,11 @@ class Segment:
 def hematoma_in(image: sitk.Image, label: str | None = None) -> Mask:
     """The hematoma in a mask of any kind, on the same grid; it may be empty.
 
-    A mask of one label, whatever its number, is the hematoma; of several, ``label`` names it by number or
-    segment name. Of probabilities from 0 to 1, those above 0.5 count.
+    If there is only one label, it is the hematoma, whatever its number; if there are several, ``label`` names the
+    hematoma by number or segment name. Probabilities from 0 to 1 count above 0.5.
 
     Raises:
-        InputError: there are several labels and none is named, the named one is not there, or it is no mask.
+        InputError: there are several labels and none is named, the named one is not there, or this is not a mask.
     """
     if drawn := _slicer_segments(image):
         chosen = choose_segment([segment for segment, _ in drawn], label)
@@ -72,10 +72,10 @@ def hematoma_in(image: sitk.Image, label: str | None = None) -> Mask:
 
 
 def choose_segment(segments: Sequence[Segment], label: str | None) -> Segment:
-    """The only one, or the one that ``label`` names.
+    """The only segment, or the one that ``label`` names.
 
     Raises:
-        InputError: none is named or it is not there; the sentence lists those that are.
+        InputError: none of several is named, or the named one is not there; the message lists those that are.
     """
     held = ", ".join(map(str, segments[:_LISTED])) + ", …" * (len(segments) > _LISTED)
     if label is None:
@@ -95,7 +95,7 @@ def choose_segment(segments: Sequence[Segment], label: str | None) -> Segment:
 
 
 def _labels(values: Array) -> list[int] | None:
-    """The numbers other than 0 in a label map; None for probabilities from 0 to 1.
+    """The nonzero numbers in a label map; None for probabilities from 0 to 1.
 
     Raises:
         InputError: the values are neither, such as those of a scan.
@@ -123,9 +123,9 @@ def _labels(values: Array) -> list[int] | None:
 
 
 def _slicer_segments(image: sitk.Image) -> list[tuple[Segment, int]]:
-    """The segments that Slicer describes in a file's header, each with its layer; none in another file.
+    """The segments that Slicer describes in a file's header, each with its layer; empty for other files.
 
-    Before version 4.11 each segment was a layer of its own, of 0 and 1.
+    Before Slicer 4.11, each segment had its own layer of 0 and 1.
     """
     keys = image.GetMetaDataKeys()
     indices = {int(match[1]) for key in keys if (match := _SEGMENT_KEY.fullmatch(key))}

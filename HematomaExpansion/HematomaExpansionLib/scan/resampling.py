@@ -1,4 +1,4 @@
-"""From one voxel grid to another."""
+"""Resampling from one voxel grid to another."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .grid import Array, Grid, image_on
 
 _WIDEST_KERNEL, _KERNEL_ERROR = 32, 0.01
 
-# Positions in voxels are known within this.
+# Accuracy of positions, in voxels.
 _ROUNDING = 1e-6
 
 
 def resample(
     image: sitk.Image, grid: Grid, *, interpolator: int = sitk.sitkLinear, outside: float = 0.0
 ) -> sitk.Image:
-    """``image`` on another grid; where it has no voxels the result is ``outside``.
+    """``image`` on another grid; where it has no voxels, the result is ``outside``.
 
-    Pixel type and units are the image's. Going to a coarser grid does not average: see ``smooth_for``.
+    Keeps the pixel type and units. Does not average when going to a coarser grid: see ``smooth_for``.
     """
     if Grid.of(image).is_same(grid):
         return image
@@ -39,10 +39,10 @@ def resample(
 
 
 def smooth_for(image: sitk.Image, spacing: Sequence[float]) -> sitk.Image:
-    """``image`` low-pass filtered along those axes on which ``spacing`` (x, y, z, mm) is coarser.
+    """``image`` low-pass filtered along the axes on which ``spacing`` (x, y, z, mm) is coarser.
 
-    The Gaussian's width is that of the voxel's blur which is missing, so noise is averaged as a scanner
-    with larger voxels would average it.
+    The Gaussian adds the blur that the finer voxels lack, so noise is averaged as a scanner with larger
+    voxels would average it.
     """
     variance = _missing_variance(image, spacing)
     if not (variance > 0).any():
@@ -51,7 +51,7 @@ def smooth_for(image: sitk.Image, spacing: Sequence[float]) -> sitk.Image:
 
 
 def _missing_variance(image: sitk.Image, spacing: Sequence[float]) -> Array:
-    """Variance (x, y, z) in mm² of the blur that voxels of ``spacing`` have and those of ``image`` have not."""
+    """Variance (x, y, z) in mm² of the blur that voxels of ``spacing`` have and those of ``image`` lack."""
     missing = np.maximum(np.asarray(spacing, dtype=float) ** 2 - np.asarray(image.GetSpacing()) ** 2, 0.0)
     return missing / 12.0  # of a box as wide as the voxel
 
@@ -61,13 +61,13 @@ def _gaussian(image: sitk.Image, variance: Array) -> sitk.Image:
 
 
 def crop_to(image: sitk.Image, grid: Grid, margin_mm: float = 10.0) -> sitk.Image:
-    """The part of ``image`` that covers ``grid`` and a margin; the whole image if they do not meet."""
+    """The part of ``image`` that covers ``grid`` and a margin; the whole image if they do not overlap."""
     first, size = _part_around(Grid.of(image), grid, margin_mm)
     return sitk.RegionOfInterest(image, size.tolist(), first.tolist()) if size.all() else image
 
 
 def _part_around(own: Grid, grid: Grid, margin_mm: float) -> tuple[Array, Array]:
-    """First voxel and size (x, y, z) of what of ``own`` covers ``grid`` and a margin; size 0 if nothing does."""
+    """First voxel and size (x, y, z) of the part of ``own`` that covers ``grid`` and a margin; size 0 if none."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.size])).reshape(3, -1)
     points = grid.axes @ corners + np.array(grid.origin)[:, None]
     indices = np.linalg.solve(own.axes, points - np.array(own.origin)[:, None])
@@ -80,7 +80,7 @@ def _part_around(own: Grid, grid: Grid, margin_mm: float) -> tuple[Array, Array]
 def where_at_least(level: float, image: sitk.Image, grid: Grid) -> Array:
     """Where on ``grid`` the interpolated image reaches a level above zero, as booleans (z, y, x).
 
-    Only looked for around the image, so the smaller that is, the faster.
+    Searches only around the image, so a smaller image is faster.
     """
     reached = np.zeros(grid.shape, bool)
     first, size = _part_around(grid, Grid.of(image), max(image.GetSpacing()))
@@ -102,10 +102,10 @@ def average_onto(image: sitk.Image, grid: Grid, *, outside: float = 0.0) -> Arra
 
 
 def _smooth_where_read(image: sitk.Image, grid: Grid) -> sitk.Image:
-    """``smooth_for``, to the last bit, at those voxels that interpolation on ``grid`` reads; zero elsewhere.
+    """``smooth_for``, to the last bit, at the voxels that interpolation on ``grid`` reads; zero elsewhere.
 
-    The axes of both are parallel. Along each a grid of large voxels reads but two of many lines: this takes a
-    quarter of the time.
+    The axes of both grids are parallel. Along each axis, a grid of large voxels reads only two of many lines, so
+    this takes a quarter of the time.
     """
     own = Grid.of(image)
     kernels = [
@@ -127,7 +127,7 @@ def _smooth_where_read(image: sitk.Image, grid: Grid) -> sitk.Image:
 
 
 def _kernel(variance: float, spacing: float) -> Array:
-    """Weights by which ITK smooths along an axis; ``variance`` in mm², ``spacing`` in mm."""
+    """ITK's smoothing weights along an axis; ``variance`` in mm², ``spacing`` in mm."""
     impulse = sitk.Image((2 * _WIDEST_KERNEL + 1, 1, 1), sitk.sitkFloat64)
     impulse.SetSpacing((float(spacing), 1.0, 1.0))
     impulse[_WIDEST_KERNEL, 0, 0] = 1.0
@@ -136,7 +136,7 @@ def _kernel(variance: float, spacing: float) -> Array:
 
 
 def _filtered(array: Array, kernel: Array, lines: Array, axis: int) -> Array:
-    """Those lines of an array filtered along an axis, which goes on evenly beyond its ends; summed as ITK does."""
+    """The given lines of an array filtered along an axis, with edge values repeated; summed as ITK does."""
     first, total = lines - len(kernel) // 2, np.zeros(())
     for number, weight in enumerate(kernel):
         total = total + np.multiply(array.take(first + number, axis, mode="clip"), weight, dtype=np.float64)
@@ -145,7 +145,7 @@ def _filtered(array: Array, kernel: Array, lines: Array, axis: int) -> Array:
 
 
 def _lines_read(own: Grid, grid: Grid) -> list[Array]:
-    """Along x, y and z the indices of the voxels of ``own`` that linear interpolation on ``grid`` reads."""
+    """Indices along x, y and z of the voxels of ``own`` that linear interpolation on ``grid`` reads."""
     start = np.linalg.solve(own.axes, np.array(grid.origin) - np.array(own.origin))
     lines = []
     for first, step, count, size in zip(

@@ -1,4 +1,4 @@
-"""Shapes of voxels: the box around one, distances to its surface, its largest part."""
+"""Voxel shapes: their bounding boxes, distances to their surfaces, and their largest components."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .grid import Array, Grid, image_on
 from .resampling import resample
 
 _NO_PLACE_MM = -1000.0
-"""Deeper outside than anything within a head."""
+"""Farther outside than anything in a head."""
 
 
 def bounding_box(voxels: Array) -> tuple[Array, Array]:
     """First index and size, both (x, y, z), of the box around the true voxels (z, y, x).
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no true voxels.
     """
     boxes = find_objects(voxels.view(np.uint8))
     if not boxes:
@@ -27,9 +27,9 @@ def bounding_box(voxels: Array) -> tuple[Array, Array]:
 
 
 def distance_map(shape: sitk.Image, *, is_positive_inside: bool = False) -> sitk.Image:
-    """Distance in mm from each voxel to the outermost voxels inside a shape (0/1), of the other sign within it.
+    """Signed distance in mm from each voxel to the outermost voxels inside a shape (0/1).
 
-    By default the distance is positive outside. Of an empty shape it is not defined.
+    Positive outside by default. Undefined for an empty shape.
     """
     return sitk.SignedMaurerDistanceMap(
         shape, insideIsPositive=is_positive_inside, squaredDistance=False, useImageSpacing=True
@@ -45,18 +45,18 @@ def distance_map_on(grid: Grid, voxels: Array, *, is_positive_inside: bool = Fal
 def signed_distance(shape: sitk.Image) -> sitk.Image:
     """Distance in mm from each voxel to the surface of a shape (0/1), positive inside.
 
-    The surface runs half way between voxels inside and outside.
+    The surface runs halfway between voxels inside and outside.
     """
-    # The zero of a distance map lies on the outermost voxels inside: of both views the mean.
+    # A distance map is zero on the outermost voxels inside, so average the maps from both sides.
     outward, inward = distance_map(shape), distance_map(shape == 0)
     return (inward - outward) / 2
 
 
 def shape_on(shape: sitk.Image, grid: Grid) -> Array:
-    """Where on ``grid`` a shape (0/1) is, as booleans (z, y, x); it is not empty.
+    """A nonempty shape (0/1) on ``grid``, as booleans (z, y, x).
 
-    The signed distance to its surface is interpolated, not its voxels: between two slices lies the shape
-    between theirs, and the volume is kept.
+    Interpolates the signed distance to its surface, not its voxels, so the shape changes gradually from slice
+    to slice and its volume is preserved.
     """
     first, size = bounding_box(sitk.GetArrayFromImage(shape) > 0)
     margin = [3] * 3
@@ -65,6 +65,6 @@ def shape_on(shape: sitk.Image, grid: Grid) -> Array:
 
 
 def largest_component(voxels: Array) -> Array:
-    """The largest part of a shape (booleans) whose voxels touch by their faces; an empty one stays empty."""
+    """The largest face-connected component of a shape (booleans); an empty shape stays empty."""
     labels, count = label(voxels)
     return voxels if count == 0 else labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())

@@ -1,4 +1,4 @@
-"""What travels together through the pipeline: one head, and the hematoma in it."""
+"""What travels together through the pipeline: one head and the hematoma in it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .mask import Mask
 
 @dataclass(frozen=True)
 class Subject:
-    """A CT with the inside of its skull and the hematoma, all on one orthogonal grid, axes nearest LPS.
+    """A CT with its intracranial and hematoma masks, all on one orthogonal grid with axes nearest LPS.
 
     Attributes:
         ct: HU.
         inside_skull: brain, CSF and blood.
-        hematoma: where it was drawn or found; empty where there is none.
+        hematoma: as drawn or found; empty if there is none.
 
     Raises:
         ValueError: they lie on different grids.
@@ -33,5 +33,5 @@ class Subject:
 
     @property
     def grid(self) -> Grid:
-        """The grid of all three."""
+        """The grid that all three share."""
         return Grid.of(self.ct)

@@ -1,4 +1,4 @@
-"""Reading and writing image files: what can be said of a file before anything is known of its content."""
+"""Reading and writing image files, before anything is known about their content."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def volume_stem(path: Path) -> str | None:
-    """A file's name without its suffix, if the suffix is that of a NIfTI, NRRD, MHA or MHD file."""
+    """A file's name without its NIfTI, NRRD, MHA or MHD suffix; None if it has no such suffix."""
     suffix = _suffix(path)
     return None if suffix is None else path.name[: -len(suffix)]
 
@@ -62,12 +62,12 @@ def _suffix(path: Path) -> str | None:
 
 
 def read_volume(path: Path, what: str) -> Volume:
-    """The image in a NIfTI, NRRD, MHA or MHD file, its size checked before its voxels are loaded.
+    """The image in a NIfTI, NRRD, MHA or MHD file; its size is checked before its voxels are loaded.
 
-    ``what`` names it in the sentences: "scan" or "mask".
+    ``what`` names it in sentences for the user: "scan" or "mask".
 
     Raises:
-        InputError: there is no such file, it is damaged, of another kind, or far too large.
+        InputError: the file does not exist, is damaged, has another format, or is far too large.
     """
     if not path.exists():
         raise InputError(f"The {what} does not exist. Check the path.")
@@ -108,18 +108,18 @@ def _read_by_itk(path: Path, what: str) -> Volume:
 
 
 def _says_its_place(path: Path, image: sitk.Image) -> bool:
-    """Whether an NRRD or MetaImage file tells its axes in terms of the patient; else ITK takes them for LPS."""
+    """Whether an NRRD or MetaImage file gives its axes relative to the patient; if not, ITK assumes LPS."""
     if _KINDS_OF_SUFFIXES[_suffix(path) or ""] == NRRD:
         space = image.GetMetaData("NRRD_space") if "NRRD_space" in image.GetMetaDataKeys() else ""
-        return space.startswith("left-posterior-superior")  # as which ITK tells other spaces that it turns
+        return space.startswith("left-posterior-superior")  # also from other spaces, which ITK converts
     with path.open("rb") as file:
         header = file.read(_META_HEADER_BYTES).partition(b"ElementDataFile")[0]
     return _META_AXES.search(header) is not None
 
 
 def stored_sha256(path: Path, subfolders: bool = True) -> str:
-    """SHA-256 of what is stored of a scan or mask, whatever its name: of a file (with its voxels, where these lie
-    in another file), or of the files in a folder.
+    """SHA-256 of a stored scan or mask, whatever its name: of a file (with its voxels, even if they are in a
+    separate file), or of the files in a folder.
 
     Raises:
         OSError: it cannot be read.
@@ -136,9 +136,9 @@ def stored_sha256(path: Path, subfolders: bool = True) -> str:
 
 
 def check_volume_output(path: Path) -> None:
-    """Raise ``InputError`` where an image cannot be written, before anything is computed.
+    """Raise ``InputError`` if an image cannot be written, before anything is computed.
 
-    The format is unknown, there is a file already, or the place cannot be written.
+    Possible reasons: the format is unknown, the file already exists, or the path is not writable.
     """
     if _suffix(path) is None:
         raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha. Name the file so.")
@@ -146,10 +146,10 @@ def check_volume_output(path: Path) -> None:
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write an image, whole or not at all, in the format that the file's name asks for.
+    """Write an image, whole or not at all, in the format that the file name asks for.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the image cannot be written.
     """
     try:
         with quiet_libraries(), whole_file(path) as unfinished:
@@ -159,12 +159,12 @@ def write_volume(image: sitk.Image, path: Path) -> None:
 
 
 def write_image(image: sitk.Image, path: Path) -> None:
-    """Write an image, compressed where the format can be, and make sure that all of it is there.
+    """Write an image, compressed if the format allows it, and make sure that it is complete.
 
-    ITK leaves half a NIfTI file without a word when the disk is full.
+    When the disk is full, ITK silently leaves half a NIfTI file.
 
     Raises:
-        OSError: the disk is full, or the place cannot be written.
+        OSError: the disk is full, or the path is not writable.
     """
     try:
         if path.name.lower().endswith(".nii.gz"):

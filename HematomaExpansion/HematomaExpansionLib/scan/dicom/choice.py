@@ -1,4 +1,4 @@
-"""Which files of a folder are the one CT series that is meant, and what was left out beside it."""
+"""Which files in a folder make up the intended CT series, and what was left out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, n
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
 _MAX_LISTED = 6
 
-# What is left out, as it is told.
+# What is left out, in words for the user.
 _OTHER, _LOCALIZER, _PICTURE = "image of another modality", "localizer image", "screen save or report"
 _MISNAMED, _EMPTY = "file that is no DICOM in spite of its name", "empty file"
 _PLURALS = {
@@ -44,17 +44,17 @@ class DicomImage:
 
 @dataclass(frozen=True)
 class CTSeries:
-    """The images of one CT series in no order, and sentences for the user."""
+    """The images of one CT series in no particular order, and sentences for the user."""
 
     images: list[DicomImage]
     notes: list[str]
 
 
 def choose_ct_series(files: Sequence[Path]) -> CTSeries:
-    """The one CT series among ``files``; localizers, screen saves and the like are left out, and that is told.
+    """The one CT series among ``files``; localizers, screen saves and the like are left out, with a note.
 
     Raises:
-        InputError: there is none or more than one, or a file is empty, damaged or cannot be opened.
+        InputError: there is no series or more than one, or a file is empty, is damaged or cannot be opened.
     """
     images, left_out = _images(files)
     if not images:
@@ -79,7 +79,7 @@ def choose_ct_series(files: Sequence[Path]) -> CTSeries:
 
 
 def _images(files: Sequence[Path]) -> tuple[list[DicomImage], Counter[str]]:
-    """The DICOM images among ``files``, and how many others have a name as if they were some."""
+    """The DICOM images among ``files``, and how many other files are named like DICOM images."""
     images, empty, left_out = [], [], Counter[str]()
     for path in files:
         if is_dicom(path):
@@ -90,7 +90,7 @@ def _images(files: Sequence[Path]) -> tuple[list[DicomImage], Counter[str]]:
             empty.append(path)
         elif is_named_dicom(path):
             left_out[_MISNAMED] += 1
-    # An empty file that is named like the images was one of them, or may have been.
+    # An empty file named like the images was one of them, or may have been.
     suffixes = {image.path.suffix.lower() for image in images}
     if any(path.suffix.lower() in suffixes - {""} or is_named_dicom(path) for path in empty):
         raise InputError("A DICOM file is empty. Copy or export the series again.")
@@ -100,7 +100,7 @@ def _images(files: Sequence[Path]) -> tuple[list[DicomImage], Counter[str]]:
 
 
 def _no_images(files: Sequence[Path], misnamed: int) -> str:
-    """Why there are none."""
+    """Why there are no images."""
     if not files:
         return "The folder is empty: it holds no DICOM images. Give the folder of the head CT series."
     if any(map(is_dicom, files)):
@@ -131,7 +131,7 @@ def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> N
 
 
 def _series_line(image: DicomImage, count: int) -> str:
-    """Number, size, slice thickness and kernel of a series; its description could tell the patient's name."""
+    """Number, size, slice thickness and kernel of a series; its description could reveal the patient's name."""
     name = (
         f"number {value:.0f}"
         if (value := number_if_told(image.header, "SeriesNumber")) is not None
@@ -157,7 +157,7 @@ def _modality(image: DicomImage) -> str:
 
 
 def _is_image(image: DicomImage) -> bool:
-    """Whether an object is an image; one that should be and has no size was cut off."""
+    """Whether an object is an image; one that should be but has no size was cut off."""
     if "Rows" in image.header:
         return _modality(image) not in _NOT_IMAGES
     kind = words(image.header, "SOPClassUID") or words(image.header.file_meta, "MediaStorageSOPClassUID")
@@ -175,6 +175,6 @@ def _is_multiframe(image: DicomImage) -> bool:
 
 
 def _is_picture(image: DicomImage) -> bool:
-    """Whether an image is colored or has been windowed to 8 bits, as screen saves and dose reports are."""
+    """Whether an image is in color or windowed to 8 bits, like screen saves and dose reports."""
     samples, bits = number(image.header, "SamplesPerPixel") or 1, number(image.header, "BitsAllocated") or 16
     return samples > 1 or bits <= 8

@@ -1,4 +1,4 @@
-"""A DICOM series as one image in true geometry: gantry tilt and uneven slice distances are resolved here.
+"""A DICOM series as one image in true geometry: gantry tilt and uneven slice spacing are corrected here.
 
 Coordinates are LPS millimeters, arrays are (z, y, x), intensities are HU.
 """
@@ -30,7 +30,7 @@ from .planes import check_planes
 
 MIN_SLICES = 8
 
-# Headers round positions to a tenth of a millimeter or so; below these shares nothing needs resampling.
+# Headers round positions to a tenth of a millimeter or so; below these fractions, nothing needs resampling.
 _DRIFT_TOLERANCE = 0.25  # of a pixel, in plane
 _SPACING_TOLERANCE = 0.05  # of the slice distance
 _SKEW_TOLERANCE = 0.01  # cosine between a slice's axes
@@ -38,7 +38,7 @@ _SKEW_TOLERANCE = 0.01  # cosine between a slice's axes
 
 @dataclass(frozen=True)
 class DicomScan:
-    """A series as float32 HU on a regular orthogonal grid, whether that took resampling, what to tell of it."""
+    """A series as float32 HU on a regular orthogonal grid, whether it was resampled, and warnings for the user."""
 
     image: sitk.Image
     resampled: bool
@@ -60,10 +60,10 @@ class _Slice:
 
 @quiet_libraries()
 def read_dicom_series(files: Sequence[Path]) -> DicomScan:
-    """The one CT series that ``files`` hold; whatever else they hold is passed over.
+    """The one CT series in ``files``; anything else in them is skipped.
 
     Raises:
-        InputError: there is none or more than one, it is no plain CT, or slices are missing or doubled.
+        InputError: there is no series or more than one, it is not a plain CT, or slices are missing or doubled.
     """
     series = choose_ct_series(files)
     notes = [*series.notes, *check_headers([image.header for image in series.images])]
@@ -99,7 +99,7 @@ def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
     if min(spacing) <= 0:
         raise InputError("The scan's pixel size is zero or negative. Export the original series.")
     row = row / np.linalg.norm(row)
-    column = column - (row @ column) * row  # headers round: make the right angle exact
+    column = column - (row @ column) * row  # headers round, so make the right angle exact
     column = column / np.linalg.norm(column)
     columns, rows = (int(count or 0) for count in size)
     return _Slice(path, header, np.array(place), row, column, (spacing[1], spacing[0]), (columns, rows))
@@ -115,11 +115,11 @@ def _fits(one: _Slice, other: _Slice) -> bool:
 
 
 def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
-    """The scan made of slices of one orientation and size, in whatever order; ``notes`` come before its own."""
+    """The scan made from slices of one orientation and size, in any order; ``notes`` come before its own."""
     first = slices[0]
     direction = np.stack([first.row, first.column, np.cross(first.row, first.column)], axis=1)
     slices = sorted(slices, key=lambda s: float(s.position @ direction[:, 2]))
-    # Columns: offset along row, column and normal from the lowest slice, in mm.
+    # Columns: offset from the lowest slice along row, column and normal, in mm.
     offsets = np.array([s.position - slices[0].position for s in slices]) @ direction
     gaps = np.diff(offsets[:, 2])
     if (gaps < 0.02).any():
@@ -174,7 +174,7 @@ def _is_uneven(gaps: Array) -> bool:
 
 
 def _slice_distance(gaps: Array) -> float:
-    """The distance in mm that does not coarsen the densest well represented part of a stack."""
+    """A slice distance in mm that does not coarsen the densest well-represented part of a stack."""
     return float(np.quantile(gaps, 0.25))
 
 
@@ -206,7 +206,7 @@ def _stack_warnings(offsets: Array, first: _Slice) -> list[str]:
 def _straightened(
     slices: Sequence[_Slice], planes: Sequence[Array], offsets: Array, direction: Array
 ) -> sitk.Image:
-    """The slices on a regular orthogonal grid, each at its true place; what none covers is air."""
+    """The slices on a regular orthogonal grid, each at its true position; the rest is air."""
     spacing, (columns, rows) = slices[0].spacing, slices[0].size
     shifts = offsets[:, :2] / np.array(spacing)  # in pixels
     low = np.floor(shifts.min(axis=0) + 1e-3).astype(int)
