@@ -190,9 +190,9 @@ def check_predictions() -> bool:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     holds &= _print_agreement("its memory full: the CPU takes over", agreement_of(on_cpu, without_memory))
-    is_told = GPU_MEMORY in without_memory.result["input"]["warnings"]
-    print(f"\nThat the CPU took over is {'told' if is_told else 'NOT TOLD'}: “{GPU_MEMORY}”\n", flush=True)
-    return holds and is_told
+    is_known = GPU_MEMORY in without_memory.result["input"]["warnings"]
+    print(f"\nThat the CPU took over is {'told' if is_known else 'NOT TOLD'}: “{GPU_MEMORY}”\n", flush=True)
+    return holds and is_known
 
 
 def _print_agreement(title: str, found: Agreement) -> bool:

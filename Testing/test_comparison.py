@@ -118,7 +118,7 @@ def test_compare_measures_the_prediction_against_the_real_followup(
     result = json.loads((output / "comparison.json").read_text())
     assert result["research_use_only"] is True
     (warning,) = result["warnings"]
-    assert warning.startswith("Follow-up: The scan's header tells its place twice, up to 9.0 mm apart")
+    assert warning.startswith("Follow-up: The scan's header gives two positions, up to 9.0 mm apart")
     assert f"Note: {warning}" in capsys.readouterr().out
     assert result["baseline"]["volume_ml"] == pytest.approx(volume_ml(patient.baseline_mask))
     assert result["followup"]["volume_ml"] == pytest.approx(volume_ml(patient.followup_mask), rel=0.05)

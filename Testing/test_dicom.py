@@ -417,7 +417,7 @@ def test_what_lies_beside_the_series_is_left_out_and_told(series: list[Path]) ->
     scan = read(folder)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.image), sitk.GetArrayFromImage(alone.image))
     assert scan.warnings == [
-        "Left out beside the series: 1 empty file, 1 file that is no DICOM in spite of its name, "
+        "Left out of the series: 1 empty file, 1 file that is not DICOM despite its name, "
         "1 image of another modality, 2 localizer images, 3 screen saves or reports."
     ]
 
@@ -503,7 +503,7 @@ def test_sentences_on_files_are_true(tmp_path: Path, series: list[Path], monkeyp
     folder.mkdir()
     assert "The folder is empty" in sentence(folder)
     (folder / "note.dcm").write_text("called the ward at 3")
-    assert "only have the name of DICOM" in sentence(folder)
+    assert "are DICOM in name only" in sentence(folder)
     assert [case.scan for case in find_cases(folder, tmp_path / "out")] == [folder]  # a row, not silence
     (folder / "report").write_bytes(Path(str(get_testdata_file("reportsi.dcm"))).read_bytes())
     assert "only other objects such as reports" in sentence(folder)

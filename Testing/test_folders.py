@@ -360,7 +360,7 @@ def test_a_disk_without_locks_is_written_and_scratch_on_it_is_left(
 def test_two_runs_do_not_replace_one_folder_at_the_same_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(folders, "_LOCK_TIMEOUT_S", 0.1)
     folder = make(tmp_path / "result")
     with alone_in(folder), pytest.raises(InputError, match="Another run"):
         make(folder, text="2")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.forecast.followup_range import followup_range, told_range
+from HematomaExpansionLib.forecast.followup_range import calibrated_range, followup_range
 from HematomaExpansionLib.forecast.strength import growth_strength
 from HematomaExpansionLib.growth.field import confined_displacement, growth_channels, growth_region, warp
 from HematomaExpansionLib.growth.growth import predict_growth
@@ -277,9 +277,13 @@ def test_a_range_is_told_with_the_probability_it_was_checked_with(outward_packag
     plain = replace(outward_package.description, settings={VOLUME_RANGE: ranges})
     follows = replace(plain, settings={**plain.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY})
     told = followup_range(ranges["true"], 20.0, 24.0)
-    assert told_range(plain, "true", None, 20.0, 24.0) == told_range(follows, "true", 0.3, 20.0, 24.0) == told
-    assert told_range(follows, "true", None, 20.0, 24.0) is None
-    assert told_range(plain, "automatic", 0.3, 20.0, 24.0) is None
+    assert (
+        calibrated_range(plain, "true", None, 20.0, 24.0)
+        == calibrated_range(follows, "true", 0.3, 20.0, 24.0)
+        == told
+    )
+    assert calibrated_range(follows, "true", None, 20.0, 24.0) is None
+    assert calibrated_range(plain, "automatic", 0.3, 20.0, 24.0) is None
 
 
 def test_channels_are_windowed_and_confined() -> None:

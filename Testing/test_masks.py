@@ -160,7 +160,7 @@ def test_segments_of_slicer_are_read_by_name(
     if grid.is_same(scan.grid):
         np.testing.assert_array_equal(voxels(read), hematoma)
     if overlap:
-        with pytest.raises(InputError, match='The label "1" stands for several'):
+        with pytest.raises(InputError, match='The label "1" matches several'):
             read_mask(path, scan, "1")
 
 

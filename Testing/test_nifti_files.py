@@ -265,7 +265,11 @@ def wider(affine: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [(mirrored, "left and right are not sure"), (turned, "left and right are not sure"), (wider, "2 × 2 × 4 mm")],
+    [
+        (mirrored, "left and right are uncertain"),
+        (turned, "left and right are uncertain"),
+        (wider, "2 × 2 × 4 mm"),
+    ],
 )
 def test_positions_that_contradict_each_other_are_refused(
     change: Callable[[np.ndarray], np.ndarray], sentence: str, head: nibabel.Nifti1Image, tmp_path: Path
@@ -332,7 +336,7 @@ def test_other_formats_without_a_place_are_read_with_a_word(
     path.write_bytes(b"\n".join(lines) + end + rest)
     scan = read_head_ct(path)
     assert scan.grid.spacing == pytest.approx(SPACING)
-    assert not scan.is_place_sure
+    assert not scan.is_position_certain
     assert "does not say which way the head lies" in scan.warnings[0]
 
 
@@ -340,7 +344,7 @@ def test_a_space_of_other_axes_is_a_place(tmp_path: Path) -> None:
     path = tmp_path / "scan.nrrd"
     sitk.WriteImage(head_image(head_grid(SPACING)), str(path))
     path.write_bytes(path.read_bytes().replace(b"left-posterior-superior", b"right-anterior-superior", 1))
-    assert read_head_ct(path).is_place_sure
+    assert read_head_ct(path).is_position_certain
 
 
 def test_a_mask_without_a_place_fits_its_own_scan_alone(
@@ -382,9 +386,9 @@ def test_a_shear_is_resolved_and_told(shear: float, tmp_path: Path) -> None:
     check_ball(scan)
     direction = np.array(scan.grid.direction).reshape(3, 3)
     np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-9)
-    is_told = shear > 1e-3
+    is_known = shear > 1e-3
     assert all("resampled onto a straight grid" in warning for warning in scan.warnings)
-    assert scan.resampled == bool(scan.warnings) == is_told
+    assert scan.resampled == bool(scan.warnings) == is_known
     mask = nibabel.Nifti1Image(((hu > 60) & (hu < 70)).astype(np.uint8), affine, image.header)
     read = read_mask(saved(mask, tmp_path / "mask.nii.gz"), scan)
     assert volume_ml(read) == pytest.approx(SPHERE_ML, rel=0.05)

@@ -371,7 +371,7 @@ def test_the_cameras_come_near_to_the_hematoma(scene: Any, run: Any) -> None:
     camera.SetFocalPoint(0.0, 0.0, 0.0)
     prediction_display.look_at_in_3d(run)
     mask = segment_image(run, PREDICTED)
-    middle = np.array(Grid.of(mask).middle_of(sitk.GetArrayFromImage(mask) > 0)) * (-1, -1, 1)
+    middle = np.array(Grid.of(mask).centroid_of(sitk.GetArrayFromImage(mask) > 0)) * (-1, -1, 1)
     position, focus = np.array(camera.GetPosition()), np.array(camera.GetFocalPoint())
     np.testing.assert_allclose(focus, middle, atol=4.0)
     away = position - focus

@@ -24,7 +24,7 @@ from .anatomy.segmentation import (
 )
 from .device import choose_device, compute_on
 from .errors import InputError
-from .forecast.followup_range import told_range
+from .forecast.followup_range import calibrated_range
 from .forecast.probability import Risk, measurements, predict_risk_of_scan
 from .forecast.strength import growth_strength, may_follow, unfollowed
 from .growth.growth import Growth, predict_growth
@@ -186,7 +186,7 @@ def _describe_volumes(
     if growth is None:
         return {"baseline": baseline, "followup": None, "growth": None}
     followup_ml = growth.followup_mask.volume_ml
-    ends = told_range(options.growth.description, kind, probability, baseline_ml, followup_ml)
+    ends = calibrated_range(options.growth.description, kind, probability, baseline_ml, followup_ml)
     low, high = (None, None) if ends is None else ends
     followup = {
         "volume_ml": followup_ml,

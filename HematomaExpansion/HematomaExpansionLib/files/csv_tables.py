@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _DELIMITERS = ",;\t"
 
-_EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's optional first line
+_EXCEL_SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's optional first line
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -50,7 +50,7 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, 
     except (UnicodeError, csv.Error):
         raise InputError(f"The list of {of} cannot be read: save it as CSV in UTF-8.") from None
     if not lines:
-        raise InputError(f"The list of {of} is empty: its first line names the columns.")
+        raise InputError(f"The list of {of} is empty: its first line must name the columns.")
     (_, header), *rest = lines
     columns = [_column(name) for name in header]
     _check_columns(columns, header, required, optional)
@@ -77,7 +77,7 @@ def _lines(text: str) -> list[tuple[int, list[str]]]:
     """Line number and cells of each nonempty line."""
     first, _, rest = text.partition("\n")
     skipped = 0
-    if told := _EXCEL_SAYS.fullmatch(first):
+    if told := _EXCEL_SEPARATOR_LINE.fullmatch(first):
         text, skipped, delimiter = rest, 1, told[1]
     else:
         delimiter = _delimiter_of(text.lstrip().partition("\n")[0])
@@ -101,7 +101,7 @@ def _column(name: str) -> str:
 def _check_columns(
     columns: Sequence[str], header: Sequence[str], required: Sequence[str], optional: Sequence[str]
 ) -> None:
-    known = f"The columns are {', '.join(required)}, and if known {', '.join(optional)}."
+    known = f"The columns are {', '.join(required)}, plus {', '.join(optional)} if known."
     if not set(required) <= set(columns):
         # Do not quote what is there instead: it may name a patient's scan.
         raise InputError(f"The first line of the list lacks {' or '.join(required)}. {known}")
@@ -123,8 +123,8 @@ def check_table(kind: type[DataclassInstance], path: Path) -> None:
         is_ours = False
     if not is_ours:
         raise InputError(
-            f"The output folder holds another {path.name}, or one with other columns: rename it, or name a new "
-            "folder."
+            f"The output folder holds a different {path.name}, or one with different columns: rename it, or "
+            "name a new folder."
         )
 
 

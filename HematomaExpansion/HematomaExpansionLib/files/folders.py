@@ -41,9 +41,9 @@ OWNER_FILE = "hematoma-owner.lock"
 """Lock in a scratch folder, held by the process that owns the folder."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-_TRIES = 10
-_TRIED_BYTES = 1 << 20
-_PATIENCE_S = 10.0  # with another process of the same run, say, that writes the same result
+_MAX_TRIES = 10
+_TRIAL_BYTES = 1 << 20
+_LOCK_TIMEOUT_S = 10.0  # with another process of the same run, say, that writes the same result
 
 # Some systems would grant a process a lock that it already holds.
 _own: set[Path] = set()
@@ -113,7 +113,7 @@ def whole_or_nothing(folder: Path, provenance: Provenance, keep: Collection[str]
                 except OSError:
                     if not folder.exists():
                         raise  # otherwise another run has made it in the meantime
-            with alone_in(folder, _PATIENCE_S):
+            with alone_in(folder, _LOCK_TIMEOUT_S):
                 if holds_foreign_files(folder, provenance.kind, keep):
                     raise InputError(_FOREIGN)
                 _replace(folder, made, scratch / "old", keep)
@@ -141,7 +141,7 @@ def writing_fault(path: Path) -> OSError:
     """Why a file could not be written when the library does not say: tries again, and removes what was there."""
     try:
         with path.open("wb") as file:
-            file.write(bytes(_TRIED_BYTES))
+            file.write(bytes(_TRIAL_BYTES))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -165,17 +165,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
+def alone_in(folder: Path, timeout_s: float = 0.0) -> Iterator[None]:
     """Keep other runs from writing to a folder during a block; a killed run no longer holds it.
 
     Raises:
-        InputError: another run is still writing there after ``patience_s`` seconds.
+        InputError: another run is still writing there after ``timeout_s`` seconds.
     """
     try:
-        lock = _acquired(folder / LOCK_FILE, patience_s)
+        lock = _acquired(folder / LOCK_FILE, timeout_s)
     except _HeldByAnotherError:
         raise InputError(
-            "Another run is writing to that folder: wait for its end, or name another folder."
+            "Another run is writing to that folder: wait until it ends, or name another folder."
         ) from None
     try:
         yield
@@ -219,7 +219,7 @@ class _HeldByAnotherError(Exception):
     """Another process holds the lock."""
 
 
-def _acquired(path: Path, patience_s: float = 0.0) -> FileLock | None:
+def _acquired(path: Path, timeout_s: float = 0.0) -> FileLock | None:
     """The lock on a file, now held; None on a disk without locks.
 
     Raises:
@@ -227,7 +227,7 @@ def _acquired(path: Path, patience_s: float = 0.0) -> FileLock | None:
     """
     from filelock import FileLock, Timeout  # Slicer's panels open before it is installed
 
-    lock = FileLock(path, timeout=patience_s)
+    lock = FileLock(path, timeout=timeout_s)
     try:
         lock.acquire()
     except Timeout:
@@ -242,7 +242,7 @@ def _acquired(path: Path, patience_s: float = 0.0) -> FileLock | None:
 
 
 def _owned_scratch(parent: Path) -> tuple[Path, FileLock | None]:
-    for _ in range(_TRIES):
+    for _ in range(_MAX_TRIES):
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent)).absolute()
         _own.add(scratch)
         # Another run that is cleaning up right now may hold the lock or may already have removed the folder.
@@ -253,7 +253,7 @@ def _owned_scratch(parent: Path) -> tuple[Path, FileLock | None]:
             if lock is not None:
                 lock.release()
         _own.discard(scratch)
-    raise InputError("Another run is removing files there all the time: choose another place.")
+    raise InputError("Another run keeps removing files there: choose another place.")
 
 
 def _remove(scratch: Path, lock: FileLock | None) -> None:
@@ -279,8 +279,8 @@ def _replace(folder: Path, made: Path, old: Path, keep: Collection[str]) -> None
     old.mkdir()
     stays = {*keep, LOCK_FILE}
     before = [p for p in folder.iterdir() if p.name not in stays and not p.name.startswith(SCRATCH_PREFIX)]
-    moves = [(path, old / path.name) for path in _mark_last(before)]
-    moves += [(path, folder / path.name) for path in reversed(_mark_last(list(made.iterdir())))]
+    moves = [(path, old / path.name) for path in _provenance_last(before)]
+    moves += [(path, folder / path.name) for path in reversed(_provenance_last(list(made.iterdir())))]
     done: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
@@ -292,5 +292,5 @@ def _replace(folder: Path, made: Path, old: Path, keep: Collection[str]) -> None
         raise
 
 
-def _mark_last(paths: Sequence[Path]) -> list[Path]:
+def _provenance_last(paths: Sequence[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: (path.name == PROVENANCE_FILE, path.name))

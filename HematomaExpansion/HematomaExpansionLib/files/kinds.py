@@ -29,7 +29,7 @@ _BEGINNINGS = (  # offset, bytes, kind
     (0, b"\x89HDF", "HDF5 file"),
     (0, b"MATLAB", "MATLAB file"),
 )
-_ENOUGH = 400
+_START_BYTES = 400
 _PRINTABLE = frozenset(string.printable.encode())
 
 
@@ -47,8 +47,8 @@ def kind_of_file(path: Path) -> str | None:
 
 def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(_ENOUGH)
+        start = file.read(_START_BYTES)
     if start[:2] != b"\x1f\x8b":
         return start
     with gzip.open(path) as content:
-        return content.read(_ENOUGH)
+        return content.read(_START_BYTES)

@@ -26,7 +26,7 @@ LOCK_FILE = ".running"
 
 _SOFTWARE = "HematomaExpansion"
 # File managers make these in every folder they show.
-_OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+_FILE_MANAGER_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _files_in(folder: Path, keep: Collection[str] = ()) -> Iterator[tuple[str, P
 def _is_passed_over(path: Path, folder: Path, keep: Collection[str]) -> bool:
     if path.parent == folder and (path.name in keep or path.name == LOCK_FILE):
         return True
-    return path.name.startswith(SCRATCH_PREFIX) or path.name in _OF_FILE_MANAGERS
+    return path.name.startswith(SCRATCH_PREFIX) or path.name in _FILE_MANAGER_FILES
 
 
 def _sha256(path: Path) -> str:

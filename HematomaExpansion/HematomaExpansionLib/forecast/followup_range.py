@@ -24,7 +24,7 @@ def followup_range(
     return max(0.0, min(low, predicted_ml)), max(high, predicted_ml)
 
 
-def told_range(
+def calibrated_range(
     description: ModelDescription,
     masks: MaskKind,
     probability: float | None,

@@ -54,7 +54,7 @@ def view_grid(inside_skull: Mask, view: RiskView) -> Grid:
     x, y, z = view.size
     if z == 1:
         z = int(np.ceil(size[2] * grid.spacing[2] / view.spacing_mm[2] - 1e-6))
-    return grid.centered_at(inside_skull.middle_of_box, (x, y, z), view.spacing_mm)
+    return grid.centered_at(inside_skull.box_center, (x, y, z), view.spacing_mm)
 
 
 def whole_brain(subject: Subject, view: RiskView) -> Array:

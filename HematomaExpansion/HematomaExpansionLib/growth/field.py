@@ -42,7 +42,7 @@ def growth_region(
     _, size = hematoma.box
     wanted = size * np.array(hematoma.grid.spacing) + 2 * margin_mm
     voxels = np.maximum(np.ceil(wanted / spacing), patch).astype(int)
-    return hematoma.grid.centered_at(hematoma.middle_of_box, voxels, spacing)
+    return hematoma.grid.centered_at(hematoma.box_center, voxels, spacing)
 
 
 def growth_channels(subject: Subject, grid: Grid, window_hu: tuple[float, float]) -> Array:

@@ -159,7 +159,7 @@ def _of_parts(clot: Clot, parts: Parts, present: bool) -> Marker:
         "explained_share": parts.explained,
         "lighter_share": parts.light_share,
     }
-    return Marker(present, evidence, clot.grid.middle_of(parts.light) if present else None)
+    return Marker(present, evidence, clot.grid.centroid_of(parts.light) if present else None)
 
 
 def _heterogeneous(clot: Clot, parts: Parts | None) -> Marker:
@@ -201,7 +201,7 @@ def _irregular(mask: Mask) -> Marker:
     evidence = {"irregularities": float(irregularities), "second_depth_of_radius": [*depths, 0.0, 0.0][1]}
     where = np.zeros(array.shape, bool)
     where[k] = array[k]
-    return Marker(irregularities >= 2, evidence, grid.middle_of(where) if irregularities >= 2 else None)
+    return Marker(irregularities >= 2, evidence, grid.centroid_of(where) if irregularities >= 2 else None)
 
 
 def _fine(area: Array, spacing: Sequence[float]) -> Array:
@@ -223,7 +223,7 @@ def _satellites(mask: Mask) -> list[tuple[float, tuple[float, float, float]]]:
         away = float(distance[part].min())
         across = 2 * np.sqrt(part.sum(axis=(1, 2)).max() * grid.spacing[0] * grid.spacing[1] / np.pi)
         if across <= _SATELLITE_ACROSS_MM and _SATELLITE_NEAR_MM <= away <= _SATELLITE_FAR_MM:
-            found.append((away, grid.middle_of(part)))
+            found.append((away, grid.centroid_of(part)))
     return found
 
 

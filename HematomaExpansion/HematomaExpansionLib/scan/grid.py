@@ -53,7 +53,7 @@ class Grid:
         """LPS position in mm of a (fractional) voxel index (x, y, z)."""
         return np.array(self.origin) + self.axes @ np.asarray(index, dtype=float)
 
-    def middle_of(self, where: Array) -> tuple[float, float, float]:
+    def centroid_of(self, where: Array) -> tuple[float, float, float]:
         """LPS position in mm of the centroid of the true voxels in ``where`` (z, y, x), which has at least one."""
         x, y, z = self.point(np.argwhere(where).mean(axis=0)[::-1])
         return float(x), float(y), float(z)

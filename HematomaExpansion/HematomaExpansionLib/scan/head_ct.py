@@ -47,7 +47,7 @@ class HeadCT:
         resampled: whether the scan was resampled because its voxels were not on a regular orthogonal grid.
         warnings: plain sentences for the user.
         sha256: of the file, or of the files in the folder, that the scan was read from; None if there is none.
-        is_place_sure: whether the file states unambiguously where in the patient the scan lies.
+        is_position_certain: whether the file states unambiguously where in the patient the scan lies.
     """
 
     image: sitk.Image
@@ -55,7 +55,7 @@ class HeadCT:
     resampled: bool = False
     warnings: tuple[str, ...] = ()
     sha256: str | None = None
-    is_place_sure: bool = True
+    is_position_certain: bool = True
 
     @property
     def grid(self) -> Grid:
@@ -91,7 +91,9 @@ def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:
         scan = _from_dicom([path])
     else:
         volume = read_volume(path, "scan")
-        scan = replace(head_ct_from_image(volume.image, volume.notes), is_place_sure=volume.is_place_sure)
+        scan = replace(
+            head_ct_from_image(volume.image, volume.notes), is_position_certain=volume.is_position_certain
+        )
     return replace(scan, sha256=stored_sha256(path, subfolders))
 
 
@@ -174,7 +176,7 @@ def _check_values(values: Array) -> None:
         raise InputError("The scan is blank: all its voxels are equal. Choose another series.")
     if lowest >= 0 and highest <= 255:
         if len(np.unique(values)) <= _MAX_LABELS:
-            raise InputError("The scan holds but a few different values, as a mask does. Give the CT itself.")
+            raise InputError("The scan has only a few distinct values, like a mask. Give the CT itself.")
         raise InputError(
             "The scan holds gray values from 0 to 255, an already windowed picture, not Hounsfield units. "
             "Export the original CT series."

@@ -82,7 +82,7 @@ class Mask:
         return bounding_box(self.voxels)
 
     @property
-    def middle_of_box(self) -> Array:
+    def box_center(self) -> Array:
         """LPS position in mm of the center of the bounding box."""
         first, size = self.box
         return self.grid.point(first + (size - 1) / 2)

@@ -35,12 +35,12 @@ def read_mask(path: str | Path, scan: HeadCT, label: str | None = None) -> Mask:
         MissingLibraryError: the mask is DICOM SEG and highdicom is not installed.
     """
     volume = _read(Path(path), label)
-    is_place_sure = volume.is_place_sure and scan.is_place_sure
-    if not is_place_sure and _as_stored(Mask(volume.image), scan.grid) is None:
-        doubtful = "mask" if scan.is_place_sure else "scan"
+    is_position_certain = volume.is_position_certain and scan.is_position_certain
+    if not is_position_certain and _as_stored(Mask(volume.image), scan.grid) is None:
+        doubtful = "mask" if scan.is_position_certain else "scan"
         raise InputError(
-            f"The {doubtful}'s file does not say clearly where it lies, and the mask has another grid than the "
-            "scan. Save the mask again on the scan."
+            f"The {doubtful}'s file does not say clearly where it lies, and the mask's grid differs from the "
+            "scan's. Save the mask again on the scan."
         )
     return mask_on_scan(volume.image, scan)
 

@@ -83,12 +83,15 @@ def choose_segment(segments: Sequence[Segment], label: str | None) -> Segment:
             return segments[0]
         raise InputError(
             f"The mask holds {len(segments)} labels: {held}. Say which one is the hematoma, by number or name "
-            "(--label, or of two scans --baseline-label and --followup-label; in a list, the column of that name)."
+            "(--label, or for two scans --baseline-label and --followup-label; in a list, the column of that "
+            "name)."
         )
     text = label.strip()
     found = [segment for segment in segments if segment.is_called(text)]
     if len(found) > 1:
-        raise InputError(f'The label "{text}" stands for several of the mask: {held}. Name it otherwise.')
+        raise InputError(
+            f'The label "{text}" matches several labels in the mask: {held}. Use another number or name.'
+        )
     if not found:
         raise InputError(f'The mask has no label "{text}"; it holds {held or "none"}.')
     return found[0]

@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
 from .grid import Array
-from .volume import Volume, check_dimensions, check_size, no_place, not_scalar
+from .volume import Volume, check_dimensions, check_size, no_position_note, not_scalar
 
 _Header: TypeAlias = nibabel.Nifti1Header | nibabel.Nifti2Header
 
@@ -44,7 +44,7 @@ _MIN_UNIT_VOLUME = 1e-3  # volume spanned by three steps of length 1
 # Within these, two descriptions of a position agree, or differ in a way that changes no measurement.
 _SPACING_TOLERANCE = 0.01
 _PLACE_TOLERANCE = 0.5  # of a voxel
-_MAX_TURN_COSINE = np.cos(np.radians(30.0))
+_MIN_TURN_COSINE = np.cos(np.radians(30.0))
 
 
 def read_nifti(path: Path, what: str) -> Volume:
@@ -57,13 +57,13 @@ def read_nifti(path: Path, what: str) -> Volume:
     with _opened(path) as stream:
         header = _header(stream, what)
         shape = _shape(header, what)
-        affine, notes, is_place_sure = _place(header, shape, what)
+        affine, notes, is_position_certain = _place(header, shape, what)
         _check_affine(affine, what)
         values = np.asarray(header.raw_data_from_fileobj(stream)).reshape(shape)
         image = _image(_scaled(values, header, what), affine)
         while stream.read(1 << 20):  # gzip checks the content only at the end
             pass
-    return Volume(image, notes, is_place_sure)
+    return Volume(image, notes, is_position_certain)
 
 
 def write_compressed_nifti(image: sitk.Image, path: Path) -> None:
@@ -196,10 +196,10 @@ def _place(header: _Header, shape: tuple[int, ...], what: str) -> tuple[Array, t
     qform = _qform(header, what) if header["qform_code"] > 0 else None
     if sform is None and qform is None:
         stored = _LPS_FROM_RAS @ np.diag([*spacing, 1.0])
-        return scale @ stored, (no_place(what),), False
+        return scale @ stored, (no_position_note(what),), False
     if sform is None or qform is None:
         return scale @ (qform if sform is None else sform), (), True
-    return _agreed(scale @ sform, scale @ qform, shape, what)
+    return _reconciled(scale @ sform, scale @ qform, shape, what)
 
 
 def _check_affine(affine: Array, what: str) -> None:
@@ -239,20 +239,22 @@ def _qform(header: _Header, what: str) -> Array:
     return affine
 
 
-def _agreed(sform: Array, qform: Array, shape: tuple[int, ...], what: str) -> tuple[Array, tuple[str, ...], bool]:
+def _reconciled(
+    sform: Array, qform: Array, shape: tuple[int, ...], what: str
+) -> tuple[Array, tuple[str, ...], bool]:
     """The sform, if it means the same as the qform or differs from it only in position."""
     along, across = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (sform, qform))
-    if ((along * across).sum(axis=0) < _MAX_TURN_COSINE).any():
+    if ((along * across).sum(axis=0) < _MIN_TURN_COSINE).any():
         raise InputError(
             f"The {what}'s header contradicts itself: its sform and its qform turn or mirror the head "
-            "differently, so left and right are not sure. Export it again from the source."
+            "differently, so left and right are uncertain. Export it again from the source."
         )
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
     apart = np.linalg.norm((sform - qform)[:3] @ np.vstack([corners, np.ones(8)]), axis=0).max()
     if apart <= _PLACE_TOLERANCE * np.linalg.norm(sform[:3, :3], axis=0).min():
         return sform, (), True
     note = (
-        f"The {what}'s header tells its place twice, up to {apart:.1f} mm apart (sform and qform); "
-        "the sform was taken."
+        f"The {what}'s header gives two positions, up to {apart:.1f} mm apart (sform and qform); "
+        "the sform was used."
     )
     return sform, (note,), False

@@ -9,7 +9,7 @@ from scipy.ndimage import find_objects, label
 from .grid import Array, Grid, image_on
 from .resampling import resample
 
-_NO_PLACE_MM = -1000.0
+_FAR_OUTSIDE_MM = -1000.0
 """Farther outside than anything in a head."""
 
 
@@ -61,7 +61,7 @@ def shape_on(shape: sitk.Image, grid: Grid) -> Array:
     first, size = bounding_box(sitk.GetArrayFromImage(shape) > 0)
     margin = [3] * 3
     padded = sitk.ConstantPad(sitk.RegionOfInterest(shape, size.tolist(), first.tolist()), margin, margin, 0)
-    return sitk.GetArrayFromImage(resample(signed_distance(padded), grid, outside=_NO_PLACE_MM)) >= 0
+    return sitk.GetArrayFromImage(resample(signed_distance(padded), grid, outside=_FAR_OUTSIDE_MM)) >= 0
 
 
 def largest_component(voxels: Array) -> Array:

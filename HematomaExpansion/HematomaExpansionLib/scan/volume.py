@@ -20,12 +20,12 @@ class Volume:
     Attributes:
         image: one or more values per voxel, of any type.
         notes: sentences for the user about how it was read.
-        is_place_sure: whether the file states unambiguously where in the patient the voxels lie.
+        is_position_certain: whether the file states unambiguously where in the patient the voxels lie.
     """
 
     image: sitk.Image
     notes: tuple[str, ...] = ()
-    is_place_sure: bool = True
+    is_position_certain: bool = True
 
 
 def check_size(size: Sequence[int]) -> None:
@@ -66,7 +66,7 @@ def not_scalar(what: str) -> InputError:
     return InputError(f"The {what} holds colors or vectors, not Hounsfield units. Export the original CT series.")
 
 
-def no_place(what: str) -> str:
+def no_position_note(what: str) -> str:
     """The note for an image whose file does not say how it lies in the patient."""
     return (
         f"The {what}'s file does not say which way the head lies. It was taken as stored from right to left, "

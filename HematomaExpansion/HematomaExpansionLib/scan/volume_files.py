@@ -20,12 +20,12 @@ from ..files.kinds import META_IMAGE, NIFTI, NRRD, kind_of_file
 from ..files.names import library_name
 from ..files.provenance import content_sha256
 from .nifti_files import NIFTI_OFFSET, read_nifti, write_compressed_nifti
-from .volume import Volume, check_size, no_place
+from .volume import Volume, check_size, no_position_note
 
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _META_AXES = re.compile(rb"^(TransformMatrix|Rotation|Orientation)\s*=", re.MULTILINE)
 _META_HEADER_BYTES = 1 << 16
-_HEADERS_ALONE = (".nhdr", ".mhd")
+_DETACHED_HEADER_SUFFIXES = (".nhdr", ".mhd")
 _FORMATS = {
     "scan": "a DICOM folder or a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file",
     "mask": "a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file, or DICOM SEG",
@@ -90,7 +90,7 @@ def _unreadable(path: Path, suffix: str, what: str) -> InputError:
     kind = kind_of_file(path)
     if kind not in (None, _KINDS_OF_SUFFIXES[suffix]):
         return InputError(f"The {what} is named {suffix} but is a {kind}. Export it as NIfTI or NRRD.")
-    if suffix in _HEADERS_ALONE:
+    if suffix in _DETACHED_HEADER_SUFFIXES:
         return InputError(
             f"The {what} cannot be read; it or the file beside it that holds its voxels is damaged, cut off or "
             "missing. Export it again."
@@ -104,7 +104,7 @@ def _read_by_itk(path: Path, what: str) -> Volume:
     reader.ReadImageInformation()
     check_size(reader.GetSize())
     image = reader.Execute()
-    return Volume(image) if _says_its_place(path, image) else Volume(image, (no_place(what),), False)
+    return Volume(image) if _says_its_place(path, image) else Volume(image, (no_position_note(what),), False)
 
 
 def _says_its_place(path: Path, image: sitk.Image) -> bool:
@@ -141,7 +141,7 @@ def check_volume_output(path: Path) -> None:
     Possible reasons: the format is unknown, the file already exists, or the path is not writable.
     """
     if _suffix(path) is None:
-        raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha. Name the file so.")
+        raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha.")
     check_output_file(path)
 
 

@@ -8,7 +8,7 @@ import pydicom
 
 from ...errors import InputError
 from .contrast_words import Contrast, agent_contrast, described_contrast
-from .files import number, number_if_told, values, words
+from .files import number, number_or_none, values, words
 
 _GIVE_PLAIN = "Give the non-contrast head CT."
 _AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastFlowRate")
@@ -66,7 +66,7 @@ def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
             "The scan may be contrast-enhanced: its header names a contrast agent, its description says none. "
             + _GIVE_PLAIN
         )
-    decided = series if series is not Contrast.UNSAID else protocol
+    decided = series if series is not Contrast.NOT_STATED else protocol
     if agent is Contrast.GIVEN or series is Contrast.GIVEN:
         raise InputError(f"The scan is contrast-enhanced. {_GIVE_PLAIN}")
     if Contrast.NONE in (series, agent):
@@ -74,7 +74,7 @@ def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
     if decided is Contrast.GIVEN:
         raise InputError(f"The scan's protocol says that it is contrast-enhanced. {_GIVE_PLAIN}")
     if Contrast.UNCLEAR in (agent, decided) or (
-        decided is Contrast.UNSAID and study in (Contrast.GIVEN, Contrast.UNCLEAR)
+        decided is Contrast.NOT_STATED and study in (Contrast.GIVEN, Contrast.UNCLEAR)
     ):
         return [
             "The headers leave open whether contrast medium was given. If it was, bright vessels may be taken "
@@ -93,19 +93,19 @@ def _agent(headers: Sequence[pydicom.Dataset]) -> Contrast:
         return Contrast.GIVEN
     if Contrast.NONE in named:
         return Contrast.NONE
-    if any((number_if_told(header, keyword) or 0) > 0 for header in headers for keyword in _AMOUNTS):
+    if any((number_or_none(header, keyword) or 0) > 0 for header in headers for keyword in _AMOUNTS):
         return Contrast.GIVEN
     routes = {agent_contrast(text) for text in _texts(headers, "ContrastBolusRoute")}
     if Contrast.UNCLEAR in named or Contrast.GIVEN in routes:
         return Contrast.UNCLEAR
-    return Contrast.UNSAID
+    return Contrast.NOT_STATED
 
 
 def _said(texts: Iterable[str]) -> Contrast:
     """What several texts of one kind say, taken together."""
     said = {described_contrast(text) for text in texts}
     order = (Contrast.GIVEN, Contrast.UNCLEAR, Contrast.NONE)
-    return next((what for what in order if what in said), Contrast.UNSAID)
+    return next((what for what in order if what in said), Contrast.NOT_STATED)
 
 
 def _texts(headers: Sequence[pydicom.Dataset], keyword: str) -> set[str]:

@@ -12,19 +12,19 @@ import pydicom
 from pydicom.uid import UID
 
 from ...errors import InputError
-from .files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, number_if_told, words
+from .files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, number_or_none, words
 
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
 _MAX_LISTED = 6
 
 # What is left out, in words for the user.
 _OTHER, _LOCALIZER, _PICTURE = "image of another modality", "localizer image", "screen save or report"
-_MISNAMED, _EMPTY = "file that is no DICOM in spite of its name", "empty file"
+_MISNAMED, _EMPTY = "file that is not DICOM despite its name", "empty file"
 _PLURALS = {
     _OTHER: "images of other modalities",
     _LOCALIZER: "localizer images",
     _PICTURE: "screen saves or reports",
-    _MISNAMED: "files that are no DICOM in spite of their names",
+    _MISNAMED: "files that are not DICOM despite their names",
     _EMPTY: "empty files",
 }
 
@@ -109,7 +109,7 @@ def _no_images(files: Sequence[Path], misnamed: int) -> str:
             "Give the folder of the head CT series."
         )
     if misnamed:
-        return "There are no DICOM images: the files only have the name of DICOM. Export the series again."
+        return "There are no DICOM images: the files are DICOM in name only. Export the series again."
     return "The folder holds no DICOM images. Give the folder of the head CT series."
 
 
@@ -124,7 +124,7 @@ def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> N
     counts = Counter(image.series for image in chosen)
     if len(counts) > 1:
         firsts = {image.series: image for image in reversed(chosen)}.values()
-        ordered = sorted(firsts, key=lambda image: number_if_told(image.header, "SeriesNumber") or 0)
+        ordered = sorted(firsts, key=lambda image: number_or_none(image.header, "SeriesNumber") or 0)
         listed = [_series_line(image, counts[image.series]) for image in ordered[:_MAX_LISTED]]
         more = f" and {len(counts) - _MAX_LISTED} more" if len(counts) > _MAX_LISTED else ""
         raise InputError(f"The folder holds {len(counts)} series: {', '.join(listed)}{more}. {ONE_SERIES}")
@@ -134,11 +134,11 @@ def _series_line(image: DicomImage, count: int) -> str:
     """Number, size, slice thickness and kernel of a series; its description could reveal the patient's name."""
     name = (
         f"number {value:.0f}"
-        if (value := number_if_told(image.header, "SeriesNumber")) is not None
+        if (value := number_or_none(image.header, "SeriesNumber")) is not None
         else "one unnumbered"
     )
     traits = [f"{count} image{'s' * (count != 1)}"]
-    if thickness := number_if_told(image.header, "SliceThickness"):
+    if thickness := number_or_none(image.header, "SliceThickness"):
         traits.append(f"{thickness:g} mm")
     if kernel := re.sub(r"[^A-Za-z0-9+-]+", " ", words(image.header, "ConvolutionKernel")).strip()[:16]:
         traits.append(f"kernel {kernel}")
@@ -149,7 +149,7 @@ def _left_out_sentence(left_out: Counter[str]) -> str:
     def counted(what: str, count: int) -> str:
         return f"{count} {what if count == 1 else _PLURALS[what]}"
 
-    return f"Left out beside the series: {', '.join(counted(*item) for item in sorted((+left_out).items()))}."
+    return f"Left out of the series: {', '.join(counted(*item) for item in sorted((+left_out).items()))}."
 
 
 def _modality(image: DicomImage) -> str:

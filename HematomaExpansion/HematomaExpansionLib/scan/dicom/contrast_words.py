@@ -18,7 +18,7 @@ class Contrast(Enum):
     GIVEN = "given"
     NONE = "none"
     UNCLEAR = "unclear"
-    UNSAID = "unsaid"
+    NOT_STATED = "unsaid"
 
 
 # All words are in lowercase, without accents.
@@ -116,13 +116,13 @@ def described_contrast(text: str) -> Contrast:
         return Contrast.UNCLEAR
     if none:
         return Contrast.NONE
-    return Contrast.UNCLEAR if _SUSPICIOUS.search(roles) else Contrast.UNSAID
+    return Contrast.UNCLEAR if _SUSPICIOUS.search(roles) else Contrast.NOT_STATED
 
 
 def agent_contrast(text: str) -> Contrast:
     """What the name of a contrast agent says: anything that is not a way of writing "none" is an agent."""
     if not text.strip():
-        return Contrast.UNSAID
+        return Contrast.NOT_STATED
     roles = _roles(text)
     if not roles.strip("|") or _NO_AGENT.fullmatch(roles) or _ORAL_AGENT.fullmatch(roles):
         return Contrast.NONE

@@ -160,7 +160,7 @@ def number(header: pydicom.Dataset, keyword: str) -> float | None:
     return found[0] if found else None
 
 
-def number_if_told(header: pydicom.Dataset, keyword: str) -> float | None:
+def number_or_none(header: pydicom.Dataset, keyword: str) -> float | None:
     """An element's first value as a finite number; None if absent or damaged, for what a scan can do without."""
     try:
         return number(header, keyword)

@@ -43,15 +43,15 @@ def check_complete(stack: Stack) -> list[str]:
     """
     gaps = stack.gaps
     mean_thickness = (stack.thickness[1:] + stack.thickness[:-1]) / 2
-    is_told = np.minimum(stack.thickness[1:], stack.thickness[:-1]) > 0
-    is_open = ~is_told | (gaps > _COVERED * mean_thickness)
+    is_known = np.minimum(stack.thickness[1:], stack.thickness[:-1]) > 0
+    is_open = ~is_known | (gaps > _COVERED * mean_thickness)
     skipped = _skipped_numbers(stack.numbers, len(gaps))
-    reference = np.array([_distance_beside(gaps, skipped > 0, index) for index in range(len(gaps))])
+    reference = np.array([_neighboring_distance(gaps, skipped > 0, index) for index in range(len(gaps))])
 
     is_enclosed = np.array([_is_enclosed(gaps, index) for index in range(len(gaps))])
-    is_lost = np.array([_is_sum_of_those_beside(gaps, index) for index in range(len(gaps))])
+    is_lost = np.array([_is_sum_of_neighbors(gaps, index) for index in range(len(gaps))])
     # If a number is skipped too, it is enough that a gap is wider than its neighbors and than the slices.
-    wide = np.where(is_told, np.maximum(1.1 * reference, _WIDER * mean_thickness), _WIDER * reference)
+    wide = np.where(is_known, np.maximum(1.1 * reference, _WIDER * mean_thickness), _WIDER * reference)
     missing = is_open & ((is_enclosed & is_lost) | ((skipped > 0) & (gaps > wide)))
     if missing.any():
         by_distance = np.maximum(np.round(gaps / reference) - 1, 1)
@@ -60,8 +60,8 @@ def check_complete(stack: Stack) -> list[str]:
             f"At least {count} slice{' is' if count == 1 else 's are'} missing in the middle of the scan. "
             "Export the whole series again."
         )
-    is_covered_elsewhere = np.mean(is_told & ~is_open) > 0.5
-    doubtful = (is_told & (gaps > _WIDER * mean_thickness) & is_covered_elsewhere) | (is_open & is_enclosed)
+    is_covered_elsewhere = np.mean(is_known & ~is_open) > 0.5
+    doubtful = (is_known & (gaps > _WIDER * mean_thickness) & is_covered_elsewhere) | (is_open & is_enclosed)
     doubtful |= (skipped > 0) & (gaps > _WIDER * reference)
     for edge, inner in ((0, 1), (-1, -2)):
         doubtful[edge] |= is_open[edge] and gaps[edge] > _WIDER * gaps[inner]
@@ -98,7 +98,7 @@ def check_passes(stack: Stack) -> None:
     for one, other in combinations(passes, 2):
         if min(max(one), max(other)) - max(min(one), min(other)) > _OVERLAP_MM:
             raise InputError(
-                "The series holds two passes over the same part of the head. Export them as series of their own, "
+                "The series holds two passes over the same part of the head. Export them as separate series, "
                 "and give one."
             )
 
@@ -114,7 +114,7 @@ def _skipped_numbers(numbers: Array | None, count: int) -> Array:
     return np.maximum(np.round(steps / np.median(steps)) - 1, 0)
 
 
-def _distance_beside(gaps: Array, left_out: Array, index: int) -> float:
+def _neighboring_distance(gaps: Array, left_out: Array, index: int) -> float:
     """The larger of the nearest distances on either side of a gap, skipping those in ``left_out``."""
     kept = ~left_out
     before, after = gaps[:index][kept[:index]], gaps[index + 1 :][kept[index + 1 :]]
@@ -128,7 +128,7 @@ def _is_enclosed(gaps: Array, index: int) -> bool:
     return all(side.sum() >= min(2, side.size) and side.size > 0 for side in (before, after))
 
 
-def _is_sum_of_those_beside(gaps: Array, index: int) -> bool:
+def _is_sum_of_neighbors(gaps: Array, index: int) -> bool:
     """Whether a gap is as wide as the nearest narrower gaps on both sides combined: a slice was lost there."""
     closer = gaps * _WIDER <= gaps[index]
     before, after = gaps[:index][closer[:index]], gaps[index + 1 :][closer[index + 1 :]]

@@ -47,7 +47,7 @@ def hounsfield(path: Path, header: pydicom.Dataset) -> Array:
 def _pixels(path: Path, header: pydicom.Dataset, slope: float, intercept: float) -> Array:
     is_compressed = header.file_meta.TransferSyntaxUID.is_compressed
     # The decoders for compressed pixels are C libraries that write straight to the terminal.
-    with quiet_libraries(), _no_standard_error(is_compressed):
+    with quiet_libraries(), _muted_standard_error(is_compressed):
         try:
             stored = dicom_object(path).pixel_array
             return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
@@ -74,7 +74,7 @@ def _padding_value(header: pydicom.Dataset) -> int | None:
 
 
 @contextmanager
-def _no_standard_error(is_needed: bool) -> Iterator[None]:
+def _muted_standard_error(is_needed: bool) -> Iterator[None]:
     """Let nothing reach the process's standard error, no matter what writes to it."""
     try:
         kept = os.dup(_STANDARD_ERROR) if is_needed else None

@@ -57,6 +57,6 @@ def _check_scales(planes: Sequence[Array], scales: Sequence[tuple[float, float]]
             wrong += as_told > 2 * as_most + _DOUBT_HU
     if wrong:
         raise InputError(
-            f"{wrong} of the {len(planes)} slices {'has' if wrong == 1 else 'have'} another scale than the slices "
-            "beside, so that the values are wrong (rescale slope or intercept). Export the series again."
+            f"{wrong} of the {len(planes)} slices {'has' if wrong == 1 else 'have'} another scale than those "
+            "next to them, so the values are wrong (rescale slope or intercept). Export the series again."
         )

@@ -23,7 +23,7 @@ from ..volume import check_size
 from ..volume_files import quiet_libraries
 from .checks import check_headers
 from .choice import choose_ct_series
-from .files import ONE_SERIES, number, number_if_told, numbers
+from .files import ONE_SERIES, number, number_or_none, numbers
 from .gaps import Stack, check_complete, check_passes
 from .pixels import hounsfield
 from .planes import check_planes
@@ -90,8 +90,8 @@ def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
     place, axes = numbers(header, "ImagePositionPatient"), numbers(header, "ImageOrientationPatient")
     spacing, size = numbers(header, "PixelSpacing"), (number(header, "Columns"), number(header, "Rows"))
     row, column = np.array(axes[:3]), np.array(axes[3:])
-    is_told = (len(place), len(axes), len(spacing)) == (3, 6, 2) and row.any() and column.any()
-    if not is_told or abs(row @ column) > _SKEW_TOLERANCE * np.linalg.norm(row) * np.linalg.norm(column):
+    is_known = (len(place), len(axes), len(spacing)) == (3, 6, 2) and row.any() and column.any()
+    if not is_known or abs(row @ column) > _SKEW_TOLERANCE * np.linalg.norm(row) * np.linalg.norm(column):
         raise InputError(
             "The DICOM files do not say where their slices lie (position, orientation or pixel size). "
             "Export the original series."
@@ -142,8 +142,8 @@ def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
 
 
 def _stack(slices: Sequence[_Slice], gaps: Array) -> Stack:
-    thickness = np.array([number_if_told(s.header, "SliceThickness") or 0.0 for s in slices])
-    numbers = [number_if_told(s.header, "InstanceNumber") for s in slices]
+    thickness = np.array([number_or_none(s.header, "SliceThickness") or 0.0 for s in slices])
+    numbers = [number_or_none(s.header, "InstanceNumber") for s in slices]
     told = [n for n in numbers if n is not None]
     return Stack(gaps, thickness, np.array(told) if len(told) == len(numbers) else None)
 
@@ -188,7 +188,7 @@ def _stack_warnings(offsets: Array, first: _Slice) -> list[str]:
             f"The scan was acquired with a gantry tilt of {angle:.1f} degrees; "
             "it was resampled onto a straight grid."
         )
-    elif abs(number_if_told(first.header, "GantryDetectorTilt") or 0) > 1:
+    elif abs(number_or_none(first.header, "GantryDetectorTilt") or 0) > 1:
         notes.append(
             "The scanner reports a gantry tilt that the slice positions do not show; "
             "the positions were taken as true."

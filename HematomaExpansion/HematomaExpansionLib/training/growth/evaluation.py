@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import told_range
+from ...forecast.followup_range import calibrated_range
 from ...forecast.strength import growth_strength, may_follow, unfollowed
 from ...growth.growth import predict_growth
 from ...growth.warping import smallest_jacobian
@@ -161,7 +161,7 @@ def _model_row(
         return _row(case, given, description.name, given.hematoma.voxels)
     growth = predict_growth(given, package, growth_strength(description, probability), source.device)
     row = _row(case, given, description.name, growth.followup_mask.voxels)
-    ends = told_range(description, source.kind, probability, row.given_ml, row.predicted_ml)
+    ends = calibrated_range(description, source.kind, probability, row.given_ml, row.predicted_ml)
     if ends is not None:
         row = replace(row, low_ml=ends[0], high_ml=ends[1])
     return replace(row, smallest_jacobian=smallest_jacobian(growth.displacement))

@@ -127,8 +127,8 @@ def check_kinds(expanded: Sequence[bool]) -> None:
     """
     if min(sum(expanded), len(expanded) - sum(expanded)) < MIN_OF_A_KIND:
         raise InputError(
-            f"The cohort needs at least {MIN_OF_A_KIND} patients whose hematoma expanded and {MIN_OF_A_KIND} whose "
-            f"hematoma did not: {sum(expanded)} of {len(expanded)} expanded."
+            f"The cohort needs at least {MIN_OF_A_KIND} patients whose hematoma expanded and {MIN_OF_A_KIND} "
+            f"whose hematoma did not: {sum(expanded)} of {len(expanded)} expanded."
         )
 
 

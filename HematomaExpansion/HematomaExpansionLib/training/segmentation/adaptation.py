@@ -123,8 +123,8 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
     """
     if not any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise ModelPackageError(
-            "The model has no batch normalization whose statistics could be estimated again: choose a segmentation "
-            "model that has it."
+            "The model has no batch normalization whose statistics could be estimated again: choose a "
+            "segmentation model that has it."
         )
     device = choose_device("auto")
     inside_brain = Compose(
