@@ -1,4 +1,4 @@
 """CT markers of expansion, and the scores built from them.
 
-Uses ``scan``; the pipelines and the layers above may use it.
+Uses ``scan``; the pipelines and the rooms above them may use it.
 """

@@ -1,4 +1,4 @@
 """Model packages: their files, their descriptions, and how both are checked.
 
-Uses ``files``; all layers above may use it.
+Uses ``files``; every room above may use it.
 """
