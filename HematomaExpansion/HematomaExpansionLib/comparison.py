@@ -1,4 +1,4 @@
-"""A prediction, or the baseline alone, against the real follow-up of the same patient."""
+"""Compares a prediction, or the baseline alone, with the real follow-up of the same patient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 _MIN_LEFT = 0.5
-"""Share of a hematoma that is still seen days later, unless it was evacuated."""
+"""Minimum share of a hematoma still visible days later, unless it was evacuated."""
 
 UNLIKE = (
     "The two scans look unlike once they are aligned: check that both are of the same patient, and that the "
@@ -33,12 +33,12 @@ UNLIKE = (
 )
 
 _AGREEMENT = ("error_ml", "growth_dice", "lesion_dice", "lesion_dice_without_growth")
-"""What a prediction is measured by against the truth."""
+"""Measures of a prediction against the truth."""
 
 
 @dataclass(frozen=True)
 class ScanWithMask:
-    """A scan and its hematoma on the scan's own grid; without one it will be segmented."""
+    """A scan and its hematoma on the scan's own grid; a missing mask will be segmented."""
 
     scan: HeadCT
     mask: Mask | None = None
@@ -46,10 +46,10 @@ class ScanWithMask:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything on the baseline scan's own grid; CTs in HU.
+    """A comparison; every image lies on the baseline scan's own grid, CTs in HU.
 
-    ``predicted_mask`` is None where no prediction was given. ``result`` is what ``comparison.json`` holds: its
-    ``growth`` is None, and so is the prediction's agreement with the truth, where the truth is not known;
+    ``predicted_mask`` is None if no prediction was given. ``result`` holds the contents of ``comparison.json``. If
+    the truth is unknown, its ``growth`` and the prediction's agreement with the truth are None, and its
     ``warnings`` say why.
     """
 
@@ -64,7 +64,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Found:
-    """Whose hematoma was found automatically; the other's mask was given."""
+    """Which scans' hematomas were found automatically; for the others, a mask was given."""
 
     baseline: bool
     followup: bool
@@ -72,17 +72,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a growth is doubtful, for the user; ``forbids``: so much so that none can be told."""
+    """Why a growth is doubtful, for the user; ``forbids``: it is too doubtful to report."""
 
     sentence: str
     forbids: bool
 
 
 def doubt_of_growth(baseline_ml: float, followup_ml: float, they_touch: bool, found: Found) -> Doubt | None:
-    """What speaks against the growth between two hematomas; ``they_touch``: once the scans are aligned.
+    """Reasons to doubt the growth between two hematomas; ``they_touch``: once the scans are aligned.
 
-    What was not found is not known to be gone, and what was found automatically may be another thing than the
-    hematoma. A mask that a person gave is taken as it is.
+    A hematoma that was not found may still be there, and one found automatically may be something else. A mask
+    that a person gave is taken as it is.
     """
     for name, volume in (("baseline", baseline_ml), ("follow-up", followup_ml)):
         if volume == 0:
@@ -120,8 +120,8 @@ def compare(
 ) -> Comparison:
     """Register the follow-up, find the hematomas that were not given, and measure.
 
-    ``predicted``: mask of a prediction made from this baseline, on any grid of its space. Volumes are
-    measured on each scan's own grid, before any registration.
+    ``predicted``: mask of a prediction made from this baseline, on any grid in its space. Volumes are measured on
+    each scan's own grid, before any registration.
 
     Raises:
         HematomaError: a sentence for the user (see ``errors.py``).
@@ -136,7 +136,7 @@ def compare(
             segment(scan.scan.image, inside, segmenter, device) if scan.mask is None else scan.mask
             for scan, inside in zip((baseline, followup), insides, strict=True)
         ]
-        # A late follow-up's blood may be no denser than the brain, which is no reason to refuse its mask.
+        # Blood on a late follow-up may be no denser than the brain; that is no reason to reject its mask.
         notes = [
             check_plausibility(scan.scan, brain, mask, drawn=scan is baseline and scan.mask is not None)
             for scan, brain, mask in zip((baseline, followup), brains, masks, strict=True)

@@ -19,12 +19,12 @@ GPU_MEMORY = "The GPU had too little free memory; the CPU was used in its place,
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU where there is one.
+    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
 
     Raises:
         MissingLibraryError: torch is not installed.
         InputError: the name is none of those.
-        DeviceError: that GPU is not there.
+        DeviceError: there is no such GPU.
     """
     try:
         import torch
@@ -46,10 +46,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def limited_memory(purpose: str) -> Iterator[None]:
-    """For the length of a block, a GPU that runs out of memory raises a sentence; ``purpose`` ends it.
+    """Within the block, a GPU that runs out of memory raises an error whose sentence contains ``purpose``.
 
     Raises:
-        DeviceError: the GPU's memory does not suffice.
+        DeviceError: the GPU runs out of memory.
     """
     import torch
 
@@ -62,11 +62,12 @@ def limited_memory(purpose: str) -> Iterator[None]:
 def compute_on(
     device: torch.device, compute: Callable[[torch.device], Result], warnings: list[str]
 ) -> tuple[Result, torch.device]:
-    """What ``compute`` gives on that device, or on the CPU where a GPU's memory does not suffice, with the device
-    that gave it; ``warnings`` takes a sentence then.
+    """The result of ``compute`` on ``device``, or on the CPU if the GPU runs out of memory, and the device used.
+
+    In the second case, a sentence is added to ``warnings``.
 
     Raises:
-        DeviceError: the CPU was asked for, and raised it.
+        DeviceError: ``compute`` raised it on the CPU.
     """
     try:
         return compute(device), device

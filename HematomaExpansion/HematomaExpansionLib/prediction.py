@@ -1,6 +1,6 @@
-"""The one pipeline: head CT -> brain -> hematoma -> markers and probability -> growth -> measures.
+"""The prediction pipeline: head CT -> brain -> hematoma -> markers and probability -> growth -> measures.
 
-``predict`` is used alike by the command line, by Slicer and by other Python programs.
+The command line, Slicer and other Python programs all use ``predict``.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from .scan.subject import Subject
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What the user may choose. ``segmenter`` None means the threshold method, which needs no weights; ``risk``
-    None means that no probability of expansion is told.
+    """What the user may choose.
 
-    ``keep_intermediate``: the inside of the skull, found on the way, is part of the prediction too.
+    ``segmenter``: None means the threshold method, which needs no weights. ``risk``: None means no probability of
+    expansion. ``keep_intermediate``: whether the prediction includes the inside of the skull.
     """
 
     growth: ModelPackage
@@ -60,7 +60,7 @@ class PredictionOptions:
     risk: ModelPackage | None = None
 
     def __post_init__(self) -> None:
-        """Raise ``InputError`` for hours that cannot be."""
+        """Raise ``InputError`` for hours out of range."""
         if self.onset_hours is not None and not is_onset(self.onset_hours):
             raise InputError(ONSET_RANGE)
 
@@ -69,9 +69,9 @@ class PredictionOptions:
 class Prediction:
     """A prediction; every image lies on the baseline scan's own grid.
 
-    ``baseline_ct`` is in HU. ``growth`` is None where no hematoma was found. ``resampled``: the scan was tilted or
-    uneven, and its grid is that of ``baseline_ct``, not the file's. ``result`` is what ``prediction.json`` holds.
-    ``inside_skull`` is there if it was asked for.
+    ``baseline_ct`` is in HU. ``growth`` is None if no hematoma was found. ``resampled``: the scan was tilted or
+    unevenly spaced, and its grid is that of ``baseline_ct``, not the file's. ``result`` holds the contents of
+    ``prediction.json``. ``inside_skull`` is None unless it was requested.
     """
 
     baseline_ct: sitk.Image
@@ -93,8 +93,8 @@ def predict(
     Args:
         scan: the baseline CT.
         options: models, device and definitions.
-        drawn: the hematoma as the user drew it, on the scan's grid; None: it is found automatically.
-        stages: told of each stage as it begins; its clock is in the result.
+        drawn: the hematoma as the user drew it, on the scan's grid; None to find it automatically.
+        stages: reports each stage as it begins; its timing is part of the result.
 
     Raises:
         HematomaError: a sentence for the user (see ``errors.py``).
@@ -199,7 +199,7 @@ def _describe_volumes(
 
 
 def corrected_baseline(measured_ml: float, found_by: ModelPackage | None) -> float | None:
-    """The volume without the segmenter's bias, where that is known; of a mask of the user's own it is not."""
+    """The volume corrected for the segmenter's bias; None if the bias is unknown, as for the user's own mask."""
     correction = None if found_by is None else found_by.description.settings.get(VOLUME_CORRECTION)
     return corrected_volume(correction, measured_ml) if correction and measured_ml > 0 else None
 

@@ -1,4 +1,4 @@
-"""A scan, the inside of its skull and the hematoma on one coarse grid, on which shapes are judged."""
+"""A scan, the inside of its skull and the hematoma on one coarse grid, for judging shapes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SPACING_MM, _MARGIN = 2.0, 4  # voxels
 
 @dataclass(frozen=True)
 class CoarseView:
-    """Arrays (z, y, x) on ``grid``, whose voxels are alike in all directions, around the inside of the skull.
+    """Arrays (z, y, x) on an isotropic ``grid`` around the inside of the skull.
 
-    ``hu``: the CT. ``inside``: the inside of the skull. ``bleed``: the hematoma, all false where there is none.
+    ``hu``: the CT. ``inside``: the inside of the skull. ``bleed``: the hematoma, all false if there is none.
     """
 
     grid: Grid
@@ -33,7 +33,7 @@ class CoarseView:
 
     @classmethod
     def of(cls, subject: Subject) -> CoarseView:
-        """The view of a subject whose inside of the skull is not empty."""
+        """The view of a subject whose ``inside_skull`` is not empty."""
         region = brain_region(subject.inside_skull | subject.hematoma, (_SPACING_MM,) * 3)
         grid = region.cropped([-_MARGIN] * 3, [size + 2 * _MARGIN for size in region.size])
         inside, bleed = (
@@ -44,22 +44,22 @@ class CoarseView:
 
     @cached_property
     def hull(self) -> ConvexHull:
-        """Of the inside of the skull, in voxels (z, y, x)."""
+        """The convex hull of the inside of the skull, in voxels (z, y, x)."""
         return ConvexHull(np.argwhere(self.inside & ~ndimage.binary_erosion(self.inside)))
 
     @cached_property
     def depth_inside_mm(self) -> Array:
-        """For each voxel inside the skull how deep it lies in it, 0 outside."""
+        """Depth of each voxel inside the skull, 0 outside."""
         return _depth_mm(self.inside)
 
     @cached_property
     def depth_in_head_mm(self) -> Array:
-        """The same where the end of the scan's slices is no skull: the inside goes on above and below them."""
+        """The same, but the head does not end with the scan's slices: it continues above and below them."""
         return _depth_mm(self._inside_and_beyond)
 
     @cached_property
     def from_bleed_mm(self) -> Array:
-        """For each voxel how far it lies from the hematoma, infinite where there is none."""
+        """Distance of each voxel from the hematoma, infinite if there is none."""
         return _depth_mm(~self.bleed) if self.bleed.any() else np.full(self.bleed.shape, np.inf)
 
     @property
@@ -71,6 +71,6 @@ class CoarseView:
 
 
 def _depth_mm(mask: Array) -> Array:
-    """For each voxel of a mask how deep it lies in it, 0 outside."""
+    """Depth of each voxel inside a mask, 0 outside."""
     depth: Array = ndimage.distance_transform_edt(mask) * _SPACING_MM
     return depth

@@ -1,7 +1,7 @@
 """Whether a mask looks like a hematoma inside the brain, or like something else.
 
-A hematoma is denser than the brain around it, compact, and for the greater part away from the skull. A layer or
-lens along the skull, a cast of both ventricles, and sheets between the convolutions are blood of another kind.
+A hematoma is denser than the brain around it, compact, and mostly away from the skull. A layer or lens along the
+skull, a cast of both ventricles, and sheets between the gyri are other kinds of bleeding.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _MIN_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
 
 
 def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[str]:
-    """What speaks against a subject's hematoma as one inside the brain: a sentence each.
+    """Reasons to doubt that a subject's hematoma is one inside the brain, one sentence each.
 
     ``view`` is of the same subject. ``drawn``: the user gave the mask.
 
     Raises:
-        InputError: a mask that the user gave lies elsewhere, marks the brain, or is no denser than that.
+        InputError: the user's mask lies elsewhere, marks the brain, or is no denser than the brain.
     """
     if subject.hematoma.is_empty:
         return []
     if drawn:
         _check_place(subject.hematoma, subject.inside_skull)
-    if not view.bleed.any():  # smaller than a voxel there
+    if not view.bleed.any():  # smaller than a voxel of the view
         return []
     notes = _denser(view, drawn=drawn)
     outside = _share_outside(subject)
@@ -86,14 +86,14 @@ def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
 
 
 def _share_outside(subject: Subject) -> float:
-    """Share of the hematoma that lies on bone or outside of the skull."""
+    """Share of the hematoma that lies on bone or outside the skull."""
     bleed = subject.hematoma.voxels
     hu, inside = sitk.GetArrayViewFromImage(subject.ct)[bleed], subject.inside_skull.voxels[bleed]
     return float(np.mean(~inside | (hu > _BONE_HU)))
 
 
 def _strip(view: CoarseView) -> list[str]:
-    """A thin part that reaches the skull, of a mask that is thick elsewhere and deep."""
+    """A thin part that reaches the skull, in a mask that is otherwise thick and deep."""
     depth = view.depth_in_head_mm
     thick = ndimage.binary_opening(view.bleed, iterations=_THICK)
     if not thick.any() or depth[thick].min() <= _STRIP_MM:
@@ -108,7 +108,7 @@ def _strip(view: CoarseView) -> list[str]:
 
 
 def _kind(view: CoarseView, bleed_ml: float) -> list[str]:
-    """Which other kind of blood it looks like, if any."""
+    """The other kind of bleeding that the mask looks like, if any."""
     inside, bleed = view.inside, view.bleed
     surface = bleed & ~ndimage.binary_erosion(bleed)
     depth = view.depth_in_head_mm
@@ -133,7 +133,7 @@ def _looks_like(what: str) -> str:
 
 
 def _symmetry(inside: Array, bleed: Array) -> float:
-    """Share of a mask that lies, within 4 mm, opposite to some of it on the other side of the head."""
+    """Share of a mask that lies within 4 mm of its mirror image on the other side of the head."""
     middle = np.argwhere(inside)[:, 2].mean()
     opposite = np.rint(2 * middle - np.arange(bleed.shape[2])).astype(int)
     there = (opposite >= 0) & (opposite < bleed.shape[2])

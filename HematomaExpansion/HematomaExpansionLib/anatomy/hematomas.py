@@ -14,23 +14,23 @@ MIN_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
 
 MIN_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
-"""Smaller ones count, from 4 mm across, so near to a hematoma: its satellites."""
+"""Smaller components of at least this volume (4 mm across) count this near a hematoma: its satellites."""
 
 MIN_AT_FORAMEN_MAGNUM_ML = 3.0
-"""The same near the foramen magnum, where beam hardening by the bone around makes the medulla look as dense."""
+"""The minimum near the foramen magnum: beam hardening by bone makes the medulla look as dense as blood there."""
 
 SHALLOW_MM = 8.0
-"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, hardly reach deeper than this."""
+"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, rarely reach deeper than this."""
 
 _FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
-"""Larger than its area in adults, and how far above it the medulla lies."""
+"""More than the area of the foramen magnum in adults, and how far above it the medulla extends."""
 
 
 def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
-    """The connected components of ``mask`` that count as hematoma, both on one grid.
+    """The connected components of ``mask`` that count as hematoma; both masks lie on one grid.
 
-    Such a component is large enough, and at least a tenth of it lies deep enough inside the skull. At the foramen
-    magnum and below it must be larger. A small one counts if it is a satellite of a larger one.
+    Such a component is large enough, and at least a tenth of it lies deep enough inside the skull. At or below the
+    foramen magnum, it must be larger. A small one counts if it is a satellite of a larger one.
     """
     if mask.is_empty:
         return mask
@@ -59,10 +59,10 @@ def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
 
 
 def _depth_mm(inside_skull: Mask, end: Array) -> Array:
-    """How deep voxels (z, y, x) lie inside the skull, for those before ``end`` (x, y, z) and some beyond it.
+    """Depth of voxels (z, y, x) inside the skull, for those before ``end`` (x, y, z) and some beyond it.
 
-    Right up to ``SHALLOW_MM`` and the next voxel, which tells the shallow from the deep; what is deeper than that
-    may seem deeper still. The part begins where the scan does, since the filter rounds by the voxels' indices.
+    Depths are exact up to ``SHALLOW_MM`` plus one voxel, enough to tell shallow from deep; greater depths may be
+    too large. The part begins where the scan does because the filter's rounding depends on voxel indices.
     """
     spacing = np.array(inside_skull.grid.spacing)
     reach = np.ceil((SHALLOW_MM + spacing.max()) / spacing).astype(int)
@@ -72,7 +72,7 @@ def _depth_mm(inside_skull: Mask, end: Array) -> Array:
 
 
 def _near(mask: Mask, distance_mm: float) -> Array:
-    """Voxels (z, y, x) no farther than that from a mask that is not empty."""
+    """Voxels (z, y, x) within ``distance_mm`` of a nonempty mask."""
     first, size = mask.box
     margin = np.ceil(distance_mm / np.array(mask.grid.spacing)).astype(int)
     low, high = np.maximum(first - margin, 0), np.minimum(first + size + margin, mask.grid.size)
@@ -85,7 +85,7 @@ def _near(mask: Mask, distance_mm: float) -> Array:
 
 
 def _slices_at_foramen_magnum(inside_skull: Mask) -> int:
-    """How many slices, counted from the feet, lie near the foramen magnum or below; 0 where it is not in view."""
+    """Number of slices, counted from the feet, near or below the foramen magnum; 0 if it is not in view."""
     x_mm, y_mm, z_mm = inside_skull.grid.spacing
     square_cm = inside_skull.voxels.sum(axis=(1, 2)) * x_mm * y_mm / 100
     narrow = np.flatnonzero(square_cm[: square_cm.argmax()] < _FORAMEN_MAGNUM_CM2)

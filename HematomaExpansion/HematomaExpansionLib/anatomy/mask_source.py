@@ -1,4 +1,4 @@
-"""Where the hematoma's mask comes from when many scans are worked on in the same way."""
+"""Where hematoma masks come from when many scans are processed the same way."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskSource:
-    """Masks that somebody drew, or automatic ones.
+    """Drawn masks, or automatic ones.
 
     Attributes:
-        kind: "true" for masks that were drawn, "automatic" for masks found by ``segmenter``.
-        device: on which networks compute, those that find masks and others.
+        kind: "true" for drawn masks, "automatic" for masks found by ``segmenter``.
+        device: where networks run, the segmenter and others.
         segmenter: the model that finds automatic masks; None for the threshold method.
     """
 
@@ -31,9 +31,9 @@ class MaskSource:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether masks are found, not drawn."""
+        """Whether masks are automatic, not drawn."""
         return self.kind == "automatic"
 
     def find(self, ct: sitk.Image, inside_skull: Mask) -> Mask:
-        """The automatic mask in a CT (HU), on the grid of both; empty where there is no hematoma."""
+        """The automatic mask in a CT (HU), on the grid of both; empty if there is no hematoma."""
         return segment(ct, inside_skull, self.segmenter, self.device)

@@ -1,8 +1,8 @@
-"""Whether a scan, what was found inside its skull, and the hematoma can be as they seem.
+"""Whether a scan, the inside of its skull and the hematoma are plausible.
 
-A scan that is damaged, incomplete or rescaled gives itself away when it is looked at as a whole. What cannot be
-trusted is refused; what may be partial or of another kind is told in a sentence that stands beside every number.
-The limits lie well outside of what 17 real heads without a bleed and simulated patients show.
+A damaged, incomplete or rescaled scan gives itself away when viewed as a whole. What cannot be trusted is
+rejected; what may be incomplete or of another kind gets a sentence that stands beside every number. The limits lie
+well outside the range of 17 real heads without a bleed and of simulated patients.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _MIN_SHARE_OF_HULL, _HEAD_CM2, _MIN_SHARE_OF_HEAD, _MAX_EMPTY_MM = 0.82, 90.0, 0
 _BLOOD_HU, _DENSER_HU = (52.0, 95.0), 110.0
 _BLOOD_LEFT_ML, _BLOOD_OUTSIDE_ML, _DENSER_ML, _DEEP_MM = 3.5, 1.0, 1.5, 8.0
 _BESIDE_HEMATOMA_MM = 6.0
-# Of a layer along the skull: depth, part of the brain's height, and how much denser than brain. Bone that shares a
-# voxel is alike on both sides: they differ by 2 mL at most in 17 heads without a bleed, by 15 mL with a subdural
-# of 5 mm along one of them.
+# A layer along the skull: its depth, its part of the brain's height, and how much denser than brain it is. Partial
+# volume of bone is similar on both sides: they differ by at most 2 mL in 17 heads without a bleed, and by 15 mL
+# with a 5 mm subdural hematoma on one side.
 _LAYER_MM, _LAYER_HEIGHT, _LAYER_HU, _MAX_ONE_SIDED_ML = (4.0, 12.0), (0.35, 0.85), 18.0, 5.0
 _NOISE_VOXELS, _COMPACT_VOXELS = 0.75, 2
 
 
 @dataclass(frozen=True)
 class _Slices:
-    """A scan slice by slice, from the lowest on.
+    """A scan slice by slice, from the lowest up.
 
-    ``hu``: (z, y, x). ``brain``: where the inside of the skull is. ``areas_cm2``: of that, per slice.
+    ``hu``: (z, y, x). ``brain``: the inside of the skull. ``areas_cm2``: its area on each slice.
     """
 
     hu: Array
@@ -62,9 +62,9 @@ class _Slices:
 
 
 def check_plausibility(scan: HeadCT, brain: Brain, hematoma: Mask, *, drawn: bool) -> list[str]:
-    """What a user must know of a scan, what is inside its skull, and the hematoma: a sentence each.
+    """What the user must know about a scan, the inside of its skull, and the hematoma, one sentence each.
 
-    ``hematoma`` lies on the scan's grid, empty where none was found; ``drawn``: the user gave it.
+    ``hematoma`` lies on the scan's grid and is empty if none was found; ``drawn``: the user gave it.
 
     Raises:
         InputError: a result from this scan or mask could not be trusted.
@@ -85,7 +85,7 @@ def check_plausibility(scan: HeadCT, brain: Brain, hematoma: Mask, *, drawn: boo
 
 
 def _density(slices: _Slices) -> list[str]:
-    """The median of the brain without CSF, and that of air."""
+    """The median density of the brain without CSF, and of air."""
     brain = slices.hu[slices.brain]
     tissue = brain[brain > _TISSUE_HU]
     median = float(np.median(tissue)) if len(tissue) else -1000.0
@@ -104,7 +104,7 @@ def _density(slices: _Slices) -> list[str]:
             "Volumes may be wrong."
         )
     is_air = slices.hu < -500
-    # Where more than half of it is dark, so is its median, and that of millions of voxels takes long.
+    # If more than half of the air is this dark, so is its median, which is slow to compute for millions of voxels.
     if 2 * np.count_nonzero(slices.hu <= _AIR_HU) <= np.count_nonzero(is_air) > 0:
         air_hu = float(np.median(slices.hu[is_air]))
         if air_hu > _AIR_HU:
@@ -116,14 +116,14 @@ def _density(slices: _Slices) -> list[str]:
 
 
 def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
-    """Slices that do not fit those beside them; ``even``: none was interpolated."""
+    """Slices that do not fit their neighbors; ``even``: none were interpolated."""
     hu = slices.hu[:, ::2, ::2]
     soft = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
     for k in range(1, len(hu) - 1):
         tissue = soft[k - 1] & soft[k + 1]
         if np.count_nonzero(tissue) * 4 * slices.pixel_cm2 < _SOME_CM2:
             continue
-        # A large bleed moves the median of a slice, another scale all of its quartiles.
+        # A large bleed shifts the median of a slice; a different scale shifts all its quartiles.
         below, here, above = (np.percentile(part[tissue], (25, 50, 75)) for part in hu[k - 1 : k + 2])
         jump = here - (below + above) / 2
         is_other = jump.min() > _MAX_JUMP_HU or jump.max() < -_MAX_JUMP_HU
@@ -147,20 +147,20 @@ def _neighbors(slices: _Slices, *, even: bool) -> list[str]:
 
 
 def _is_bone(hu: Array, median_hu: float) -> bool:
-    """Whether the middle one of three slices may hold bone where its neighbors hold none: its air is as theirs."""
+    """Whether the middle of three slices may hold bone where its neighbors do not: its air matches theirs."""
     air = (hu[0] < _AIR_HU) & (hu[2] < _AIR_HU)
     return median_hu > _DENSER_HU and air.any() and float(np.median(hu[1][air])) < _AIR_HU
 
 
 def _difference(first: Array, second: Array) -> float:
-    """Mean difference of two slices where either holds the head, in HU, without the extremes of bone and air."""
+    """Mean absolute difference of two slices in HU where either holds the head, with bone and air clipped."""
     one, other = (np.clip(part, -200, 200) for part in (first, second))
     head = (one > -150) | (other > -150)
     return float(np.abs(one - other)[head].mean()) if head.any() else 0.0
 
 
 def _ends(slices: _Slices, hematoma: Array) -> list[str]:
-    """Brain or bleed that is cut by the first or the last slice."""
+    """Brain or bleed cut off by the first or last slice."""
     areas, notes = slices.areas_cm2, []
     cut = [
         name
@@ -195,7 +195,7 @@ def _skull(brain: Brain) -> list[str]:
 
 
 def _gaps(slices: _Slices, view: CoarseView) -> list[str]:
-    """An inside of the skull that is much smaller than its hull, or ends early."""
+    """Whether the inside of the skull is much smaller than its hull, or ends early."""
     if (
         np.count_nonzero(view.inside) >= _MIN_SHARE_OF_HULL * view.hull.volume
         and _empty_mm(slices) <= _MAX_EMPTY_MM
@@ -208,7 +208,7 @@ def _gaps(slices: _Slices, view: CoarseView) -> list[str]:
 
 
 def _dense_elsewhere(view: CoarseView) -> list[str]:
-    """What is as dense as blood, or denser, and does not count as hematoma."""
+    """Regions as dense as blood, or denser, that do not count as hematoma."""
     smooth, voxel_ml = ndimage.gaussian_filter(view.hu, _NOISE_VOXELS), view.grid.voxel_volume_ml
     low, high = _BLOOD_HU
     dense = (smooth > low) & (smooth < high) & (view.from_bleed_mm > _BESIDE_HEMATOMA_MM)
@@ -241,9 +241,9 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
 
 
 def _layer(view: CoarseView, smooth: Array) -> list[str]:
-    """Blood in a layer along the skull that is too thin to be told from bone but by the other side of the head.
+    """A layer of blood along the skull, so thin that only the other side of the head tells it from bone.
 
-    ``smooth``: the view's CT without its noise.
+    ``smooth``: the view's CT with its noise smoothed.
     """
     inside, (low, high) = view.inside, _LAYER_MM
     brain_hu = float(np.median(smooth[inside & (smooth > _TISSUE_HU)]))
@@ -277,7 +277,7 @@ def _within(hull: ConvexHull, mask: Array) -> Array:
 
 
 def _empty_mm(slices: _Slices) -> float:
-    """Height of the head above the brain's widest slice in which hardly any brain was found."""
+    """Height in mm of the head above the brain's widest slice where hardly any brain was found."""
     areas = slices.areas_cm2
     above = slice(int(areas.argmax()), None)
     head = [ndimage.binary_opening(part > -300, np.ones((5, 5))) for part in slices.hu[above]]
@@ -287,11 +287,11 @@ def _empty_mm(slices: _Slices) -> float:
 
 
 def _largest_compact(where: Array) -> Array:
-    """The largest part of ``where`` that is more than some 8 mm thick."""
+    """The largest part of ``where`` that is more than about 8 mm thick."""
     return largest_component(ndimage.binary_opening(where, iterations=_COMPACT_VOXELS))
 
 
 def _with_margin(part: Array, of: Array) -> Array:
-    """What an opening left, with the margin that it took."""
+    """What an opening left, with the margin it removed."""
     whole: Array = ndimage.binary_dilation(part, iterations=2 * _COMPACT_VOXELS, mask=of)
     return whole

@@ -1,4 +1,4 @@
-"""Follow-up scan onto the baseline of the same patient: two rigid stages, then affine (Abramova 2024, 2.1.1)."""
+"""Registers a follow-up scan to its baseline: two rigid stages, then affine (Abramova 2024, section 2.1.1)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..scan.resampling import average_onto
 from ..scan.shapes import distance_map
 
 MIN_OVERLAP = 0.9
-"""Dice of the two insides of the skull below which the scans are not of one head."""
+"""Dice of the two ``inside_skull`` masks; below it, the scans are not of the same head."""
 
 MIN_SIMILARITY = 0.9
-"""``similarity`` below which two scans are not aligned, or not of one head.
+"""Below this ``similarity``, two scans are not aligned, or not of the same head.
 
-On real heads: 0.97 and more of one turned, shifted and made noisier, once it was aligned; 0.51 to 0.81 of two
-different ones, whose insides of the skull overlapped by up to 0.96; 0.25 to 0.53 of one turned by 17 degrees that
-was not aligned, with an overlap of 0.89.
+On real heads: at least 0.97 for one head rotated, shifted and made noisier, once aligned; 0.51 to 0.81 for two
+different heads, whose overlap reached 0.96; 0.25 to 0.53 for one head rotated by 17 degrees and not aligned, whose
+overlap was 0.89.
 """
 
 _SPACING_MM = 2.0
-# Bone and soft tissue both count; the window keeps dense bone from deciding alone.
+# Bone and soft tissue both count; the window keeps dense bone from dominating.
 _WINDOW_HU = (-100.0, 300.0)
 _SAMPLED_SHARE = 0.2
 _SKULL_MM = 10.0
@@ -38,7 +38,7 @@ _SKULL_MM = 10.0
 class Registration:
     """``transform`` maps positions in the baseline (LPS mm) to the same places in the follow-up.
 
-    ``overlap``: Dice of the two insides of the skull once aligned; ``similarity``: see there.
+    ``overlap``: Dice of the two insides of the skull once aligned; ``similarity``: see the function of that name.
     """
 
     transform: sitk.Transform
@@ -46,7 +46,7 @@ class Registration:
     similarity: float
 
     def bring(self, image: sitk.Image, grid: Grid, *, outside: float = AIR_HU) -> sitk.Image:
-        """An image of the follow-up (HU) on the baseline's grid, linear."""
+        """A follow-up image (HU) on the baseline's grid, interpolated linearly."""
         return sitk.Resample(
             image,
             grid.size,
@@ -60,7 +60,7 @@ class Registration:
         )
 
     def bring_mask(self, mask: Mask, grid: Grid) -> Mask:
-        """A mask of the follow-up on the baseline's grid: the half-way surface."""
+        """A follow-up mask on the baseline's grid, interpolated linearly and cut at one half."""
         moved = self.bring(sitk.Cast(mask.image, sitk.sitkFloat32), grid, outside=0.0)
         return Mask(sitk.Cast(moved >= 0.5, sitk.sitkUInt8))
 
@@ -72,13 +72,13 @@ def register(
     followup_inside: Mask,
     seed: int = 0,
 ) -> Registration:
-    """Align a follow-up CT with its baseline (HU, each on a grid of its own, with the inside of its skull).
+    """Align a follow-up CT with its baseline (HU, each on its own grid, with the inside of its skull).
 
-    The first rigid stage is coarse and uses the whole head; the second is fine and, like the affine one, looks at
-    skull and brain alone, so that jaw, neck and holder do not pull. The same seed gives the same transform.
+    The first rigid stage is coarse and uses the whole head; the second is fine and, like the affine one, uses only
+    skull and brain, so that jaw, neck and head holder have no influence. The same seed gives the same transform.
 
     Raises:
-        InputError: the scans are not of the same head, or one of them holds too little of it.
+        InputError: the scans are not of the same head, or one of them shows too little of it.
     """
     with _one_thread():
         affine = _aligned(baseline, baseline_inside, followup, followup_inside, seed)
@@ -92,7 +92,7 @@ def register(
 
 
 def lies_on(baseline: sitk.Image, baseline_inside: Mask, followup: sitk.Image) -> bool:
-    """Whether a follow-up CT (HU) lies on its baseline as it is: on the same grid, and looking alike there."""
+    """Whether a follow-up CT (HU) already lies on its baseline: on the same grid, and similar there."""
     if not Grid.of(baseline).is_same(Grid.of(followup)):
         return False
     return similarity(sitk.AffineTransform(3), baseline, baseline_inside, followup) >= MIN_SIMILARITY
@@ -101,10 +101,10 @@ def lies_on(baseline: sitk.Image, baseline_inside: Mask, followup: sitk.Image) -
 def similarity(
     transform: sitk.Transform, baseline: sitk.Image, baseline_inside: Mask, followup: sitk.Image
 ) -> float:
-    """Correlation of two CTs (HU, in a window of soft tissue and bone) over skull and brain, where both reach.
+    """Correlation of two CTs (HU, in a window of soft tissue and bone) over skull and brain, where both have data.
 
-    ``transform`` maps positions in the baseline to those in the follow-up. Unlike the overlap of two heads, which
-    are all round, it tells whether they are turned alike, and whether they are one.
+    ``transform`` maps positions in the baseline to those in the follow-up. Unlike the overlap, which is high for
+    any two round heads, it shows whether they are oriented alike and whether they are the same head.
     """
     fixed = _prepared(baseline)
     grid = Grid.of(fixed)
@@ -126,7 +126,7 @@ def similarity(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Several threads would add up the metric in another order each time, and end at another transform."""
+    """Use one thread: several sum the metric in a different order each time, and the transform varies."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
@@ -160,7 +160,7 @@ def _aligned(
 
 
 def _prepared(ct: sitk.Image) -> sitk.Image:
-    """The CT in its window on an isotropic grid."""
+    """The CT, clipped to the window, on an isotropic grid."""
     grid = Grid.of(ct).with_spacing((_SPACING_MM,) * 3)
     return image_on(grid, np.clip(average_onto(ct, grid, outside=AIR_HU), *_WINDOW_HU).astype(np.float32))
 
@@ -170,7 +170,7 @@ def _as_float(mask: Mask, grid: Grid) -> sitk.Image:
 
 
 def _head_mask(inside: Mask, grid: Grid) -> Mask:
-    """Brain and skull: what lies within a centimeter of the skull's inside."""
+    """Brain and skull: everything within 1 cm of the inside of the skull."""
     distance = distance_map(_as_float(inside, grid) >= 0.5)
     return Mask(sitk.Cast(distance < _SKULL_MM, sitk.sitkUInt8))
 
@@ -183,7 +183,7 @@ def _optimized(
     levels: tuple[int, ...],
     seed: int,
 ) -> sitk.Transform:
-    """``start`` improved by the correlation of both scans, over those shrink factors from coarse to fine."""
+    """``start`` optimized for the correlation of both scans; shrink factors ``levels`` go from coarse to fine."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
     if mask is not None:
@@ -202,7 +202,7 @@ def _optimized(
 
 
 def _overlap(transform: sitk.Transform, baseline_inside: Mask, followup_inside: Mask) -> float:
-    """Dice of the insides of the skull, where both scans reach."""
+    """Dice of the insides of the skull, where both scans have data."""
     grid, aligned = baseline_inside.grid, Registration(transform, 0.0, 0.0)
     there = aligned.bring_mask(followup_inside, grid).voxels
     reached = aligned.bring_mask(Mask(followup_inside.image * 0 + 1), grid)

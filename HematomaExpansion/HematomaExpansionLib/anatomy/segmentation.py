@@ -1,7 +1,7 @@
-"""The hematoma's mask: by a 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), or by threshold
-and components, which needs no weights.
+"""Hematoma segmentation: by a 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), or by threshold
+and connected components, which needs no weights.
 
-Both take a CT in HU and the inside of the skull, on one orthogonal grid, and give a mask (0 or 1) on it.
+Both take a CT in HU and the inside of the skull on one orthogonal grid, and return a mask (0 or 1) on it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_HEMATOMA = (
     f"{NOT_LOOKED_FOR} was not looked for."
 )
 
-# How a result names the mask's origin when no model package gave it.
+# How a result names the source of a mask that no model package made.
 USER_MASK: dict[str, str | None] = {"name": "user mask", "version": None, "sha256": None, "trained_on": None}
 
 THRESHOLD: dict[str, str | None] = {
@@ -47,29 +47,29 @@ def identity_of_segmenter(package: ModelPackage | None) -> dict[str, str | None]
 
 
 def segment(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None, device: torch.device) -> Mask:
-    """Hematoma mask by a model package, or without one by threshold; empty where there is no hematoma."""
+    """Hematoma mask from a model package, or by threshold without one; empty if there is no hematoma."""
     if package is None:
         return segment_by_threshold(ct, inside_skull)
     return segment_with_network(ct, inside_skull, package, device)
 
 
 def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Grid:
-    """Grid of that spacing (x, y, z) in mm over the box of a mask that is not empty."""
+    """Grid with that spacing (x, y, z) in mm over the bounding box of a nonempty mask."""
     return inside_skull.box_grid().with_spacing(spacing)
 
 
 def segmentation_channels(ct: sitk.Image, inside_skull: Mask, grid: Grid, window_hu: tuple[float, float]) -> Array:
-    """What the network sees, (1, z, y, x) on ``grid``: the windowed CT, zero outside of the skull's inside."""
+    """The network's input, (1, z, y, x) on ``grid``: the windowed CT inside the skull, zero elsewhere."""
     windowed = scale_window(average_onto(ct, grid, outside=AIR_HU), window_hu)
     return (windowed * average_onto(inside_skull.image, grid))[None]
 
 
 def segment_with_network(ct: sitk.Image, inside_skull: Mask, package: ModelPackage, device: torch.device) -> Mask:
-    """Hematoma mask by a model package.
+    """Hematoma mask from a model package.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
-        DeviceError: the GPU's memory does not suffice.
+        DeviceError: the GPU runs out of memory.
     """
     import torch
     from monai.inferers import sliding_window_inference
@@ -89,8 +89,8 @@ def segment_with_network(ct: sitk.Image, inside_skull: Mask, package: ModelPacka
 def segment_by_threshold(ct: sitk.Image, inside_skull: Mask) -> Mask:
     """Hematoma mask without weights: voxels as dense as clotted blood, in compact components.
 
-    The smoothed CT must reach 55 HU somewhere in a component and 47 HU throughout it; an opening takes off
-    falx, tentorium and the rim of bone, which are as dense but thin.
+    The smoothed CT must reach 55 HU somewhere in a component and 47 HU throughout it; an opening removes falx,
+    tentorium and the rim of bone, which are as dense but thin.
     """
     spacing = (1.5, 1.5, 1.5)
     region = brain_region(inside_skull, spacing)
@@ -102,13 +102,13 @@ def segment_by_threshold(ct: sitk.Image, inside_skull: Mask) -> Mask:
     cores = sitk.And(sitk.BinaryThreshold(smooth, 55.0, 95.0), sitk.BinaryMorphologicalOpening(dense, [3, 3, 3]))
     body = sitk.BinaryMorphologicalOpening(dense, [2, 2, 2])
     blood = sitk.BinaryReconstructionByDilation(sitk.And(cores, body), body)
-    # The opening took the margin too: back to half way between clot and brain.
+    # The opening removed the margin too: grow back to halfway between clot and brain.
     margin = sitk.And(sitk.SmoothingRecursiveGaussian(hu, 1.0) > 44.0, inside)
     filled = sitk.BinaryFillhole(sitk.And(sitk.BinaryDilate(blood, [2, 2, 2]), margin))
     return _found(sitk.Cast(filled, sitk.sitkFloat32), inside_skull)
 
 
 def _found(probability: sitk.Image, inside_skull: Mask) -> Mask:
-    """The hematomas where a probability, on a grid of its own, is one half or more."""
+    """The hematomas where a probability, on its own grid, is at least one half."""
     likely = where_at_least(0.5, probability, inside_skull.grid) & inside_skull.voxels
     return keep_hematomas(Mask.on(inside_skull.grid, likely), inside_skull)

@@ -1,5 +1,7 @@
-"""Worker processes that share out many cases, one core each, and that end with the program that started them;
-and the way through more cases than are to be in memory at once, with workers that may die."""
+"""Worker processes that share many cases, one core each, and end with the program that started them.
+
+``each_result`` runs cases on them, with only a few in memory at a time, and survives workers that die.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ Result = TypeVar("Result")
 
 
 def available_cores() -> int:
-    """Those that this process may use: a scheduler may have given it a few of the computer's."""
+    """Number of cores this process may use; a scheduler may have limited it to a few of the computer's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -28,21 +30,21 @@ def available_cores() -> int:
 
 @dataclass(frozen=True)
 class Workers:
-    """Where cases are worked on: ``jobs`` at a time; ``open`` makes an executor for that many cases."""
+    """Where cases run: ``jobs`` at a time; ``open`` makes an executor for the given number of cases."""
 
     jobs: int
     open: Callable[[int], Executor]
 
 
 def local_workers(jobs: int) -> Workers:
-    """So many processes on this computer, each with one thread of torch."""
+    """``jobs`` processes on this computer, each with one torch thread."""
     return Workers(jobs, partial(case_workers, jobs=jobs, prepare=use_one_torch_thread))
 
 
 def case_workers(
     cases: int, jobs: int = 0, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
-    """As many workers as cores (or ``jobs``), and no more than cases; each calls ``prepare`` before its first."""
+    """As many workers as cores (or ``jobs``), but no more than cases; each first calls ``prepare``."""
     count = max(1, min(jobs or available_cores(), cases))
     return ProcessPoolExecutor(
         count, mp_context=get_context("spawn"), initializer=_start, initargs=(prepare, arguments)
@@ -50,7 +52,7 @@ def case_workers(
 
 
 def use_one_torch_thread() -> None:
-    """For workers that compute with torch: their number fills the cores already."""
+    """For workers that use torch: together they already fill the cores."""
     import torch
 
     torch.set_num_threads(1)
@@ -64,7 +66,7 @@ def _start(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> N
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would otherwise go on, and wait for ever after."""
+    """End a worker whose parent was killed; otherwise it would wait forever."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -77,10 +79,10 @@ def each_result(
     open_workers: Callable[[int], Executor],
     max_running: int,
 ) -> Iterator[tuple[Case, Result | None]]:
-    """Yield each case with its result as it is done, at most ``max_running`` being handed over at a time.
+    """Yield each case with its result as it finishes, with at most ``max_running`` handed out at a time.
 
-    ``open_workers`` is told how many cases are left. Where a worker dies, those handed over are tried once more,
-    each with a worker of its own, and the others go on; the result is None for a case whose worker died again.
+    ``open_workers`` is given the number of cases left. If a worker dies, the cases handed out are retried once,
+    each with its own worker, and the others go on; the result is None for a case whose worker dies again.
     """
     waiting = deque(cases)
     while waiting:
@@ -101,7 +103,7 @@ def each_result(
 def _as_done(
     function: Callable[[Case], Result], waiting: deque[Case], workers: Executor, max_running: int
 ) -> Iterator[tuple[Case, Future[Result]]]:
-    """Takes cases from ``waiting`` for as long as the workers accept them."""
+    """Run cases from ``waiting`` as long as the workers accept them, and yield each when it is done."""
     running: dict[Future[Result], Case] = {}
     accepting = True
     try:
@@ -116,6 +118,6 @@ def _as_done(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future
-    finally:  # the one who asked has given up: begin no other case
+    finally:  # the caller has given up: start no other case
         for future in running:
             future.cancel()

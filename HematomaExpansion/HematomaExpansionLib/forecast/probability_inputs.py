@@ -1,4 +1,4 @@
-"""What a network sees of a scan when it is to tell the probability of expansion.
+"""Inputs of the networks that predict the probability of expansion from a scan.
 
 Arrays are (part, 1, z, y, x) or (part, 1, y, x), float32: the parts of one patient, over which the probability is
 averaged.
@@ -34,22 +34,22 @@ class RiskView:
 
     @property
     def grid(self) -> ModelGrid:
-        """The same as model packages tell it."""
+        """The same, as model packages store it."""
         return ModelGrid(self.spacing_mm, self.size, self.window_hu)
 
     @classmethod
     def of(cls, description: ModelDescription) -> RiskView:
-        """That of a model package."""
+        """The view of a model package."""
         return cls(description.architecture, description.spacing_mm, description.patch_size, description.window_hu)
 
 
 def risk_inputs(subject: Subject, view: RiskView) -> Array:
-    """What the network of that view sees of a subject whose masks are not empty."""
+    """The network's input for a subject whose masks are not empty."""
     return _INPUTS[view.architecture](subject, view)
 
 
 def view_grid(inside_skull: Mask, view: RiskView) -> Grid:
-    """The model grid around the middle of the inside of the skull; for single slices as high as that."""
+    """The model grid, centered on the inside of the skull and, for single slices, as high as that."""
     grid, (_, size) = inside_skull.grid, inside_skull.box
     x, y, z = view.size
     if z == 1:
@@ -58,12 +58,14 @@ def view_grid(inside_skull: Mask, view: RiskView) -> Grid:
 
 
 def whole_brain(subject: Subject, view: RiskView) -> Array:
-    """The whole brain, (1, 1, z, y, x), as in Zhong 2021, supplement: stripped of the skull, resampled, windowed,
-    standardized, negative values set to zero. Interpolation is linear after a low-pass filter, not bicubic.
+    """The whole brain, (1, 1, z, y, x), as in Zhong 2021, supplement.
+
+    It is skull-stripped, resampled, windowed and standardized, with negative values set to zero. Interpolation is
+    linear after a low-pass filter, not bicubic.
     """
     grid, inside_skull = view_grid(subject.inside_skull, view), subject.inside_skull.image
     inside = average_onto(inside_skull, grid)
-    # The mean of that part of a voxel that lies inside: bone in the others would be brighter than any blood.
+    # The mean over the part of a voxel inside the skull: bone in the rest would be brighter than any blood.
     hu = average_onto(sitk.Mask(sitk.Cast(subject.ct, sitk.sitkFloat32), inside_skull), grid) / np.maximum(
         inside, 0.5
     )
@@ -71,9 +73,9 @@ def whole_brain(subject: Subject, view: RiskView) -> Array:
 
 
 def standardized(values: Array, inside: Array) -> Array:
-    """Values in standard deviations above the mean of what is inside, zero below it and outside; all (z, y, x).
+    """Values in standard deviations above the mean inside the skull; zero below it and outside; all (z, y, x).
 
-    ``inside``: share of each voxel from 0 to 1, at least one half somewhere.
+    ``inside``: share of each voxel inside the skull, 0 to 1, somewhere at least one half.
     """
     brain = values[inside >= 0.5]
     scaled = (values - brain.mean()) / max(float(brain.std()), 1e-3)
@@ -81,9 +83,9 @@ def standardized(values: Array, inside: Array) -> Array:
 
 
 def hematoma_slices(subject: Subject, view: RiskView) -> Array:
-    """The axial slices through the hematoma, (slices, 1, y, x), windowed, with all they show (JPM 12:779, 2.2).
+    """The axial slices through the hematoma, (slices, 1, y, x), windowed, not masked (JPM 12:779, section 2.2).
 
-    Of a hematoma that fills no voxel of the model grid by half, the slice that holds most of it.
+    If the hematoma fills no voxel of the model grid by half, this is the slice with the fullest voxel.
     """
     grid = view_grid(subject.inside_skull, view)
     most = average_onto(subject.hematoma.image, grid).max(axis=(1, 2))

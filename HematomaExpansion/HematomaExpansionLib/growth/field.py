@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 GROWTH_MARGIN_MM = 25.0
-"""How far from the baseline hematoma growth is looked for."""
+"""Margin around the baseline hematoma in which growth is predicted."""
 
-# Over what distance the field fades out toward bone, and over how many voxels toward the region's edge.
+# The field fades out over this distance toward bone, and over this many voxels toward the region's edge.
 _FADE_MM, _FADE_VOXELS = 4.5, 3
 
 
@@ -37,7 +37,7 @@ def growth_region(
 ) -> Grid:
     """Model grid around the hematoma with a margin, at least one patch large, along the scan's axes.
 
-    ``spacing`` in mm and ``patch`` in voxels, both (x, y, z); ``hematoma`` a mask that is not empty.
+    ``spacing`` is in mm and ``patch`` in voxels, both (x, y, z); ``hematoma`` is not empty.
     """
     _, size = hematoma.box
     wanted = size * np.array(hematoma.grid.spacing) + 2 * margin_mm
@@ -46,7 +46,7 @@ def growth_region(
 
 
 def growth_channels(subject: Subject, grid: Grid, window_hu: tuple[float, float]) -> Array:
-    """What the network sees, (3, z, y, x) on ``grid``: windowed CT, hematoma, and where a field may be.
+    """Channels (3, z, y, x) on ``grid``: windowed CT, hematoma, and confinement of the field.
 
     The first two are the network's input; the third multiplies its output (see ``confined_displacement``).
     """
@@ -56,7 +56,10 @@ def growth_channels(subject: Subject, grid: Grid, window_hu: tuple[float, float]
 
 
 def confinement_of(inside: Array, grid: Grid) -> Array:
-    """Factor from 1 deep inside the skull to 0 at bone, of its share of each voxel; both (z, y, x) on ``grid``."""
+    """Factor from 1 deep inside the skull to 0 at bone.
+
+    ``inside`` is the share of each voxel inside the skull; both are (z, y, x) on ``grid``.
+    """
     depth_mm = distance_map_on(grid, inside > 0.5, is_positive_inside=True)
     return np.clip(depth_mm / _FADE_MM, 0.0, 1.0).astype(np.float32)
 
@@ -74,8 +77,8 @@ def _edge_window(shape: tuple[int, ...]) -> Array:
 def confined_displacement(field: torch.Tensor, confinement: torch.Tensor, integration_steps: int) -> torch.Tensor:
     """Displacement in voxels from a network's field, both (batch, 3, z, y, x), components in that order.
 
-    ``confinement`` (batch, 1, z, y, x) is multiplied onto the field before the integration: a flow that
-    stands still at bone cannot cross it, whereas scaling a displacement afterward could fold it.
+    ``confinement`` (batch, 1, z, y, x) scales the field before the integration: a flow that stands still at bone
+    cannot cross it, whereas scaling a displacement afterward could fold it.
     """
     import torch
     from monai.networks.blocks import DVF2DDF
@@ -98,7 +101,7 @@ def warp(image: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _quiet_monai() -> Iterator[None]:
-    """MONAI says at each use that its compiled warp is absent; torch's own is what is wanted here."""
+    """Silence MONAI's warning at each use that its compiled warp is absent; torch's own is wanted here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="monai.networks.blocks.Warp")
         yield

@@ -1,12 +1,12 @@
 """Growth of a hematoma: baseline CT and mask -> displacement field -> predicted follow-up CT and mask.
 
-After Abramova 2024, sections 2.4 and 2.4.1: a U-Net gives a dense field, a spatial transformer warps the
+After Abramova 2024, sections 2.4 and 2.4.1: a U-Net gives a dense field, and a spatial transformer warps the
 baseline with it. The field is a pull-back in mm, LPS: ``predicted(x) = baseline(x + u(x))``.
 
-Three additions. The network's output may be a velocity that is integrated by scaling and squaring, so that
-the displacement cannot fold. The field is confined: it fades to zero at the inside of the skull and at the edge
-of the region, so a flow along it can carry no blood through bone. And its strength can be set, for example by the
-probability of expansion (``forecast.strength``).
+There are three additions. The network's output may be a velocity field that is integrated by scaling and squaring,
+so that the displacement cannot fold. The field is confined: it fades to zero at the skull's inner surface and at
+the edge of the region, so a flow along it cannot carry blood through bone. And its strength can be set, for
+example by the probability of expansion (``forecast.strength``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Growth:
-    """A predicted growth, all three on the baseline scan's grid.
+    """A predicted growth, with all three parts on the baseline scan's grid.
 
     ``displacement`` is a vector image in mm, LPS; ``followup_ct`` is in HU.
     """
@@ -40,17 +40,17 @@ class Growth:
     followup_mask: Mask
 
     def restored(self, scan: HeadCT) -> Growth:
-        """The same in the axis order in which the baseline scan is stored."""
+        """The same in the stored axis order of the baseline scan."""
         displacement, followup_ct = (scan.restore(image) for image in (self.displacement, self.followup_ct))
         return Growth(displacement, followup_ct, scan.restore_mask(self.followup_mask))
 
 
 def predict_growth(subject: Subject, package: ModelPackage, strength: float, device: torch.device) -> Growth:
-    """Predicted growth of a subject's hematoma, which is not empty; ``strength`` is a factor on the field.
+    """Predict the growth of a subject's hematoma, which is not empty; ``strength`` scales the field.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
-        DeviceError: the GPU's memory does not suffice.
+        DeviceError: the GPU runs out of memory.
     """
     description = package.description
     ct, hematoma = subject.ct, subject.hematoma

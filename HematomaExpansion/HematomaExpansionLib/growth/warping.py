@@ -1,4 +1,4 @@
-"""Scans and masks moved by a displacement field."""
+"""Warps scans and masks with a displacement field."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..scan.resampling import crop_to, resample
 from ..scan.shapes import signed_distance
 from .field import GROWTH_MARGIN_MM
 
-# Of the eight voxels that are interpolated, where so little is of a kind, its value is not known.
+# Where less than this share of the eight interpolated voxels is of one kind, its value is unknown.
 _MIN_WEIGHT = 1e-3
-# Depths in mm and shares that differ by less are equal.
+# Depths in mm and shares that agree to this many digits count as equal.
 _SAME_DEPTH_DIGITS = 4
-# Beyond what any distance within a head is.
+# More than any distance within a head.
 _OUTSIDE_MM = 1000.0
 
 
 def field_on(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """The displacement on that part of the image's grid where it lies: around it, in most of it, nothing moves."""
+    """The displacement on the part of the image's grid that it covers; nothing moves outside that part."""
     return resample(displacement, Grid.of(crop_to(image, Grid.of(displacement), margin_mm=0.0)))
 
 
 def with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:
-    """``whole`` with the voxels of ``part``, which lies on a part of its grid."""
+    """``whole`` with the voxels of ``part``, which covers part of its grid."""
     return sitk.Paste(
         whole, part, part.GetSize(), (0, 0, 0), whole.TransformPhysicalPointToIndex(part.GetOrigin())
     )
@@ -45,12 +45,12 @@ def warp_image(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
 def warp_ct(ct: sitk.Image, mask: Mask, grown: Mask, displacement: sitk.Image) -> sitk.Image:
     """``ct(x + u(x))`` in HU on the displacement's grid, with the border of blood where ``grown`` has it.
 
-    ``mask`` lies on the CT's grid, ``grown`` is what ``warp_mask`` made of it. Linear among voxels of one
-    kind: within ``grown`` among those of the hematoma, around it among the others. Interpolated across its border,
-    blood that moves by less than half a slice would only brighten the next one a little, and cut half way between
-    brain and clot the CT would show up to 10 % less blood than the mask in slices of 5 mm. So both agree where
-    they do at baseline; a mask that reaches beyond what the CT shows there (automatic ones hold the fringe of
-    partial volume) goes on to do so.
+    ``mask`` lies on the CT's grid; ``grown`` is the result of ``warp_mask`` for it. Interpolation is linear among
+    voxels of one kind: those of the hematoma within ``grown``, the others around it. If it crossed the border,
+    blood that moves by less than half a slice would only brighten the next slice a little, and with a cut halfway
+    between brain and clot, the CT would show up to 10 % less blood than the mask in 5 mm slices. So CT and mask
+    agree where they do at baseline; where a mask reaches beyond the blood that the CT shows (automatic masks
+    include the fringe of partial volume), it still does.
     """
     transform, hu = _as_transform(displacement), sitk.Cast(ct, sitk.sitkFloat32)
     inside = sitk.Cast(mask.image, sitk.sitkFloat32)
@@ -69,10 +69,10 @@ def warp_ct(ct: sitk.Image, mask: Mask, grown: Mask, displacement: sitk.Image) -
 def warp_mask(mask: Mask, displacement: sitk.Image) -> Mask:
     """``mask(x + u(x))`` on the displacement's grid, with the volume that the field gives it.
 
-    Cut at the half-way surface, what moves by less than half a slice would be lost: some 15 % of the growth in
-    slices of 5 mm. So as many voxels as the interpolated mask sums to are taken, the innermost by its interpolated
-    signed distance; among equals those with the larger share of the mask, and then by lot (always the same), so
-    that no side of the hematoma is preferred.
+    A cut at one half would lose movements of less than half a slice: about 15 % of the growth in 5 mm slices. So
+    the mask takes as many voxels as the interpolated mask sums to, the innermost ones by its interpolated signed
+    distance. Ties go to voxels with the larger share of the mask, and then to a fixed random order, so that no
+    side of the hematoma is preferred.
     """
     near = crop_to(mask.image, Grid.of(displacement), margin_mm=GROWTH_MARGIN_MM)
     transform = _as_transform(displacement)
@@ -87,10 +87,10 @@ def warp_mask(mask: Mask, displacement: sitk.Image) -> Mask:
 
 
 def _innermost(depth: Array, share: Array, count: int) -> Array:
-    """So many voxels (z, y, x), as booleans, of the largest ``depth``; see ``warp_mask`` for equals."""
+    """The ``count`` voxels (z, y, x) with the largest ``depth``, as booleans; see ``warp_mask`` for ties."""
     if count == 0:
         return np.zeros(depth.shape, bool)
-    rounded = np.round(depth, _SAME_DEPTH_DIGITS)  # interpolation does not give equals to the last bit
+    rounded = np.round(depth, _SAME_DEPTH_DIGITS)  # interpolated ties differ in their last bits
     last = np.partition(rounded.ravel(), -count)[-count]
     chosen = rounded > last
     equals = np.flatnonzero(rounded == last)
@@ -101,6 +101,6 @@ def _innermost(depth: Array, share: Array, count: int) -> Array:
 
 
 def smallest_jacobian(displacement: sitk.Image) -> float:
-    """Smallest Jacobian determinant of ``x + u(x)`` over the grid; above zero nothing is folded."""
+    """Smallest Jacobian determinant of ``x + u(x)`` over the grid; above zero, nothing folds."""
     determinant = sitk.DisplacementFieldJacobianDeterminant(sitk.Cast(displacement, sitk.sitkVectorFloat64))
     return float(sitk.GetArrayViewFromImage(determinant).min())

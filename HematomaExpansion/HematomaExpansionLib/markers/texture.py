@@ -1,7 +1,7 @@
-"""A hematoma as a radiologist looks at it: slice by slice, and without the margin where blood and brain mix.
+"""A hematoma as a radiologist sees it: slice by slice, and without the margin where blood and brain mix.
 
-Every scan is brought to pixels of 1 mm and slices of at least 4 mm with the noise smoothed, so that differences of
-density mean the same on each. Densities are in HU, arrays (z, y, x), slices axial.
+Every scan is resampled to 1 mm pixels and slices of at least 4 mm, with its noise smoothed, so that density
+differences mean the same on each. Densities are in HU, arrays (z, y, x), slices axial.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MARGIN_PIXELS = 2
 _LOW = 0.55
 _ISODENSE_HU, _DARK_MARGIN_PIXELS = 8.0, 3
 LEVEL_DEGREES = 20.0
-"""How far from level a border may be, the head being tilted a little."""
+"""How far from level a border may be, since the head may be tilted a little."""
 
 IN_PLANE = np.ones((1, 3, 3), bool)
 _USUAL_BRAIN_HU, _BRAIN_RANGE_HU, _MIN_BRAIN_VOXELS = 35.0, (20.0, 50.0), 30
@@ -35,14 +35,14 @@ _CSF_HU = 15.0
 
 @dataclass(frozen=True)
 class Clot:
-    """A hematoma on the grid on which its texture is measured.
+    """A hematoma on the grid used to measure its texture.
 
     Attributes:
         hu: the CT, smoothed.
         mask: the hematoma's largest part, holes filled.
         core: ``mask`` without the margin where blood and brain share a voxel.
         clot_hu: density of the dense part of the core.
-        brain_hu: density of the brain 5 to 11 mm off the hematoma.
+        brain_hu: density of the brain 5 to 11 mm from the hematoma.
     """
 
     grid: Grid
@@ -54,12 +54,12 @@ class Clot:
 
     @property
     def low(self) -> Array:
-        """Where blood is plainly less dense than dense clot, about half way to brain."""
+        """Where blood is clearly less dense than dense clot, about halfway to brain."""
         return self.hu < self.brain_hu + _LOW * (self.clot_hu - self.brain_hu)
 
     @property
     def clotted(self) -> Array:
-        """The core without what is about as dark as brain, and its margin."""
+        """The core without regions about as dark as brain and their margin."""
         dark = self.hu < self.brain_hu + _ISODENSE_HU
         return self.core & ~ndimage.binary_dilation(dark & self.core, IN_PLANE, iterations=_DARK_MARGIN_PIXELS)
 
@@ -74,10 +74,10 @@ class LowRegion:
     """A region of low density in one slice of the core.
 
     Attributes:
-        place_mm: its middle, LPS.
-        area_mm2: their area.
-        lowest_hu: the least dense of them.
-        drop_hu: by how much they are less dense than the clot around.
+        place_mm: its center, LPS.
+        area_mm2: its area.
+        lowest_hu: its lowest density.
+        drop_hu: how far that lies below the density of the clot around it.
         enclosed: share of its surroundings (3 mm wide) that is clot.
     """
 
@@ -89,7 +89,7 @@ class LowRegion:
 
 
 def find_clot(ct: sitk.Image, mask: Mask) -> Clot:
-    """The clot of a mask that is not empty, on the CT's (HU) grid, whose axes are nearest LPS."""
+    """The clot of a nonempty mask on the grid of the CT (HU), axes nearest LPS."""
     grid = _working_grid(mask)
     hu = average_onto(ct, grid, outside=AIR_HU)
     hu = ndimage.gaussian_filter(hu, (0, _NOISE_PIXELS, _NOISE_PIXELS))
@@ -112,7 +112,7 @@ def _working_grid(mask: Mask) -> Grid:
 
 
 def _core(main: Array) -> Array:
-    """Without its margin, as far as that leaves enough to measure."""
+    """A mask without its margin, as far as that leaves enough to measure."""
     for pixels in range(_MARGIN_PIXELS, 0, -1):
         core = ndimage.binary_erosion(main, IN_PLANE, iterations=pixels)
         if core.sum() >= _MIN_IN_CORE:
@@ -145,18 +145,18 @@ def low_regions(clot: Clot) -> Iterator[LowRegion]:
 
 
 def _ring(region: Array, near: int, far: int) -> Array:
-    """Pixels more than ``near`` and at most ``far`` steps off a region of a slice."""
+    """Pixels more than ``near`` and at most ``far`` steps from a region of a slice."""
     inner = ndimage.binary_dilation(region, iterations=near) if near else region
     return ndimage.binary_dilation(region, iterations=far) & ~inner
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The clotted part of the core cut in two by the plane on whose sides the densities differ most.
+    """The clotted part of the core, split by the plane whose sides differ most in density.
 
     Attributes:
         difference_hu: between the two sides, within 6 mm of the plane.
-        explained: share of the variance of density that the cut explains: 1 for two even parts.
+        explained: share of the density variance that the cut explains: 1 for two uniform parts.
         light_share: share that lies on the less dense side.
         toward_dense: unit vector across the plane toward the denser side, LPS.
         light: voxels of the less dense side.
@@ -170,9 +170,9 @@ class Parts:
 
 
 def two_parts(clot: Clot, *, level: bool = False) -> Parts | None:
-    """The core in two parts; None where it is too small for that.
+    """The core in two parts; None if it is too small for that.
 
-    ``level``: the border is level, and the denser part below it, in a patient who lies on the back.
+    ``level``: the border must be level, with the denser part below, in a patient lying supine.
     """
     direction = np.array(clot.grid.direction).reshape(3, 3)
     ways = _half_sphere()
@@ -193,21 +193,21 @@ def two_parts(clot: Clot, *, level: bool = False) -> Parts | None:
         return None
     where = np.zeros(clotted.shape, bool)
     where[clotted] = depth < 0
-    # Not the medians: close to the border each side's pixels still hold some of the other.
+    # Not the medians: near the border, pixels of each side still hold some of the other.
     difference = float(np.percentile(dense, 65) - np.percentile(light, 35))
     explained = between / max(float(values.var()), 1e-6)
     return Parts(difference, explained, float((depth < 0).mean()), direction @ normal, where)
 
 
 def _half_sphere(count: int = 200) -> Array:
-    """Unit vectors spread evenly over half a sphere."""
+    """Unit vectors spread evenly over a hemisphere."""
     k = np.arange(count) + 0.5
     polar, turn = np.arccos(1 - k / count), np.pi * (1 + np.sqrt(5)) * k
     return np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1)
 
 
 def _best_cut(depth: Array, values: Array, way: Array) -> tuple[float, Array, float]:
-    """Variance between the parts of the best cut across ``way``, the vector toward the denser part, the offset."""
+    """The best cut across ``way``: variance between its parts, unit vector toward the denser part, offset."""
     order = np.argsort(depth)
     count, total = len(values), np.cumsum(values[order])
     cut = np.arange(int(_MIN_PART * count), int((1 - _MIN_PART) * count))

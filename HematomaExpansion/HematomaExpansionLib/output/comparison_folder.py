@@ -31,7 +31,7 @@ from .drawing import (
 
 COMPARISON_FILE = "comparison.json"
 COMPARISON = "comparison"
-"""The kind of result, as its provenance says."""
+"""The kind of result, as recorded in its provenance."""
 
 _MAX_SLICES = 6
 
@@ -92,9 +92,11 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """Per slice the baseline, and beside it the registered follow-up with true positive (red), false positive
-    (green) and false negative (blue) of the predicted hematoma; without a prediction, or where the truth is not
-    known, with both outlines."""
+    """Draw each slice of the baseline, and below it the registered follow-up.
+
+    The follow-up shows true positives (red), false positives (green) and false negatives (blue) of the predicted
+    hematoma, or both outlines if there is no prediction or the truth is unknown.
+    """
     before, after = axial_array(comparison.baseline_ct), axial_array(comparison.followup_ct)
     first, second = axial_mask(comparison.baseline_mask), axial_mask(comparison.followup_mask)
     is_known, predicted = comparison.result["growth"] is not None, comparison.predicted_mask

@@ -1,4 +1,4 @@
-"""Axial slices with outlines and areas, as pictures and reports draw them."""
+"""Draws axial slices with outlines and areas, for pictures and reports."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def draw_each(pictures: Mapping[str, Callable[[Path], None]], folder: Path) -> list[str]:
-    """Draw each picture, by the name of its file in ``folder``; returns a sentence for each that could not be.
+    """Draw each picture to its file in ``folder``; return a sentence for each that could not be drawn.
 
-    Of those no half file is left.
+    A failed picture leaves no partial file.
     """
     failed = []
     for name, draw in pictures.items():
@@ -57,7 +57,7 @@ def new_figure(width: float, height: float, face: str) -> Figure:
 
 
 def slices_through(mask: Array, max_slices: int) -> Array:
-    """Indices of slices to show, evenly through the mask, or through the head where the mask is empty."""
+    """Indices of slices to show, spaced evenly through the mask, or through the head if the mask is empty."""
     shown = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(mask))
     if len(shown) <= max_slices:
         return shown
@@ -71,12 +71,12 @@ def axial_array(image: sitk.Image) -> Array:
 
 def axial_spacing(image: sitk.Image) -> tuple[float, float, float]:
     """Spacing (x, y, z) in mm of the voxels of ``axial_array``."""
-    corner = sitk.RegionOfInterest(image, (1, 1, 1), (0, 0, 0))  # the rest need not be turned for that
+    corner = sitk.RegionOfInterest(image, (1, 1, 1), (0, 0, 0))  # the rest need not be reoriented for that
     return Grid.of(sitk.DICOMOrient(corner, "LPS")).spacing
 
 
 def axial_mask(mask: Mask) -> Array:
-    """The same for a mask, as booleans."""
+    """``axial_array`` of a mask, as booleans."""
     return axial_array(mask.image) > 0
 
 
@@ -101,7 +101,7 @@ def draw_outline(axes: Axes, mask: Array, color: str, width: float) -> None:
 
 
 def draw_agreement(axes: Axes, predicted: Array, true: Array, aspect: float) -> None:
-    """Over the slice in ``axes``: where a predicted mask is right (red), too much (green), or missing (blue)."""
+    """Shade the slice in ``axes`` where a predicted mask is right (red), too much (green), or missing (blue)."""
     from matplotlib.colors import to_rgba
 
     shade = np.zeros((*true.shape, 4))

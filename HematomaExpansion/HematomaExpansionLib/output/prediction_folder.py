@@ -26,19 +26,19 @@ from .report import write_overlay, write_report
 
 RESULT_FILE = "prediction.json"
 PREDICTION = "prediction"
-"""The kind of result, as its provenance says."""
+"""The kind of result, as recorded in its provenance."""
 
 _PARTS_FILE, _BASELINE_CT, _BASELINE_MASK = "parts.json", "baseline_ct", "baseline_mask"
 _GROWTH = ("displacement", "followup_ct", "followup_mask")
 
 SCAN_AND_MASK = "input"
-"""What its provenance calls the contents that it was made from."""
+"""Provenance key of the scan and mask that a prediction was made from."""
 
 
 def prediction_sources(
     scan_sha256: str | None, mask: Path | None, label: str | None, options: PredictionOptions
 ) -> dict[str, Any]:
-    """What a prediction is made from, for its provenance; ``mask``: the user's own; ``label``: that chosen in it.
+    """What a prediction is made from, for its provenance; ``mask``: the user's own; ``label``: chosen in it.
 
     Raises:
         OSError: the mask cannot be read.
@@ -66,20 +66,20 @@ def write_prediction(
 ) -> dict[str, Any]:
     """Write all files of a prediction; the folder appears whole or not at all.
 
-    A folder left by an earlier prediction is replaced. ``made_from``: what its provenance tells, where that is
-    known. Returns what ``prediction.json`` holds: the prediction's result, with a warning for each picture that
+    A folder left by an earlier prediction is replaced. ``made_from``: what its provenance records, where known.
+    Returns the contents of ``prediction.json``: the prediction's result, with a warning for each picture that
     could not be made.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
     provenance = Provenance(PREDICTION, made_from or {})
-    # Compressing the images goes on beside drawing the pictures.
+    # Images are compressed while pictures are drawn.
     with whole_or_nothing(folder, provenance) as scratch, ThreadPoolExecutor(1) as beside:
         images_written = beside.submit(_write_images, _images(prediction), scratch)
         for name, write in (("overlay.png", write_overlay), ("report.pdf", write_report)):
             failed = draw_each({name: partial(write, prediction)}, scratch)
-            prediction = _warned(prediction, failed)  # the report tells of the picture
+            prediction = _warned(prediction, failed)  # the report mentions a failed picture
         (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
         images_written.result()
     return prediction.result
@@ -103,7 +103,7 @@ def write_parts(prediction: Prediction, folder: Path) -> None:
 
 
 def read_parts(folder: Path) -> Prediction:
-    """The prediction that ``write_parts`` left.
+    """The prediction that ``write_parts`` wrote.
 
     Raises:
         InputError: the folder holds none.
@@ -136,7 +136,7 @@ def _write_images(images: dict[str, sitk.Image], folder: Path) -> None:
 
 
 def _images(prediction: Prediction) -> dict[str, sitk.Image]:
-    """File name to image; a scan that was resampled to true geometry is kept beside what lies on its grid."""
+    """File name to image; includes the baseline CT if it was resampled, since the others lie on its new grid."""
     images = {"baseline-mask.nii.gz": prediction.baseline_mask.image}
     if prediction.resampled:
         images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
