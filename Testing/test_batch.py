@@ -23,7 +23,7 @@ import pytest
 import SimpleITK as sitk
 from environment import variables
 from HematomaExpansionLib.batch.cases import BatchCase, find_cases
-from HematomaExpansionLib.batch.rows import DONE, LITTLE_MEMORY, UNFORESEEN, CaseRow
+from HematomaExpansionLib.batch.rows import DONE, UNEXPECTED, WORKER_DIED, CaseRow
 from HematomaExpansionLib.batch.run import predict_case, run_batch
 from HematomaExpansionLib.batch.workers import Workers, local_workers
 from HematomaExpansionLib.cli.main import main
@@ -446,7 +446,7 @@ def test_a_worker_that_dies_takes_no_other_case_along(tmp_path: Path) -> None:
     rows = run_batch(cases, output, options(), local_workers(2), predict_one=only_named)
     assert [row.case for row in rows] == found
     assert [row.case for row in rows if row.status != DONE] == ["deadly"]
-    assert rows[2].reason == LITTLE_MEMORY
+    assert rows[2].reason == WORKER_DIED
     assert rows[2].unforeseen
     assert list(read_table(output)) == found
     assert [path.name for path in output.iterdir()] == ["results.csv"]
@@ -501,7 +501,7 @@ def test_an_error_that_nobody_foresaw_is_a_row_without_its_text(
         raise MemoryError
 
     case = BatchCase("P1", tmp_path / "scan.nii.gz", onset_hours=2.0)
-    for failure, reason in ((fail, UNFORESEEN), (need_memory, LITTLE_MEMORY)):
+    for failure, reason in ((fail, UNEXPECTED), (need_memory, WORKER_DIED)):
         monkeypatch.setattr("HematomaExpansionLib.batch.run.read_head_ct", failure)
         row = predict_case(options(), tmp_path, case)
         assert (row.status, row.reason, row.onset_hours, row.mask) == ("failed", reason, 2.0, "automatic")

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from bad_input import BALL_MM
 from HematomaExpansionLib.batch.cases import BatchCase
 from HematomaExpansionLib.batch.cluster import connect
-from HematomaExpansionLib.batch.rows import DONE, LITTLE_MEMORY, CaseRow
+from HematomaExpansionLib.batch.rows import DONE, WORKER_DIED, CaseRow
 from HematomaExpansionLib.batch.run import run_batch
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
@@ -100,7 +100,7 @@ def test_a_case_that_kills_every_worker_is_a_failed_row(address: str, tmp_path: 
     with connect(address) as workers:
         rows = run_batch(cases, tmp_path, options(), workers, predict_one=short_case)
     assert [row.status for row in rows] == [DONE, "failed", DONE]
-    assert rows[1].reason == LITTLE_MEMORY
+    assert rows[1].reason == WORKER_DIED
 
 
 def test_the_command_hands_its_cases_to_the_scheduler(address: str, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_the_shipped_packages_are_whole_small_and_say_what_they_are(task: str) -
     package.load()
     assert package.folder.parent == shipped_models_folder()
     assert (package.folder / "weights.safetensors").stat().st_size <= 12e6
-    assert package.description.trained_on_whom == "simulated patients, no real ones"
+    assert package.description.training_sources == "simulated patients, no real ones"
     assert "Not for diagnosis" in package.description.intended_use
 
 
@@ -328,7 +328,7 @@ def test_what_an_evaluation_needs_of_a_package_is_missed_before_the_work(
     for task, model in models.items():
         arguments = ["--model", str(model), "--cohort", str(tmp_path), "-o", str(tmp_path / "out")]
         assert main(["evaluate", task, *arguments]) == 2
-        assert "does not tell 'training" in capsys.readouterr().err
+        assert "does not report 'training" in capsys.readouterr().err
 
 
 def test_a_name_that_will_not_do_is_refused_before_the_work(
@@ -378,7 +378,7 @@ def test_the_one_sentence_of_an_earlier_package_still_opens(package: ModelPackag
 def test_a_result_says_in_few_words_whom_a_model_was_trained_on(package: ModelPackage) -> None:
     steps = [TrainingStep("learned from", 9, "simulated patients, no real ones", "seed 1")] * 30
     real = TrainingStep("learned from", 9, "patients (site A)")
-    short = replace(package.description, trained_on=(*steps, real)).trained_on_whom
+    short = replace(package.description, trained_on=(*steps, real)).training_sources
     assert short == "simulated patients, no real ones, then patients (site A)"
     many = tuple(TrainingStep("learned from", 9, f"patients (site {k})") for k in range(40))
-    assert len(replace(package.description, trained_on=many).trained_on_whom) <= 120
+    assert len(replace(package.description, trained_on=many).training_sources) <= 120

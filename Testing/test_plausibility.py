@@ -159,7 +159,7 @@ def test_brain_or_bleed_cut_by_the_end_of_the_stack_is_told(part: slice, end: st
 def test_an_open_skull_is_told() -> None:
     mask = brain_of_the_head().mask
     assert "Bone is missing over about 91 cm²" in notes(head(), brain=Brain(mask, missing_bone_cm2=91.0))
-    assert "34 cm² of the skull lie outside" in notes(head(), brain=Brain(mask, unseen_skull_cm2=34.0))
+    assert "34 cm² of the skull lies outside" in notes(head(), brain=Brain(mask, unseen_skull_cm2=34.0))
 
 
 def test_an_inside_with_gaps_and_blood_in_them_is_told() -> None:
@@ -176,7 +176,7 @@ def test_blood_that_does_not_count_as_hematoma_is_told_with_its_volume() -> None
     layer = within(11) & (POINTS[..., 0] > 10) & (np.abs(POINTS[..., 2]) < 40)
     layer_ml = layer.sum() * GRID.voxel_volume_ml
     told = notes(head(layer))
-    assert "do not count as hematoma: check for blood outside of the brain" in told
+    assert "does not count as hematoma: check for blood outside of the brain" in told
     at_least = int(told.removeprefix("At least ").split(" mL")[0])
     assert 0.5 * layer_ml < at_least < layer_ml  # the margin at the bone holds some of that
     assert "do not count" not in notes(head(layer), layer)
@@ -205,7 +205,7 @@ def test_a_mask_with_a_strip_to_the_bone_or_on_it_is_told() -> None:
     assert "A thin part of the mask" in notes(head(bleed), bleed | strip, drawn=True)
     outside = (np.linalg.norm(POINTS - (52, 0, 10), axis=-1) <= 20) & ~INSIDE
     lobar = ball((52, 0, 10), 20)
-    assert "of the mask lie on bone or outside of the skull" in notes(head(lobar), lobar | outside, drawn=True)
+    assert "of the mask lies on bone or outside the skull" in notes(head(lobar), lobar | outside, drawn=True)
 
 
 def test_another_kind_of_blood_is_told() -> None:
@@ -260,12 +260,14 @@ def test_nothing_found_is_no_all_clear(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["predict", "-i", str(scan), "-o", str(output), *options, "--risk", "none"]) == 0
     assert main(["segment", "-i", str(scan), "-o", str(tmp_path / "mask.nii.gz"), *options]) == 0
     result = json.loads((output / "prediction.json").read_text(encoding="utf-8"))
-    assert dict(summary_rows(result))["Hematoma now"] == "none found, which excludes no bleed"
+    assert dict(summary_rows(result))["Hematoma now"] == "none found, which does not rule out a bleed"
     (told,) = result["input"]["warnings"]
-    assert told.startswith("No hematoma was found (blood inside the brain, from 1 mL). That excludes no bleed")
+    assert told.startswith(
+        "No hematoma was found (blood inside the brain, from 1 mL). This does not rule out a bleed"
+    )
     assert "in the ventricles was not looked for" in told
     assert capsys.readouterr().out.count(f"Note: {told}") == 2
-    assert "This excludes no bleed" in card(result)
+    assert "This does not rule out a bleed" in card(result)
 
 
 def test_a_mask_of_the_users_own_was_not_looked_for(tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ def test_a_small_network_learns_what_tells_expansion(
     train = ["train", "risk", "--cohort", str(cohorts["learned"]), "-o", str(package), "--preset", preset]
     assert main([*train, *options.split()]) == 0
     description = open_package(package).description
-    assert description.trained_on_whom == "simulated patients, no real ones"
+    assert description.training_sources == "simulated patients, no real ones"
     assert description.spacing_mm[0] * description.patch_size[0] == pytest.approx(
         224 if preset == "two-output" else 256
     )

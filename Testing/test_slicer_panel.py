@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.markers.scores import NOT_TOLD, ClinicalData, overrule, scores_of
+from HematomaExpansionLib.markers.scores import NO_CLINICAL_DATA, ClinicalData, overrule, scores_of
 from HematomaSlicerLib.result_card import card, comparison_text, marker_rows, notice, scores_text, training_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -227,7 +227,7 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
     result = {
         "input": {"onset_hours": 1.0},
         "markers": markers,
-        "scores": scores_of(markers, 1.0, 9.0, NOT_TOLD),
+        "scores": scores_of(markers, 1.0, 9.0, NO_CLINICAL_DATA),
     }
     row = marker_rows(result)[2]
     assert (row.title, row.present) == ("Black hole", True)

@@ -102,7 +102,7 @@ from HematomaExpansionLib import stopping
 
 stopping._SECONDS_FOR_ORDER = 0.5
 library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-with stopping.stopped_in_order():
+with stopping.clean_stop():
     print("ready", flush=True)
     for _ in range(2):  # the second waits for ever
         library.pthread_mutex_lock(mutex)

@@ -768,7 +768,7 @@ def test_the_study_trains_each_arm_and_tests_every_case_once(case_folder: Path, 
         rows = list(csv.DictReader(file))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     assert methods[:3] == ["original", "augmentation", "synthesis"]
-    assert {"no growth", "uniform dilation", "uniform dilation, true volume told"} == set(methods[3:])
+    assert {"no growth", "uniform dilation", "uniform dilation to the true volume"} == set(methods[3:])
     for method in methods:
         assert sorted(row["case"] for row in rows if row["method"] == method) == [f"case-{k}" for k in range(4)]
     told = [row for row in rows if row["method"].endswith("told")]

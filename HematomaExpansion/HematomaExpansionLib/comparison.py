@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MIN_LEFT = 0.5
 """Minimum share of a hematoma still visible days later, unless it was evacuated."""
 
-UNLIKE = (
+SCANS_DIFFER = (
     "The two scans look unlike once they are aligned: check that both are of the same patient, and that the "
     "registered follow-up lies on the baseline."
 )
@@ -63,7 +63,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundAutomatically:
     """Which scans' hematomas were found automatically; for the others, a mask was given."""
 
     baseline: bool
@@ -78,7 +78,9 @@ class Doubt:
     forbids: bool
 
 
-def doubt_of_growth(baseline_ml: float, followup_ml: float, they_touch: bool, found: Found) -> Doubt | None:
+def doubt_of_growth(
+    baseline_ml: float, followup_ml: float, they_touch: bool, found: FoundAutomatically
+) -> Doubt | None:
     """Reasons to doubt the growth between two hematomas; ``they_touch``: once the scans are aligned.
 
     A hematoma that was not found may still be there, and one found automatically may be something else. A mask
@@ -150,7 +152,7 @@ def compare(
         predicted = Mask(resample(predicted.image, grid, interpolator=sitk.sitkNearestNeighbor))
     arrays = [masks[0].voxels, moved_mask.voxels]
     before, after = masks[0].volume_ml, masks[1].volume_ml
-    found = Found(*(scan.mask is None for scan in (baseline, followup)))
+    found = FoundAutomatically(*(scan.mask is None for scan in (baseline, followup)))
     doubt = doubt_of_growth(before, after, bool((arrays[0] & arrays[1]).any()), found)
     warnings = [
         f"{name}: {told}"
@@ -158,7 +160,7 @@ def compare(
         for told in (*scan.scan.warnings, *seen)
     ]
     if registration.similarity < MIN_SIMILARITY:
-        warnings.append(UNLIKE)
+        warnings.append(SCANS_DIFFER)
     result: dict[str, Any] = {
         "research_use_only": True,
         "software": {"name": "HematomaExpansion", "version": __version__},

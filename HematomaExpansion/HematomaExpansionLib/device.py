@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-LITTLE_MEMORY = "The GPU has too little free memory {purpose}: choose --device cpu."
+GPU_OUT_OF_MEMORY = "The GPU has too little free memory {purpose}: choose --device cpu."
 
 GPU_MEMORY = "The GPU had too little free memory; the CPU was used in its place, which takes longer."
 
@@ -45,7 +45,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 @contextmanager
-def limited_memory(purpose: str) -> Iterator[None]:
+def gpu_memory_errors(purpose: str) -> Iterator[None]:
     """Within the block, a GPU that runs out of memory raises an error whose sentence contains ``purpose``.
 
     Raises:
@@ -56,7 +56,7 @@ def limited_memory(purpose: str) -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError(LITTLE_MEMORY.format(purpose=purpose)) from error
+        raise DeviceError(GPU_OUT_OF_MEMORY.format(purpose=purpose)) from error
 
 
 def compute_on(

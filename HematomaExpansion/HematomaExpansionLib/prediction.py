@@ -26,10 +26,10 @@ from .device import choose_device, compute_on
 from .errors import InputError
 from .forecast.followup_range import calibrated_range
 from .forecast.probability import Risk, measurements, predict_risk_of_scan
-from .forecast.strength import growth_strength, may_follow, unfollowed
+from .forecast.strength import can_use_probability, growth_strength, mismatch_sentence
 from .growth.growth import Growth, predict_growth
 from .markers.markers import describe_markers
-from .markers.scores import NOT_TOLD, ONSET_RANGE, ClinicalData, is_onset, scores_of
+from .markers.scores import NO_CLINICAL_DATA, ONSET_RANGE, ClinicalData, is_onset, scores_of
 from .measures.abc2 import abc2
 from .measures.expansion import ExpansionDefinition, measure_growth
 from .measures.volumes import corrected_volume
@@ -53,7 +53,7 @@ class PredictionOptions:
     growth: ModelPackage
     segmenter: ModelPackage | None
     onset_hours: float | None = None
-    clinical: ClinicalData = NOT_TOLD
+    clinical: ClinicalData = NO_CLINICAL_DATA
     expansion_definition: ExpansionDefinition = ExpansionDefinition.SIX_ML
     device_name: str = "auto"
     keep_intermediate: bool = False
@@ -124,10 +124,10 @@ def predict(
                 risk, device = compute_on(device, judge, warnings)
     probability = None
     if risk is not None:
-        if may_follow(options.growth.description, risk.model):
+        if can_use_probability(options.growth.description, risk.model):
             probability = risk.probability
         else:
-            warnings.append(unfollowed(options.growth.description, risk.model))
+            warnings.append(mismatch_sentence(options.growth.description, risk.model))
     with stages("growth", 0.65):
         if not hematoma.is_empty:
             strength = growth_strength(options.growth.description, probability)

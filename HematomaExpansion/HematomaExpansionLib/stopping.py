@@ -24,7 +24,7 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stopped_in_order() -> Iterator[None]:
+def clean_stop() -> Iterator[None]:
     """Within the block, SIGTERM ends the worker processes and raises ``Stopped`` in the main thread.
 
     Unfinished folders are then removed; if that takes too long, the process ends anyway. Nothing changes on
@@ -37,7 +37,7 @@ def stopped_in_order() -> Iterator[None]:
     heard, told = os.pipe()
     os.set_blocking(told, False)
     over = threading.Event()
-    threading.Thread(target=_end_late, args=[heard, over], daemon=True).start()
+    threading.Thread(target=_force_exit, args=[heard, over], daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)
     before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     try:
@@ -56,7 +56,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _end_late(heard: int, over: threading.Event) -> None:
+def _force_exit(heard: int, over: threading.Event) -> None:
     """End the process some time after the signal.
 
     The main thread notices the signal only between two steps of Python, and one step of a large network may take

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import slicer
-from HematomaExpansionLib.markers.scores import NOT_TOLD, ClinicalData
+from HematomaExpansionLib.markers.scores import NO_CLINICAL_DATA, ClinicalData
 from HematomaExpansionLib.progress import Progress
 
 from .background import BackgroundCommand, Outcome
@@ -26,7 +26,7 @@ class PredictionRequest:
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment | None = None
     onset_hours: float | None = None
-    clinical: ClinicalData = NOT_TOLD
+    clinical: ClinicalData = NO_CLINICAL_DATA
     growth_model: str = ""
     segmentation_model: str = ""
     device: str = "auto"

@@ -33,7 +33,7 @@ def card(result: dict[str, Any]) -> str:
     baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
     notes = "".join(_small(text) for text in result["input"]["warnings"])
     if growth is None:
-        return _large("No hematoma found") + _line("This excludes no bleed.") + notes
+        return _large("No hematoma found") + _line("This does not rule out a bleed.") + notes
     low, high = followup["volume_ml_low"], followup["volume_ml_high"]
     interval = "" if low is None else f" <span style='font-size:13pt'>({low:.0f}–{high:.0f})</span>"
     expansion = "<b>Expansion: YES</b>" if growth["expansion"] else "<b>Expansion: no</b>"

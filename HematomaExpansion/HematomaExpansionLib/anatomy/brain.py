@@ -90,11 +90,11 @@ def _implausible(mask: Mask) -> str:
     cm2 = np.count_nonzero(mask.voxels, axis=(1, 2)) * x_mm * y_mm / 100
     if max(cm2[0], cm2[-1]) > _CUT_CM2:
         return (
-            f"Only {inside_ml:.0f} mL of brain are in view, since the scan ends within it: choose the series that "
+            f"Only {inside_ml:.0f} mL of brain is in view, since the scan ends within it: choose the series that "
             "covers the whole head."
         )
     return (
-        f"Only {inside_ml:.0f} mL of brain were found inside the skull. This tool is made for adults, not for an "
+        f"Only {inside_ml:.0f} mL of brain was found inside the skull. This tool is made for adults, not for an "
         "infant's small, open skull. If it is an adult's, choose the series that covers the whole head."
     )
 

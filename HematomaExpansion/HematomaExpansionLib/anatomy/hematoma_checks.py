@@ -43,7 +43,7 @@ def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[s
     outside = _share_outside(subject)
     if outside > _MAX_OUTSIDE:
         notes.append(
-            f"{100 * outside:.0f} % of the mask lie on bone or outside of the skull, so its volume is too large: "
+            f"{100 * outside:.0f} % of the mask lies on bone or outside the skull, so its volume is too large: "
             "check the mask."
         )
     return [*notes, *_strip(view), *_kind(view, subject.hematoma.volume_ml)]
@@ -74,7 +74,7 @@ def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
     denser = own - around
     if drawn and denser < _MIN_DENSER_HU:
         raise InputError(
-            f"The mask marks no fresh blood: it has {own:.0f} HU where the brain around it has {around:.0f}. "
+            f"The mask does not mark fresh blood: it measures {own:.0f} HU, the brain around it {around:.0f} HU. "
             "Check that it was drawn on this scan."
         )
     if denser < _USUALLY_DENSER_HU:

@@ -188,8 +188,8 @@ def _skull(brain: Brain) -> list[str]:
         )
     if brain.unseen_skull_cm2:
         notes.append(
-            f"About {brain.unseen_skull_cm2:.0f} cm² of the skull lie outside of the field of view: what is not "
-            "in view was not looked at."
+            f"About {brain.unseen_skull_cm2:.0f} cm² of the skull lies outside the field of view and was not "
+            "examined."
         )
     return notes
 
@@ -218,23 +218,23 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
     denser_ml = np.count_nonzero(denser) * voxel_ml
     notes = []
     if np.count_nonzero(left) * voxel_ml > _BLOOD_LEFT_ML:
-        told_ml = np.count_nonzero(_with_margin(left, dense & view.inside)) * voxel_ml
+        min_ml = np.count_nonzero(_with_margin(left, dense & view.inside)) * voxel_ml
         notes.append(
-            f"At least {told_ml:.0f} mL as dense as blood lie inside the skull and do not count as hematoma: "
+            f"At least {min_ml:.0f} mL inside the skull is as dense as blood but does not count as hematoma: "
             "check for blood outside of the brain (epidural, subdural, subarachnoid), which this tool is not made "
             "for."
         )
     else:
         notes += _layer(view, smooth)
     if np.count_nonzero(outside) * voxel_ml > _BLOOD_OUTSIDE_ML:
-        told_ml = np.count_nonzero(_with_margin(outside, dense)) * voxel_ml
+        min_ml = np.count_nonzero(_with_margin(outside, dense)) * voxel_ml
         notes.append(
-            f"At least {told_ml:.0f} mL as dense as blood lie in the head, but outside of what was looked at: "
-            "check the scan for a bleed there."
+            f"At least {min_ml:.0f} mL in the head, outside the region examined, is as dense as blood: check "
+            "the scan for a bleed there."
         )
     if denser_ml > _DENSER_ML:
         notes.append(
-            f"{denser_ml:.0f} mL within the brain are denser than blood: contrast agent, or calcification. If the "
+            f"{denser_ml:.0f} mL within the brain is denser than blood: contrast agent, or calcification. If the "
             "scan was made with contrast agent, use one without."
         )
     return notes

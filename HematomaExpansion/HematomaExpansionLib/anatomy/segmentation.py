@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
-from ..device import limited_memory
+from ..device import gpu_memory_errors
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU, scale_window
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LOOKED_FOR = f"blood inside the brain, from {MIN_HEMATOMA_ML:.0f} mL"
 NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
 NO_HEMATOMA = (
-    f"No hematoma was found ({LOOKED_FOR}). That excludes no bleed: a small or faint one can be missed, and "
-    f"{NOT_LOOKED_FOR} was not looked for."
+    f"No hematoma was found ({LOOKED_FOR}). This does not rule out a bleed: a small or faint one can be missed, "
+    f"and {NOT_LOOKED_FOR} was not looked for."
 )
 
 # How a result names the source of a mask that no model package made.
@@ -79,7 +79,7 @@ def segment_with_network(ct: sitk.Image, inside_skull: Mask, package: ModelPacka
     inputs = torch.from_numpy(segmentation_channels(ct, inside_skull, region, description.window_hu))[None]
     network = package.load()
     x, y, z = description.patch_size
-    with limited_memory("to segment"), torch.inference_mode():
+    with gpu_memory_errors("to segment"), torch.inference_mode():
         network.to(device)
         logits = sliding_window_inference(inputs.to(device), (z, y, x), 2, network, overlap=0.25, mode="gaussian")
         probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()

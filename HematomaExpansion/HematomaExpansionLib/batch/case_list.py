@@ -82,7 +82,7 @@ def read_case_list(
     required = ("case", *required)
     rows = read_table(table, required, optional, of=of)
     if not rows:
-        raise InputError(f"The list of {of} is empty: below the names of the columns comes one line per {each}.")
+        raise InputError(f"The list of {of} is empty: below the column names, add one line per {each}.")
     lines = [_line(row, table.parent, required) for row in rows]
     names = {line.case.casefold() for line in lines}  # some file systems do not tell P1 from p1
     if len(names) < len(lines):

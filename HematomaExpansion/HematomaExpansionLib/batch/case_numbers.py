@@ -32,7 +32,7 @@ def case_names(places: Sequence[str], output: Path) -> list[str]:
     known = _read(output)
     if not known and any(_NAME.fullmatch(folder.name) for folder in output.glob("case-*")):
         raise InputError(
-            f"{PRIVATE_FILE}, which tells which case of the output folder is which scan, is missing there: "
+            f"{PRIVATE_FILE}, which maps the cases in the output folder to scans, is missing there: "
             "put it back, or name a new folder."
         )
     names = dict(known)
@@ -53,7 +53,7 @@ def keep_case_names(names: Mapping[str, str], output: Path) -> None:
     known = _read(output)
     merged = {**known, **names}
     if any(merged[place] != name for place, name in known.items()) or len(set(merged.values())) < len(merged):
-        raise InputError("Another run has numbered the cases of that folder meanwhile: start again.")
+        raise InputError("Another run has numbered the cases in that folder in the meantime: start again.")
     if merged == known:
         return
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import InputError
-from ..markers.scores import NOT_TOLD, ClinicalData
+from ..markers.scores import NO_CLINICAL_DATA, ClinicalData
 from ..output.prediction_folder import RESULT_FILE
 from ..scan.dicom.files import may_be_dicom
 from ..scan.volume_files import volume_stem
@@ -32,7 +32,7 @@ class BatchCase:
     scan: Path
     mask: Path | None = None
     onset_hours: float | None = None
-    clinical: ClinicalData = NOT_TOLD
+    clinical: ClinicalData = NO_CLINICAL_DATA
     subfolders: bool = True
     label: str | None = None
     place: str | None = None
@@ -74,7 +74,7 @@ def _listed_cases(table: Path) -> list[BatchCase]:
     ]
     for taken in (RESULTS_FILE, PRIVATE_FILE):
         if any(case.name.casefold() == taken for case in cases):
-            raise InputError(f"A case of the list is named {taken}, as is a file beside the results: rename it.")
+            raise InputError(f"A case of the list is named {taken}, like a file beside the results: rename it.")
     return cases
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _TIMEOUT_S = 20
-_GONE = "The scheduler is gone. Start it again, and the run with --resume."
+_GONE = "The scheduler is gone. Restart it, then restart the run with --resume."
 
 
 @contextmanager
@@ -92,7 +92,7 @@ class _ClusterWorkers(Executor):
         self._pending.add(outcome)
         outcome.add_done_callback(self._pending.discard)
         task = self._client.submit(partial(function, *arguments, **options), pure=False)
-        task.add_done_callback(partial(_hand_on, outcome))
+        task.add_done_callback(partial(_deliver_result, outcome))
         outcome.add_done_callback(partial(_give_up, task))
         return outcome
 
@@ -107,7 +107,7 @@ class _ClusterWorkers(Executor):
                     _end(outcome, BrokenExecutor(_GONE))
 
 
-def _hand_on(outcome: Future[Any], task: Task[Any]) -> None:
+def _deliver_result(outcome: Future[Any], task: Task[Any]) -> None:
     """Fetch the result of a finished task, and let the cluster forget it."""
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError

@@ -20,11 +20,11 @@ from .cases import RESULTS_FILE, BatchCase
 DONE, FAILED = "done", "failed"
 _MAX_NAMED = 5
 
-LITTLE_MEMORY = (
+WORKER_DIED = (
     "The computation ended unexpectedly, most likely for lack of memory. "
     "Close other programs, or use fewer --jobs, and run again with --resume."
 )
-UNFORESEEN = (
+UNEXPECTED = (
     "The computation failed in a way that was not foreseen. Run `hematoma predict` on this scan alone to see how."
 )
 
@@ -64,7 +64,7 @@ class CaseRow:
     @property
     def unforeseen(self) -> bool:
         """Whether it failed for a reason other than its input."""
-        return self.reason in (LITTLE_MEMORY, UNFORESEEN)
+        return self.reason in (WORKER_DIED, UNEXPECTED)
 
 
 def failed_row(case: BatchCase, reason: str, seconds: float | None = None) -> CaseRow:

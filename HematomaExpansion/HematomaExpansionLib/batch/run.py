@@ -18,7 +18,7 @@ from ..scan.head_ct import read_head_ct
 from ..scan.mask_files import read_given_mask
 from .case_numbers import keep_case_names
 from .cases import RESULTS_FILE, BatchCase
-from .rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, options_of, predicted_row
+from .rows import UNEXPECTED, WORKER_DIED, CaseRow, failed_row, finished_rows, options_of, predicted_row
 from .workers import Workers, available_cores, each_result
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> C
     except HematomaError as error:
         reason = str(error)
     except MemoryError:
-        reason = LITTLE_MEMORY
+        reason = WORKER_DIED
     except OSError as error:
-        reason = str(file_fault(error)) if is_file_fault(error) else UNFORESEEN
+        reason = str(file_fault(error)) if is_file_fault(error) else UNEXPECTED
     except Exception:  # its text could name the patient or a file
-        reason = UNFORESEEN
+        reason = UNEXPECTED
     return failed_row(case, reason, stages.timing["total"])
 
 
@@ -85,7 +85,7 @@ def run_batch(
         InputError: finished cases were made with other options or have been changed, another run is writing there,
             or the table cannot be written.
     """
-    with alone_in(output), _swept(output):
+    with alone_in(output), _cleaned_up(output):
         keep_case_names({case.place: case.name for case in cases if case.place is not None}, output)
         rows = finished_rows(cases, output, options)
         left = [case for case in cases if case.name not in rows]
@@ -97,7 +97,7 @@ def run_batch(
         write()
         progress("cases", len(rows) / len(cases))
         for case, row in each_result(partial(predict_one, options, output), left, workers.open, 2 * workers.jobs):
-            rows[case.name] = row or failed_row(case, LITTLE_MEMORY)
+            rows[case.name] = row or failed_row(case, WORKER_DIED)
             # A spreadsheet may have the table open; that is no reason to lose the remaining cases.
             with suppress(InputError):
                 write()
@@ -107,7 +107,7 @@ def run_batch(
 
 
 @contextmanager
-def _swept(output: Path) -> Iterator[None]:
+def _cleaned_up(output: Path) -> Iterator[None]:
     """Remove what killed runs and dead workers left in the folder, before and after."""
     try:
         remove_unfinished(output)

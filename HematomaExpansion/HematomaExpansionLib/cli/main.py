@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import HematomaError, file_fault, is_file_fault
-from ..stopping import STOPPED_STATUS, Stopped, stopped_in_order
+from ..stopping import STOPPED_STATUS, Stopped, clean_stop
 from . import adapt, batch, compare, evaluate, models, predict, prepare, segment, train
 from .extensions import command_groups
 
@@ -22,7 +22,7 @@ _GROUPS = (predict, batch, segment, compare, models, prepare, train, adapt, eval
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        with stopped_in_order():
+        with clean_stop():
             chosen = _parser().parse_args(arguments)
             run: Callable[[argparse.Namespace], int] = chosen.run
             return run(chosen)

@@ -29,7 +29,7 @@ def _list_models(arguments: argparse.Namespace) -> int:
         if isinstance(package, ModelPackage):
             description = package.description
             kind = f"{description.name} {description.version} ({description.task})"
-            print(f"{kind}, trained on {description.trained_on_whom}")
+            print(f"{kind}, trained on {description.training_sources}")
         else:
             print(f"damaged: {package}")
     return 0

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..device import limited_memory
+from ..device import gpu_memory_errors
 from ..models.description import MARKER_LOGISTIC
 from ..models.measurement_names import LOG_VOLUME, ONSET_HOURS, PRESENT
 from ..models.package import ModelPackage
@@ -100,7 +100,7 @@ def network_probability(network: nn.Module, inputs: Array, device: torch.device)
 
     from ..models.networks.risk import expansion_logits
 
-    with limited_memory("for the risk model"), torch.inference_mode():
+    with gpu_memory_errors("for the risk model"), torch.inference_mode():
         network.to(device)
         parts = torch.from_numpy(inputs).float().split(_PARTS_AT_A_TIME)
         logits = torch.cat([expansion_logits(network, part.to(device)) for part in parts])

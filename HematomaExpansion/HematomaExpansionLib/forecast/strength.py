@@ -23,7 +23,7 @@ def growth_strength(description: ModelDescription, probability: float | None) ->
     return min(max(math.exp(wanted), coefficients["smallest"]), coefficients["largest"])
 
 
-def may_follow(description: ModelDescription, risk: Mapping[str, str]) -> bool:
+def can_use_probability(description: ModelDescription, risk: Mapping[str, str]) -> bool:
     """Whether a growth model may use the probability of a risk model, given by its package's ``identity``.
 
     A growth model that follows a probability was fitted to one risk model; another model's probability would scale
@@ -34,13 +34,13 @@ def may_follow(description: ModelDescription, risk: Mapping[str, str]) -> bool:
     return bool(description.settings.get(PROBABILITY_FROM, {}).get("sha256") == risk["sha256"])
 
 
-def unfollowed(description: ModelDescription, risk: Mapping[str, str]) -> str:
-    """The sentence for a risk model that ``may_follow`` rejects."""
+def mismatch_sentence(description: ModelDescription, risk: Mapping[str, str]) -> str:
+    """The sentence for a risk model that ``can_use_probability`` rejects."""
     source = description.settings.get(PROBABILITY_FROM)
     fitted = f"that of {source['name']} {source['version']}" if source else "that of another model"
     return (
         f"The growth of model {description.name} was fitted to another probability of expansion ({fitted}) than "
-        f"that of {risk['name']} {risk['version']}: it is told as if there were none, and without a range."
+        f"that of {risk['name']} {risk['version']}: it is predicted without that probability, and without a range."
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..device import limited_memory
+from ..device import gpu_memory_errors
 from ..models.description import INTEGRATION_STEPS
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid
@@ -114,7 +114,7 @@ def network_displacement(channels: Array, package: ModelPackage, strength: float
 
     network = package.load()
     x, y, z = package.description.patch_size
-    with limited_memory("for this prediction"), torch.inference_mode():
+    with gpu_memory_errors("for this prediction"), torch.inference_mode():
         network.to(device)
         inputs = torch.from_numpy(channels)[None].to(device)
         field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")

@@ -67,7 +67,7 @@ class ClinicalData:
     intraventricular: bool | None = None
 
 
-NOT_TOLD = ClinicalData()
+NO_CLINICAL_DATA = ClinicalData()
 
 
 @dataclass(frozen=True)

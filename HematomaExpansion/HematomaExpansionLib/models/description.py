@@ -139,7 +139,7 @@ class ModelDescription:
         return ModelGrid(self.spacing_mm, self.patch_size, self.window_hu)
 
     @property
-    def trained_on_whom(self) -> str:
+    def training_sources(self) -> str:
         """Whose cases the model was trained on, in a few words, as written into every result."""
         # Older packages, written without steps, name the cases first, up to a semicolon.
         said = dict.fromkeys(step.source or step.what.partition(";")[0] for step in self.trained_on)
@@ -154,8 +154,8 @@ class ModelDescription:
         """
         if name not in self.results:
             raise ModelPackageError(
-                f"Model {self.name!r} does not tell {name.replace('_', ' ')!r}, which an evaluation needs: train "
-                f"it with `hematoma train {self.task}`, or choose another model."
+                f"Model {self.name!r} does not report {name.replace('_', ' ')!r}, which an evaluation needs: "
+                f"train it with `hematoma train {self.task}`, or choose another model."
             )
         return float(self.results[name])
 

@@ -50,7 +50,7 @@ class ModelPackage:
             "name": self.description.name,
             "version": self.description.version,
             "sha256": self.sha256,
-            "trained_on": self.description.trained_on_whom,
+            "trained_on": self.description.training_sources,
         }
 
     def load(self) -> nn.Module:
@@ -245,7 +245,7 @@ def install_package(source: Path) -> ModelPackage:
         InputError: it cannot be written.
     """
     if not source.is_dir():
-        raise ModelPackageError("The model to install is no folder: a model package is a folder with model.json.")
+        raise ModelPackageError("The model to install is not a folder with model.json, as a model package is.")
     package = open_package(source)
     package.load()
     models = installed_models_folder()

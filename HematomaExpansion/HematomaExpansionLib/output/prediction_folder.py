@@ -79,7 +79,7 @@ def write_prediction(
         images_written = beside.submit(_write_images, _images(prediction), scratch)
         for name, write in (("overlay.png", write_overlay), ("report.pdf", write_report)):
             failed = draw_each({name: partial(write, prediction)}, scratch)
-            prediction = _warned(prediction, failed)  # the report mentions a failed picture
+            prediction = _with_warnings(prediction, failed)  # the report mentions a failed picture
         (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
         images_written.result()
     return prediction.result
@@ -124,7 +124,7 @@ def read_parts(folder: Path) -> Prediction:
         ) from error
 
 
-def _warned(prediction: Prediction, warnings: Sequence[str]) -> Prediction:
+def _with_warnings(prediction: Prediction, warnings: Sequence[str]) -> Prediction:
     told = prediction.result["input"]
     told = {**told, "warnings": [*told["warnings"], *warnings]}
     return replace(prediction, result={**prediction.result, "input": told})

@@ -28,7 +28,7 @@ from .drawing import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NONE_FOUND = "none found, which excludes no bleed"
+_NONE_FOUND = "none found, which does not rule out a bleed"
 _MAX_SLICES = 12
 _COLUMNS = 4
 
@@ -135,7 +135,7 @@ def write_report(prediction: Prediction, path: Path) -> None:
 def _title(result: dict[str, Any]) -> str:
     now = f"{result['baseline']['volume_ml']:.1f} mL"
     if result["followup"] is None:
-        return f"No hematoma found ({LOOKED_FOR}); this excludes no bleed"
+        return f"No hematoma found ({LOOKED_FOR}); this does not rule out a bleed"
     return f"Hematoma {now}  →  predicted {result['followup']['volume_ml']:.1f} mL"
 
 

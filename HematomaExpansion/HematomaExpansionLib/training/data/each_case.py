@@ -22,7 +22,7 @@ _FEW_CASES = 6
 """Up to this many cases are done before workers would have started."""
 
 _UNEXPECTED = "Its computation failed unexpectedly; the terminal shows details."
-_LITTLE_MEMORY = "Its computation ended unexpectedly, most likely for lack of memory."
+_WORKER_DIED = "Its computation ended unexpectedly, most likely for lack of memory."
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def prepare_each(
     results: dict[Path, Sample | LeftOut] = {}
     ended = each_result(partial(_boxed, attempt), folders, workers.open, 2 * workers.jobs)
     for folder, boxed in tqdm(ended, total=len(folders), desc=title, disable=None):
-        results[folder] = LeftOut(name_of(folder), _LITTLE_MEMORY) if boxed is None else boxed[0]
+        results[folder] = LeftOut(name_of(folder), _WORKER_DIED) if boxed is None else boxed[0]
     return [results[folder] for folder in folders]
 
 
@@ -98,7 +98,7 @@ def _attempt(prepare: Callable[[Path], Sample], folder: Path) -> Sample | LeftOu
     except HematomaError as error:
         return LeftOut(name_of(folder), str(error))
     except MemoryError:
-        return LeftOut(name_of(folder), _LITTLE_MEMORY)
+        return LeftOut(name_of(folder), _WORKER_DIED)
     except Exception:
         traceback.print_exc()
         return LeftOut(name_of(folder), _UNEXPECTED)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...anatomy.registration import MIN_SIMILARITY
 from ...batch.case_list import read_case_list
-from ...comparison import UNLIKE, Comparison, ScanWithMask, compare
+from ...comparison import SCANS_DIFFER, Comparison, ScanWithMask, compare
 from ...errors import HematomaError, InputError
 from ...files.csv_tables import check_table
 from ...files.folders import check_output_folder, make_folder, whole_or_nothing
@@ -140,7 +140,7 @@ def _prepared(
     comparison = compare(baseline, followup, None, segmenter, device)
     result, growth = comparison.result, comparison.result["growth"]
     if comparison.registration.similarity < MIN_SIMILARITY:
-        raise InputError(UNLIKE)
+        raise InputError(SCANS_DIFFER)
     if growth is None:
         raise InputError(result["warnings"][-1])
     given = [mask is not None for mask in (pair.baseline_mask, pair.followup_mask)]

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
 from ...forecast.followup_range import calibrated_range
-from ...forecast.strength import growth_strength, may_follow, unfollowed
+from ...forecast.strength import can_use_probability, growth_strength, mismatch_sentence
 from ...growth.growth import predict_growth
 from ...growth.warping import smallest_jacobian
 from ...measures.agreement import dice, growth_dice
@@ -32,7 +32,11 @@ from ..data.cohort import Case, case_folders, read_case
 from ..data.each_case import LeftOut, rows_of_all
 from .samples import expansion_probability
 
-NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
+NO_GROWTH, MEAN_DILATION, TRUE_VOLUME_DILATION = (
+    "no growth",
+    "uniform dilation",
+    "uniform dilation to the true volume",
+)
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,9 @@ class GrowthEvaluation:
     source: MaskSource
     risk: ModelPackage | None = None
 
-    def told(self, package: ModelPackage, probability: float | None) -> float | None:
+    def probability_for(self, package: ModelPackage, probability: float | None) -> float | None:
         """The probability to give to one of the packages: None if it was fitted to another risk model."""
-        if self.risk is None or not may_follow(package.description, self.risk.identity):
+        if self.risk is None or not can_use_probability(package.description, self.risk.identity):
             return None
         return probability
 
@@ -96,7 +100,11 @@ class GrowthEvaluation:
         if self.risk is None:
             return []
         described, risk = [package.description for package in self.packages], self.risk.identity
-        return [unfollowed(description, risk) for description in described if not may_follow(description, risk)]
+        return [
+            mismatch_sentence(description, risk)
+            for description in described
+            if not can_use_probability(description, risk)
+        ]
 
 
 def uniform_dilation(subject: Subject, wanted_ml: float) -> Array:
@@ -127,14 +135,14 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
     given = given_baseline(case, evaluation.source)
     probability = given_probability(case, given, evaluation)
     rows = [
-        _model_row(case, given, evaluation.told(package, probability), package, evaluation.source)
+        _model_row(case, given, evaluation.probability_for(package, probability), package, evaluation.source)
         for package in evaluation.packages
     ]
     mean = 1 + evaluation.packages[0].description.result(MEAN_GROWTH)
     wanted = {
         NO_GROWTH: given.hematoma.volume_ml,
         MEAN_DILATION: mean * given.hematoma.volume_ml,
-        TOLD_DILATION: case.followup.hematoma.volume_ml,
+        TRUE_VOLUME_DILATION: case.followup.hematoma.volume_ml,
     }
     for method, volume in wanted.items():
         rows.append(_row(case, given, method, uniform_dilation(given, volume)))
@@ -148,7 +156,9 @@ def given_probability(case: Case, given: Subject, evaluation: GrowthEvaluation) 
     if evaluation.risk is None or given.hematoma.is_empty:
         return None
     identity, described = evaluation.risk.identity, [package.description for package in evaluation.packages]
-    if not any(GROWTH_BY_PROBABILITY in model.settings and may_follow(model, identity) for model in described):
+    if not any(
+        GROWTH_BY_PROBABILITY in model.settings and can_use_probability(model, identity) for model in described
+    ):
         return None
     return expansion_probability(given, case.onset_hours, evaluation.risk, evaluation.source.device)
 

@@ -156,8 +156,8 @@ def draw_growth_examples(
         line[0].set_title(f"{row.baseline_ml:.0f} mL", color="white", fontsize=10)
         line[1].set_title(f"real follow-up, {row.followup_ml:.0f} mL", color="white", fontsize=10)
         for axes, package in zip(line[2:], evaluation.packages, strict=True):
-            told = evaluation.told(package, probability)
-            guess = _predicted(given, told, package, evaluation.source.device)
+            used = evaluation.probability_for(package, probability)
+            guess = _predicted(given, used, package, evaluation.source.device)
             draw_agreement(axes, guess[k][view], truth[k][view], spacing[1] / spacing[0])
             score = next(r for r in rows if r.case == row.case and r.method == package.description.name)
             axes.set_title(f"{score.method}, growth Dice {score.growth_dice:.2f}", color="white", fontsize=10)

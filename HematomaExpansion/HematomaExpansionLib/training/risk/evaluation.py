@@ -228,8 +228,8 @@ def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
     curves.set(xlabel="1 - specificity", ylabel="sensitivity", title="Expansion, AUC (95 % interval)")
     curves.legend(loc="lower right", fontsize=9)
     probabilities = np.array([row.probability for row in rows])
-    shares, told = calibration_curve(expanded, probabilities, n_bins=_FIFTHS, strategy="quantile")
-    calibrated.plot(told, shares, "o-", color=_COLORS[MODEL], lw=2)
+    shares, predicted = calibration_curve(expanded, probabilities, n_bins=_FIFTHS, strategy="quantile")
+    calibrated.plot(predicted, shares, "o-", color=_COLORS[MODEL], lw=2)
     calibrated.set(xlabel="probability by the model", ylabel="share who expanded", title="Calibration, in fifths")
     for axes in (curves, calibrated):
         axes.plot([0, 1], [0, 1], color="#aaaaaa", lw=1, ls="--")
