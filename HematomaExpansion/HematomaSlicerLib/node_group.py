@@ -65,8 +65,8 @@ class NodeGroup:
     ) -> Iterator[Self]:
         """A new group for a ``with`` statement to fill; after an error there, the scene is as it was before.
 
-        Its table gets ``name`` and ``attributes``; its nodes go into a new ``folder`` of the tree beside the scan,
-        named like the table by default.
+        Its table gets ``name`` and ``attributes``; its nodes go into a new folder in the tree, beside the scan,
+        named ``folder`` or, by default, like the table.
         """
         group = cls(add_table(name, attributes))
         try:

@@ -1,4 +1,5 @@
-"""Handles nodes in the scene and its tree, whatever they show: fills, files and removes them."""
+"""Handles nodes in the scene and its tree, whatever they show: fills them, sorts them into folders, removes
+them."""
 
 from __future__ import annotations
 
