@@ -21,7 +21,7 @@ _ANSWERS = {"unknown": None, "no": False, "yes": True}
 
 
 class HematomaExpansion(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """What Slicer shows about the module before it is opened."""
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
@@ -64,10 +64,10 @@ class HematomaExpansionParameterNode:
 
     Attributes:
         baseline: the first head CT.
-        segmentAutomatically: whether the hematoma is found, or taken from ``hematoma`` and ``hematomaSegment``.
+        segmentAutomatically: whether to find the hematoma or take it from ``hematoma`` and ``hematomaSegment``.
         onsetHours: hours from onset to scan; 0 means unknown.
         recurrent, warfarin, intraventricular: see ``ClinicalData``.
-        result: the table of the prediction that is shown.
+        result: the table of the prediction shown.
         growthShown: from the hematoma now (0) to the prediction (100).
         growthModel, segmentationModel: names of model packages; empty for the shipped ones.
     """
@@ -111,7 +111,7 @@ class HematomaExpansionWidget(Panel):
         self._listed: Any = None
         self._alone: Any = None
 
-    # --- life of the panel ------------------------------------------------------------------------------
+    # --- panel lifecycle --------------------------------------------------------------------------------
 
     def setup(self) -> None:
         from HematomaSlicerLib.prediction_nodes import PredictionRun
@@ -187,7 +187,7 @@ class HematomaExpansionWidget(Panel):
         self.logic.show(parameters)
 
     def _list_markers(self, result: Any) -> None:
-        """Fill the table of markers where it shows other ones than before."""
+        """Refill the table of markers if they have changed."""
         from HematomaSlicerLib.result_card import marker_rows, scores_text
 
         rows = marker_rows(result)
@@ -218,7 +218,7 @@ class HematomaExpansionWidget(Panel):
 
             run, name = self.logic.run(self._parameters), self._listed[item.row()].name
             run.overrule_marker(name, item.checkState() == qt.Qt.Checked)
-            # The table shows it already: filled anew, it would delete the item from within its own signal.
+            # The table already shows this; refilling it would delete the item inside its own signal.
             self._listed = marker_rows(run.result)
             self._on_parameters()
 
@@ -271,7 +271,7 @@ class HematomaExpansionWidget(Panel):
     # --- predict and compare ----------------------------------------------------------------------------
 
     def onPredict(self, _checked: bool = False) -> None:
-        """Start a prediction; the panel stays alive."""
+        """Start a prediction; the panel stays responsive."""
         self._start(self.logic.startPrediction, self._on_predicted, _("Done."))
 
     def onCompare(self, _checked: bool = False) -> None:
@@ -285,16 +285,16 @@ class HematomaExpansionWidget(Panel):
 
     def _on_predicted(self, run: Any) -> None:
         if run is not None:
-            parameters = self.logic.getParameterNode()  # the panel may have been left while the prediction ran
+            parameters = self.logic.getParameterNode()  # the user may have left the panel meanwhile
             parameters.growthShown = 100.0
             parameters.result = run.table
             self.logic.show(parameters)
             self.logic.lookAt(parameters)
 
-    # --- look and export --------------------------------------------------------------------------------
+    # --- view and export --------------------------------------------------------------------------------
 
     def onPlay(self, playing: bool) -> None:
-        """Let the hematoma grow and begin again, until the button is released."""
+        """Play the growth in a loop until the button is released."""
         if playing:
             self._play_timer.start()
         else:
@@ -319,13 +319,13 @@ class HematomaExpansionWidget(Panel):
 
 
 class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
-    """What the panel can do, for scripts too."""
+    """What the panel can do, also for scripts."""
 
     def getParameterNode(self) -> Any:
         return HematomaExpansionParameterNode(super().getParameterNode())
 
     def scanInView(self) -> Any:
-        """The volume in the background of the slice views, or else the first in the scene; None without any."""
+        """The volume in the background of the slice views, or else the first in the scene, or None."""
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         scans = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]  # no label maps
         views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
@@ -333,7 +333,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return next(iter([*shown, *scans]), None)
 
     def whatIsMissing(self, parameters: Any) -> str:
-        """A sentence on what has to be chosen or installed before a prediction; empty if nothing."""
+        """A sentence saying what to choose or install before a prediction; empty if nothing is missing."""
         if parameters.baseline is None:
             return _("Load a head CT and choose it above.")
         if not parameters.segmentAutomatically and not (parameters.hematoma and parameters.hematomaSegment):
@@ -349,7 +349,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         ensure_installed(pathlib.Path(__file__).parent / "Resources" / _REQUIREMENTS, _("Hematoma Expansion"))
 
     def run(self, parameters: Any) -> Any:
-        """The prediction that is shown, a ``PredictionRun``; None if there is none."""
+        """The prediction shown, a ``PredictionRun``; None if there is none."""
         from HematomaSlicerLib.prediction_nodes import PredictionRun
 
         return PredictionRun.of(parameters.result)
@@ -390,7 +390,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return start_comparison(self.run(parameters), parameters.followup, chosen, progress, ended)
 
     def show(self, parameters: Any) -> None:
-        """Bring the scene to what is chosen: growth, outlines, areas, surface, arrows."""
+        """Make the scene match the choices: growth, outlines, areas, surface, arrows."""
         run = self.run(parameters)
         if run is not None:
             from HematomaSlicerLib.prediction_display import Look, apply_look, show_growth
@@ -408,7 +408,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             )
 
     def showAlone(self, parameters: Any) -> None:
-        """Hide other predictions than the one that is shown."""
+        """Hide every prediction but the one shown."""
         run = self.run(parameters)
         if run is not None:
             from HematomaSlicerLib.prediction_display import show_alone
@@ -416,7 +416,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             show_alone(run)
 
     def lookAt(self, parameters: Any) -> None:
-        """Turn the views to the hematoma of the prediction that is shown."""
+        """Center the views on the hematoma of the prediction shown."""
         run = self.run(parameters)
         if run is not None:
             from HematomaSlicerLib.prediction_display import look_at, look_at_in_3d
@@ -425,7 +425,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             look_at_in_3d(run)
 
     def lookAtMarker(self, parameters: Any, name: str) -> None:
-        """Turn the slice views to the place where a CT marker was found."""
+        """Center the slice views on the place where a CT marker was found."""
         from HematomaSlicerLib.prediction_display import jump_to
 
         place = self.run(parameters).result["markers"][name]["place_mm"]
@@ -439,7 +439,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return start_export(self.run(parameters), pathlib.Path(parameters.exportFolder), progress, ended)
 
     def modelNames(self) -> dict[str, list[str]]:
-        """Names of the model packages at hand, by task; the shipped ones first."""
+        """Names of the available model packages, by task; the shipped ones first."""
         from HematomaExpansionLib.models.package import ModelPackage, available_packages
 
         names: dict[str, list[str]] = {"growth": [], "segmentation": [], "risk": []}
@@ -490,7 +490,7 @@ class HematomaExpansionTest(PanelTest):
         self.assertAlmostEqual(transform.GetDisplacementScale(), 0.5)
 
     def test_cancel(self) -> None:
-        """Canceled half way, the scene is as before."""
+        """Canceled halfway, a prediction leaves the scene as it was."""
         panel = self._open_sample()
         before = slicer.mrmlScene.GetNumberOfNodes()
         panel.ui.predictButton.click()

@@ -18,7 +18,7 @@ _ITERATIONS = {"random": 0, "1": 1, "2": 2}
 
 
 class HematomaSynthesis(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """What Slicer shows about the module before it is opened."""
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
@@ -49,10 +49,10 @@ class HematomaSynthesisParameterNode:
     """What the user chose; saved with the scene.
 
     Attributes:
-        baseline: the scan whose hematoma, ``hematomaSegment`` of ``hematoma``, is changed.
-        number: of variants.
-        variants: the table of the set that is shown.
-        variantShown: which of them, counted from 0.
+        baseline: the scan whose hematoma is changed: ``hematomaSegment`` of ``hematoma``.
+        number: number of variants.
+        variants: the table of the set shown.
+        variantShown: which variant, counted from 0.
         changeShown: from the original (0) to the variant (100).
         anatomy: the head of a simulated patient; None for ICBM152.
         volume, growth: of a simulated hematoma, in mL; irregularity in percent of its radius.
@@ -94,7 +94,7 @@ class HematomaSynthesisWidget(Panel):
         self._listed: Any = None
         self._shown: Any = None
 
-    # --- life of the panel ------------------------------------------------------------------------------
+    # --- panel lifecycle --------------------------------------------------------------------------------
 
     def setup(self) -> None:
         from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VariantSet
@@ -149,7 +149,7 @@ class HematomaSynthesisWidget(Panel):
             self._preview()
 
     def _show(self) -> None:
-        """Show what was chosen, when it has changed: at any other time the views are the user's."""
+        """Show what was chosen if it has changed; otherwise leave the views to the user."""
         parameters = self._parameters
         chosen = (parameters.variants, parameters.variantShown, parameters.changeShown, parameters.deformation)
         if chosen != self._shown:
@@ -159,7 +159,7 @@ class HematomaSynthesisWidget(Panel):
     # --- table of variants ------------------------------------------------------------------------------
 
     def _list_variants(self, variants: Any) -> None:
-        """Fill the table where it shows another set than before, and mark the row that is shown."""
+        """Refill the table if its content has changed, and select the row of the variant shown."""
         table, listed = self.ui.variantsTable, self._content_of(variants)
         with self._quietly():
             if listed != self._listed:
@@ -176,7 +176,7 @@ class HematomaSynthesisWidget(Panel):
                 table.selectRow(self._parameters.variantShown)
 
     def _content_of(self, variants: Any) -> Any:
-        """What the table of variants tells of a set."""
+        """What the table of variants shows of a set."""
         return None if variants is None else (variants.table.GetID(), variants.descriptions, variants.kept)
 
     def _on_row_chosen(self) -> None:
@@ -188,16 +188,16 @@ class HematomaSynthesisWidget(Panel):
         if not self._updating and self._parameters is not None and item.column() == 0:
             variants = self.logic.variants(self._parameters)
             variants.keep(item.row(), item.checkState() == qt.Qt.Checked)
-            self._listed = self._content_of(variants)  # the table shows it already
+            self._listed = self._content_of(variants)  # the table already shows it
 
     # --- work -------------------------------------------------------------------------------------------
 
     def onGenerate(self, _checked: bool = False) -> None:
-        """Start making variants; the panel stays alive."""
+        """Start making variants; the panel stays responsive."""
         self._start(self.logic.startVariants, self._on_variants, _("Done."))
 
     def onSimulate(self, _checked: bool = False) -> None:
-        """Start simulating a patient; the panel stays alive."""
+        """Start simulating a patient; the panel stays responsive."""
         self._start(self.logic.startPatient, self._on_patient, _("Done."))
 
     def _on_running(self, running: bool) -> None:
@@ -209,7 +209,7 @@ class HematomaSynthesisWidget(Panel):
     def _on_variants(self, variants: Any) -> None:
         if variants is not None:
             self.ui.previewButton.checked = False
-            parameters = self.logic.getParameterNode()  # the panel may have been left in the meantime
+            parameters = self.logic.getParameterNode()  # the user may have left the panel meanwhile
             parameters.variantShown = 0
             parameters.changeShown = 100.0
             parameters.variants = variants.table
@@ -224,10 +224,10 @@ class HematomaSynthesisWidget(Panel):
                 self._show_unbound()
                 self._on_parameters()
 
-    # --- look and export --------------------------------------------------------------------------------
+    # --- view and export --------------------------------------------------------------------------------
 
     def onPreview(self, shown: bool) -> None:
-        """Show the target of the first variant, or no longer."""
+        """Show or hide the target of the first variant."""
         with self._work.sentences():
             if shown:
                 self.logic.ensureInstalled()
@@ -240,19 +240,19 @@ class HematomaSynthesisWidget(Panel):
             self.logic.preview(self._parameters)
 
     def onLayout(self, _checked: bool = False) -> None:
-        """Original, variant and deformation side by side."""
+        """Show original, variant and deformation side by side."""
         with self._work.sentences():
             self.logic.useSideBySide(self._parameters)
 
 
 class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
-    """What the panel can do, for scripts too."""
+    """What the panel can do, also for scripts."""
 
     def getParameterNode(self) -> Any:
         return HematomaSynthesisParameterNode(super().getParameterNode())
 
     def whatIsMissing(self, parameters: Any) -> str:
-        """A sentence on what has to be chosen or installed before variants can be made; empty if nothing."""
+        """A sentence saying what to choose or install before making variants; empty if nothing is missing."""
         if parameters.baseline is None:
             return _("Choose a head CT, or make a simulated patient.")
         if parameters.hematoma is None or not parameters.hematomaSegment:
@@ -268,7 +268,7 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         ensure_installed(pathlib.Path(__file__).parent / "Resources" / _REQUIREMENTS, _("Hematoma Synthesis"))
 
     def variants(self, parameters: Any) -> Any:
-        """The set of variants that is shown, a ``VariantSet``; None if there is none."""
+        """The set of variants shown, a ``VariantSet``; None if there is none."""
         from HematomaSynthesisSlicerLib.variant_nodes import VariantSet
 
         return VariantSet.of(parameters.variants)
@@ -314,7 +314,7 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         return start_patient(request, progress, ended)
 
     def choose(self, parameters: Any, pair: Any) -> None:
-        """Take a simulated patient as the scan to be changed, and look at it."""
+        """Choose a simulated patient as the scan to change, and show it."""
         from HematomaSynthesisSlicerLib.patient_nodes import look_at
 
         parameters.baseline, parameters.followup = pair.baseline, pair.followup
@@ -324,7 +324,7 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         look_at(pair)
 
     def show(self, parameters: Any) -> None:
-        """Bring the scene to what is chosen: variant, how much of the change, deformation."""
+        """Make the scene match the choices: variant, how much of the change, deformation."""
         variants = self.variants(parameters)
         if variants is not None:
             from HematomaSynthesisSlicerLib.variant_display import show_variant
@@ -333,7 +333,7 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
             show_variant(variants, index, parameters.changeShown / 100, grid=parameters.deformation == "grid")
 
     def lookAt(self, parameters: Any) -> None:
-        """Turn the views to the hematoma."""
+        """Center the views on the hematoma."""
         variants = self.variants(parameters)
         if variants is not None:
             from HematomaSynthesisSlicerLib.variant_display import look_at
@@ -341,16 +341,16 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
             look_at(variants)
 
     def useSideBySide(self, parameters: Any) -> None:
-        """Change the window's layout to original, variant and deformation side by side, and look at them."""
+        """Switch the window's layout to original, variant and deformation side by side, and show them."""
         from HematomaSynthesisSlicerLib.side_by_side import fit_views, use_layout
 
         use_layout()
         self.show(parameters)
-        fit_views()  # only now is there something in the new views
+        fit_views()  # only now do the new views show something
         self.lookAt(parameters)
 
     def preview(self, parameters: Any) -> None:
-        """Show the outline that the first variant is to have."""
+        """Show the target outline of the first variant."""
         if parameters.hematoma is None or not parameters.hematomaSegment:
             self.hidePreview()
             return
@@ -391,7 +391,7 @@ class HematomaSynthesisTest(PanelTest):
         self.test_from_patient_to_pairs()
 
     def test_from_patient_to_pairs(self) -> None:
-        """Simulate, preview, generate, reject one, export; then nothing is left but what belongs there."""
+        """Simulate, preview, generate, reject one, export; nothing stray is left behind."""
         panel = self.open_panel()
         parameters = panel.logic.getParameterNode()
         parameters.volume, parameters.growth, parameters.number = 20.0, 10.0, 2

@@ -1,8 +1,9 @@
-"""What a GPU gives, in under five minutes: ``python3 Testing/gpu.py``, for ``Testing/benchmarks/RESULTS.md``.
+"""Measures what a GPU gives, in under five minutes: ``python3 Testing/gpu.py``, for
+``Testing/benchmarks/RESULTS.md``.
 
-Checks that a prediction on the GPU equals that on the CPU, and that the CPU takes over where the GPU's memory does
-not suffice. Times each stage of a prediction, and a training step of each published network in full and in mixed
-precision, with its memory. Exit status 1 if a check fails, 0 with a sentence where there is no GPU.
+Checks that a prediction on the GPU equals that on the CPU, and that the CPU takes over when the GPU runs out of
+memory. Times each stage of a prediction, and a training step of each published network in full and in mixed
+precision, with its memory. Exit status 1 if a check fails, 0 with a sentence if there is no GPU.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether a reader could take the one for the other."""
+        """Whether a reader could mistake one for the other."""
         return (
             abs(self.first_ml - self.second_ml) <= MAX_DIFFERENCE_ML
             and min(self.dice_baseline, self.dice_followup) >= MIN_DICE
@@ -62,7 +63,7 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one training step: seconds, peak memory in GiB (None on a CPU), and the loss it began with."""
+    """Cost of one training step: seconds, peak memory in GiB (None on a CPU), and its initial loss."""
 
     seconds: float
     peak_gib: float | None
@@ -70,7 +71,7 @@ class StepCost:
 
 
 def published_steps() -> Iterator[TrainingStep]:
-    """The networks of the papers and those that ship, each with its own batch."""
+    """The networks of the papers and the shipped ones, each with its own batch."""
     from functools import partial
 
     from HematomaExpansionLib.training.growth import samples as growth_samples
@@ -117,10 +118,10 @@ def published_steps() -> Iterator[TrainingStep]:
 
 
 def step_cost(step: TrainingStep, device: torch.device, *, mixed: bool, times: int = 3) -> StepCost:
-    """The median of some steps of Adam, after one to warm up; from the same weights and input in both precisions.
+    """The median of several Adam steps, after one to warm up; both precisions use the same weights and input.
 
     Raises:
-        torch.cuda.OutOfMemoryError: the GPU's memory does not suffice.
+        torch.cuda.OutOfMemoryError: the GPU does not have enough memory.
     """
     import torch
     from HematomaExpansionLib.models.networks.build import build_network
@@ -157,7 +158,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def agreement_of(first: Prediction, second: Prediction) -> Agreement:
-    """Of two predictions of one scan in which a hematoma was found."""
+    """Compare two predictions of one scan in which a hematoma was found."""
     from HematomaExpansionLib.measures.agreement import dice
 
     assert first.growth is not None
@@ -171,7 +172,7 @@ def agreement_of(first: Prediction, second: Prediction) -> Agreement:
 
 
 def check_predictions() -> bool:
-    """The sample on GPU and CPU, and on a GPU without memory."""
+    """Check the sample on GPU and CPU, and on a GPU without free memory."""
     import torch
     from HematomaExpansionLib.device import GPU_MEMORY
     from HematomaExpansionLib.prediction import predict
@@ -203,7 +204,7 @@ def _print_agreement(title: str, found: Agreement) -> bool:
 
 
 def print_stages() -> None:
-    """Seconds of each stage of a warm prediction on the GPU and on the CPU."""
+    """Print the seconds of each stage of a warm prediction on the GPU and on the CPU."""
     from speed import THICK, scan_of, warm_run
 
     with tempfile.TemporaryDirectory() as folder:
@@ -221,7 +222,7 @@ def print_stages() -> None:
 
 
 def print_training_steps(device: torch.device) -> bool:
-    """A line for each published network; whether full and mixed precision agree wherever both fit."""
+    """Print a line for each published network; returns whether both precisions agree wherever both fit."""
     import torch
 
     print("| training step | full, s | GiB | mixed, s | GiB | loss, full and mixed |")
@@ -249,7 +250,7 @@ def print_training_steps(device: torch.device) -> bool:
 
 
 def main() -> int:
-    """All of it, on the first GPU."""
+    """Run everything on the first GPU."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,11 +1,11 @@
-"""Every figure of a fixed set of cases, to hold two versions of the software against each other to the last digit.
+"""Every figure of a fixed set of cases, to compare two versions of the software to the last digit.
 
     python3 Testing/same_figures.py -o before.json              the version in this checkout
     python3 Testing/same_figures.py -o after.json --against before.json
 
 Runs the commands as a user does, and keeps a checksum of what each leaves: voxels and grids of images, JSON and
 CSV without times, pixels of pictures, weights of models. ``--scans FOLDER`` adds the scans in a folder. Two runs
-on one machine give the same; another machine may round differently.
+on one machine give the same figures; another machine may round differently.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENTS, SEED = 12, 4100
 
 
 def main() -> int:
-    """Compute the figures, and compare them where there are others."""
+    """Compute the figures, and compare them if there are others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="JSON")
     parser.add_argument("--against", type=Path, metavar="JSON", help="figures of another version")
@@ -68,7 +68,7 @@ def _figures(folder: Path, scans: Path | None) -> dict[str, str]:
 
 
 def _counts(path: Path) -> bool:
-    """Whether a file is a figure: not the inputs, the log of a training, nor a list of checksums of files."""
+    """Whether a file counts as a figure: not the inputs, a training log, or a list of file checksums."""
     return path.parts[0] != "input" and "training" not in path.parts and path.name != "provenance.json"
 
 
@@ -177,7 +177,7 @@ def _checksum(file: Path) -> str:
 
 
 def _content(file: Path) -> bytes:
-    """What counts in a file: not how it is compressed, and no times."""
+    """What counts in a file: neither its compression nor any times."""
     import SimpleITK as sitk
 
     if file.name.endswith((".nii.gz", ".nrrd")):

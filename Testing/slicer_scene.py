@@ -131,7 +131,7 @@ def nodes(scene: Any) -> Counter[str]:
 
 
 def drawn(scene: Any, mask: sitk.Image) -> Any:
-    """A segment as the user draws one."""
+    """A segment as if the user had drawn it."""
     from HematomaSlicerLib.node_files import Segment
     from HematomaSlicerLib.node_images import labelmap_from_image
 
@@ -143,14 +143,14 @@ def drawn(scene: Any, mask: sitk.Image) -> Any:
 
 
 def segment_image(group: Any, name: str) -> sitk.Image:
-    """The segment of that name of a prediction, or of a set of variants."""
+    """The segment with that name in a prediction or a set of variants."""
     from HematomaSlicerLib.node_images import image_from_segment
 
     return image_from_segment(group.segmentation, group.segment_id(name))
 
 
 def save_scene(scene: Any, path: Path) -> bool:
-    """Save the scene as an .mrb file, as Slicer's own dialog does it."""
+    """Save the scene as an .mrb file, as Slicer's own dialog does."""
     for index in range(scene.GetNumberOfNodes()):
         node = scene.GetNthNode(index)
         if node.IsA("vtkMRMLStorableNode") and node.GetSaveWithScene() and node.GetStorageNode() is None:
@@ -164,7 +164,7 @@ def end_of(
     *arguments: Any,
     told: Callable[..., Any] = lambda _command, _stage, _fraction: None,
 ) -> tuple[Any, Any]:
-    """Start a job beside the window and wait for its end: the outcome, and what was added to the scene.
+    """Start a background job and wait for its end; returns the outcome, and what was added to the scene.
 
     ``told`` gets the command, and the stage and fraction that it reports.
     """
@@ -184,7 +184,7 @@ def added_by(application: Any, start: Callable[..., Any], *arguments: Any, **opt
 
 
 def wait_for(application: Any, ended: list[Any], seconds: float = 120) -> None:
-    """Let Qt's events come until the list holds something."""
+    """Process Qt's events until the list holds something."""
     deadline = time.monotonic() + seconds
     while not ended and time.monotonic() < deadline:
         application.processEvents()

@@ -1,4 +1,4 @@
-"""Whatever is given to ``predict``: a right result or a sentence, never a traceback; within time and memory."""
+"""Given anything, ``predict`` returns a right result or a sentence, never a traceback, within time and memory."""
 
 from __future__ import annotations
 

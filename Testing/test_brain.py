@@ -1,4 +1,4 @@
-"""The inside of the skull: of known volume in a made head, plausible in the real one."""
+"""The inside of the skull: of known volume in a synthetic head, plausible in the real one."""
 
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def test_the_real_head(real_head_ct: Path) -> None:
 
 
 def without_bone(where: np.ndarray) -> sitk.Image:
-    """The shipped sample whose bone is gone in a part."""
+    """The shipped sample with part of its bone removed."""
     hu = sitk.GetArrayFromImage(sample())
     hu[where & (hu > 100)] = 20
     return image_on(Grid.of(sample()), hu)

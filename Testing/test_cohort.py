@@ -1,4 +1,4 @@
-"""A researcher's cohort: masks that nobody drew, damaged cases and too few cases are told, not passed over."""
+"""A researcher's cohort: masks that nobody drew, damaged cases and too few cases are reported, not ignored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GRID = head_grid((3.0, 3.0, 5.0))
 
 
 def write_case(folder: Path, followup_mm: float = 19.0, **description: Any) -> Path:
-    """A head with a ball of blood of 18 mm that grows to another radius; ``case.json`` says what is given."""
+    """A head with a ball of blood of 18 mm that grows to another radius; ``case.json`` holds ``description``."""
     folder.mkdir(parents=True)
     distance = np.linalg.norm(positions(GRID), axis=-1)
     for name, radius in (("baseline", 18.0), ("followup", followup_mm)):
@@ -108,7 +108,7 @@ def test_prepare_says_in_how_many_cases_it_found_a_mask_itself(
 def test_a_segmentation_is_not_measured_against_masks_that_nobody_drew(
     make_cohort: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the network against itself the Dice is 1.000."""
+    """The Dice of the network against itself is 1.000."""
     cohort = make_cohort(3, masks="automatic")
     command = ["evaluate", "segmentation", "--cohort", cohort, "-o", tmp_path / "out", "--model", "threshold"]
     assert run(*command) == 2
@@ -190,7 +190,7 @@ def test_hours_that_cannot_be_are_refused_in_a_list_of_pairs(hours: str, tmp_pat
 
 
 def damaged(cohort: Path) -> list[str]:
-    """Two cases of the cohort damaged, each in another way; their names."""
+    """Two cases of the cohort damaged, each in a different way; returns their names."""
     with (cohort / "case-1" / "followup.nii.gz").open("r+b") as file:
         file.truncate(2000)
     (cohort / "case-3" / "case.json").write_text('{"onset_hours": "three"}')
@@ -293,7 +293,7 @@ def test_parts_are_prepared_at_once_and_kept_apart(tmp_path: Path) -> None:
 def test_folds_of_a_small_cohort_work_or_are_refused(
     expanded: int, others: int, folds: int, sentence: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Within each fold the regularization is chosen in folds again, for which few patients made a traceback."""
+    """Each fold chooses the regularization in inner folds; with few patients that raised a traceback."""
     kinds = np.repeat([True, False], [expanded, others])
     samples = patients(400, 5)
     chosen = [*[s for s in samples if s.expanded][:expanded], *[s for s in samples if not s.expanded][:others]]

@@ -56,7 +56,7 @@ def motion() -> sitk.Euler3DTransform:
 
 @pytest.fixture(scope="module")
 def followup(patient: SimulatedPatient, motion: sitk.Transform) -> tuple[sitk.Image, sitk.Image]:
-    """CT and mask of the follow-up, where the patient has moved."""
+    """CT and mask of the follow-up, after the patient has moved."""
     mask = sitk.Cast(
         moved(sitk.Cast(patient.followup_mask.image, sitk.sitkFloat32), motion, 0.0) >= 0.5, sitk.sitkUInt8
     )
@@ -187,7 +187,7 @@ def compare_found(
     *options: str,
     similarity: float = 0.97,
 ) -> dict[str, Any]:
-    """What `compare` says of two scans of the phantom, aligned already, in which these masks are found."""
+    """What `compare` says about two aligned scans of the phantom in which these masks are found."""
     grid = head_grid()
     for name in ("baseline", "followup"):
         sitk.WriteImage(head_image(grid, BLEED_MM), folder / f"{name}.nii.gz")
@@ -216,7 +216,7 @@ def test_what_was_not_found_again_is_not_known_to_be_gone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It used to be a growth of −24 mL, and "no expansion"."""
+    """This used to give a growth of −24 mL and "no expansion"."""
     grid = head_grid()
     (tmp_path / "prediction").mkdir()
     sitk.WriteImage(ball_mask(grid, 21.0), tmp_path / "prediction" / "followup-mask.nii.gz")
@@ -258,7 +258,7 @@ def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_told(
 def test_scans_that_look_unlike_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Their insides overlap by 0.9 and more even in two different heads, once one is stretched onto the other."""
+    """Even the insides of two different skulls overlap by 0.9 or more once one is stretched onto the other."""
     grid = head_grid()
     found = ball_mask(grid, 18.0), ball_mask(grid, 20.0)
     result = compare_found(found, tmp_path, monkeypatch, similarity=0.81)
@@ -267,7 +267,7 @@ def test_scans_that_look_unlike_are_told_of(
 
 
 def turned_case(case_folder: Path, folder: Path, description: dict[str, Any] | None) -> Path:
-    """The case with its follow-up turned by 0.3 rad on its own grid, and this for its case.json."""
+    """The case with its follow-up turned by 0.3 rad on its own grid, and ``description`` as its case.json."""
     shutil.copytree(case_folder, folder)
     (folder / "case.json").unlink()
     if description is not None:
@@ -283,7 +283,7 @@ def turned_case(case_folder: Path, folder: Path, description: dict[str, Any] | N
 def test_a_followup_that_nobody_calls_registered_is_measured_and_registered(
     case_folder: Path, tmp_path: Path
 ) -> None:
-    """Taken for registered, an unchanged bleed seemed to have grown by 14.7 mL in another place."""
+    """If taken for registered, an unchanged bleed seemed to have grown by 14.7 mL in another place."""
     turned = turned_case(case_folder, tmp_path / "turned", None)
     case, original = read_case(turned), read_case(case_folder)
     first, second = (each.followup.hematoma.voxels for each in (case, original))

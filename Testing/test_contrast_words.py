@@ -1,4 +1,4 @@
-"""What headers in the field say of contrast medium, both ways."""
+"""What headers in the field say about contrast medium, with and without it."""
 
 from __future__ import annotations
 

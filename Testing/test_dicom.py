@@ -1,4 +1,4 @@
-"""DICOM series as they are met: read whatever way they were stored, refused where slices or values are lost."""
+"""DICOM series as found in the field: read however they are stored, refused if slices or values are lost."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_blank_slices_beyond_the_head_are_air(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("usual", "lost"), [(-1024, 0), (0, -1024)])
 def test_a_slice_with_the_scale_of_none_is_not_believed(usual: int, lost: int, tmp_path: Path) -> None:
-    """Exports that lose the intercept of a slice may write 0 for it, or that of stored values from another one."""
+    """Exports that lose a slice's intercept may write 0 for it, or that of another slice's stored values."""
     stored = sitk.Cast(HEAD, sitk.sitkInt16) - usual
     files = write_dicom_series(stored, tmp_path, RescaleIntercept=usual)
     assert read(tmp_path).warnings == []
@@ -386,7 +386,7 @@ def test_dicom_is_told_by_what_a_file_holds(series: list[Path], tmp_path: Path) 
 
 
 def screen_save(folder: Path, **tags: Any) -> None:
-    """A picture of 8 bits with a series of its own, as scanners add a dose report."""
+    """An 8-bit picture in its own series, like the dose report that scanners add."""
     folder.mkdir(exist_ok=True)
     values = {
         "SOPClassUID": SecondaryCaptureImageStorage,
@@ -556,7 +556,7 @@ def test_a_folder_that_cannot_be_opened_is_not_passed_over(
 def test_libraries_that_decode_pixels_write_nothing_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Slices in 12-bit JPEG, which pydicom's decoders refuse, each with a message, and GDCM reads."""
+    """Slices in 12-bit JPEG: pydicom's decoders refuse them, each with a message, and GDCM reads them."""
     source = pydicom.dcmread(str(get_testdata_file("JPGExtended.dcm")))
     frame = next(generate_frames(source.PixelData, number_of_frames=1))
     files = write_dicom_series(HEAD[:, :, :9], tmp_path / "series")
@@ -571,5 +571,5 @@ def test_libraries_that_decode_pixels_write_nothing_to_the_terminal(
     image = read(tmp_path / "series").image
     assert image.GetSize()[:2] == (source.Columns, source.Rows)
     assert np.ptp(sitk.GetArrayViewFromImage(image)) > 100
-    os.write(2, b"heard\n")  # what comes later is
+    os.write(2, b"heard\n")  # later output is heard
     assert capfd.readouterr() == ("", "heard\n")

@@ -1,4 +1,4 @@
-"""Masks in DICOM SEG: the named segment at its place, whatever the order of frames, and those left out."""
+"""Masks in DICOM SEG: the named segment in its place, whatever the frames' order and whichever are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results on disk: what they were made from stands beside them, and nobody else's file is ever removed."""
+"""Results on disk: what they were made from is recorded beside them, and no one else's file is ever removed."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_an_empty_folder_is_filled_also_where_it_is_the_current_one(
 
 
 def test_a_mount_point_is_filled_and_never_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As that of a container's volume, whose parent may not be writable either."""
+    """Such as that of a container's volume, whose parent may not be writable either."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     rename, mkdtemp = Path.rename, tempfile.mkdtemp

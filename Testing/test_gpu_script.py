@@ -41,7 +41,7 @@ def test_every_published_network_has_its_published_size_and_batch() -> None:
 
 
 def _narrow(step: TrainingStep) -> TrainingStep:
-    """The same with a few channels and small images, for a CPU."""
+    """The same step with a few channels and small images, for a CPU."""
     arguments: dict[str, Any] = {**step.arguments, "channels": [4] * len(step.arguments["channels"])}
     sides = {"risk, slices, vgg16": 64}.get(step.name, 32)
     shapes = {name: (2, 1, *(sides for _ in shape[2:])) for name, shape in step.shapes.items()}

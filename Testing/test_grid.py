@@ -24,7 +24,7 @@ def grid(request: pytest.FixtureRequest) -> Grid:
 
 
 def position_image(grid: Grid) -> sitk.Image:
-    """An image whose vectors are the LPS positions of its own voxels, by SimpleITK's reckoning."""
+    """An image whose vectors are the LPS positions of its own voxels, as SimpleITK computes them."""
     return sitk.PhysicalPointSource(
         sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
     )

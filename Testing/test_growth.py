@@ -70,7 +70,7 @@ def test_a_known_field_enlarges_a_sphere_as_it_should(direction: tuple[float, ..
 @pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0])
 @pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE, PERMUTED_FLIP], ids=["straight", "oblique", "permuted"])
 def test_growth_by_less_than_half_a_slice_is_not_lost(direction: tuple[float, ...], slice_mm: float) -> None:
-    """1.2 mm more of radius, in slices of up to 5 mm: cut at the half-way surface, the poles would not move."""
+    """The radius grows by 1.2 mm, in slices of up to 5 mm: cut at the halfway surface, the poles would stay."""
     grid = Grid((70, 70, round(70 / slice_mm)), (1.0, 1.0, slice_mm), (-30.0, 5, 12), direction)
     center = grid.point((34.6, 34.2, (round(70 / slice_mm) - 1) / 2 + 0.1))
     before = sphere(grid, center, 12.0)
@@ -96,7 +96,7 @@ def shifting_field(grid: Grid, shift_mm: tuple[float, float, float]) -> sitk.Ima
 
 @pytest.mark.parametrize("shift_mm", [(0.01, 0.0, 0.0), (0.0, 0.0, 0.01), (0.3, -0.2, 1.1), (0.5, 0.5, 2.5)])
 def test_a_box_that_is_moved_keeps_its_volume_to_a_voxel(shift_mm: tuple[float, float, float]) -> None:
-    """All voxels of a face are equally deep: taken together, a move by 0.01 mm would add 10 %."""
+    """All voxels of a face are equally deep: if taken together, a shift of 0.01 mm would add 10 %."""
     grid = Grid((40, 40, 16), (1.0, 1.0, 5.0), (0.0, 0, 0), STRAIGHT)
     before = box(grid, (10, 12, 4), (20, 16, 6))
     field = shifting_field(grid, shift_mm)
@@ -109,7 +109,7 @@ def test_a_box_that_is_moved_keeps_its_volume_to_a_voxel(shift_mm: tuple[float, 
 
 
 def test_of_voxels_that_are_equally_deep_no_side_is_preferred() -> None:
-    """Half a voxel further, each face is as near as the opposite one: of both, half is taken."""
+    """After a shift of half a voxel, opposite faces are equally near: half of each is taken."""
     grid = Grid((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0, 0), STRAIGHT)
     after = warp_mask(box(grid, (10, 10, 10), (20, 20, 20)), shifting_field(grid, (0.5, 0, 0))).voxels
     left, right = int(after[10:30, 10:30, 10].sum()), int(after[10:30, 10:30, 30].sum())
@@ -120,7 +120,7 @@ def test_of_voxels_that_are_equally_deep_no_side_is_preferred() -> None:
 @pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0])
 @pytest.mark.parametrize("factor", [1.0, 1.1, 1.3])
 def test_mask_and_ct_show_the_same_growth(slice_mm: float, factor: float) -> None:
-    """Cut half way between brain and clot, the predicted CT holds as much blood as the predicted mask."""
+    """Cut halfway between brain and clot, the predicted CT holds as much blood as the predicted mask."""
     grid = Grid((70, 70, round(70 / slice_mm)), (1.0, 1.0, slice_mm), (-30.0, 5, 12), OBLIQUE)
     center = grid.point((34.6, 34.2, (round(70 / slice_mm) - 1) / 2 + 0.1))
     before = sphere(grid, center, 14.0)
@@ -152,7 +152,7 @@ def test_smallest_jacobian_sees_shrinking_and_folding() -> None:
 
 
 def rough_velocity(shape: tuple[int, int, int], size: float) -> torch.Tensor:
-    """A random field of neighboring values that all but contradict each other."""
+    """A random field whose neighboring values all but contradict each other."""
     torch.manual_seed(3)
     coarse = torch.randn(1, 3, *(n // 4 for n in shape)) * size
     return nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)
@@ -251,7 +251,7 @@ BY_PROBABILITY = {"constant": 0.0, "slope": 0.5, "smallest": 0.1, "largest": 2.0
 
 
 def test_growth_is_stronger_by_the_probability_and_bounded(outward_package: ModelPackage) -> None:
-    """The flow is a constant one, so that twice as strong a one carries twice as far in logarithms."""
+    """The flow is constant, so one twice as strong carries twice as far on a log scale."""
     settings = {**outward_package.description.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY}
     follows = replace(outward_package, description=replace(outward_package.description, settings=settings))
     grid = Grid((110, 110, 74), (1.0, 1.0, 1.5), (-55.0, -55, -55), OBLIQUE)

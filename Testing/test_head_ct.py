@@ -1,4 +1,4 @@
-"""Reading scans: true geometry from whatever was stored, and a sentence for whatever is no head CT."""
+"""Reading scans: true geometry from whatever was stored, and a sentence for whatever is not a head CT."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNEVEN = np.cumsum([0.0] + 14 * [4.22] + [1.14] + 13 * [7.38])
 
 
 def blood_ml(image: sitk.Image) -> float:
-    """Volume of what is nearer to the blood's 65 HU than to the brain's 33."""
+    """Volume of the voxels nearer to the blood's 65 HU than to the brain's 33."""
     hu = sitk.GetArrayViewFromImage(image)
     smooth = sitk.GetArrayFromImage(sitk.DiscreteGaussian(image, 1.0))
     return (
@@ -73,7 +73,7 @@ def test_a_tilted_series_comes_out_in_true_geometry(along_table: np.ndarray, tmp
     blood = (hu > 55) & (hu < 100) & (_distance_from_center(scan.image) < 40)
     points = positions(scan.grid)[blood]
     np.testing.assert_allclose(points.mean(axis=0), 0.0, atol=0.4)
-    for axis in np.eye(3):  # as long in every direction: neither sheared nor stretched
+    for axis in np.eye(3):  # equally long in every direction: neither sheared nor stretched
         assert np.ptp(points @ axis) == pytest.approx(2 * SPHERE_MM, abs=4.5)
     for diagonal in ([0, 1, 1], [0, 1, -1]):
         assert (points @ diagonal).std() == pytest.approx(points[:, 0].std() * np.sqrt(2), rel=0.04)

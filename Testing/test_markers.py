@@ -1,4 +1,4 @@
-"""CT markers and BAT, on bleeds of which every sign is known."""
+"""CT markers and BAT, on bleeds with every sign known."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def grid(spacing: tuple[float, float, float] = (0.6, 0.6, 5.0), direction: tuple
 
 
 def ball(radius: float, at: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Signed:
-    """Distance inside a ball; its center is given from the middle of the bleed, LPS mm."""
+    """Distance inside a ball; its center is given relative to the middle of the bleed, LPS mm."""
     return lambda points: radius - np.linalg.norm(points - CENTER - np.array(at), axis=-1)
 
 
 def scan(
     on: Grid, shape: list[Signed], parts: list[tuple[Signed, float]], texture_hu: float = 0.0
 ) -> tuple[sitk.Image, Mask]:
-    """CT and mask of a bleed: the union of shapes, with parts of other densities in it, in even brain."""
+    """CT and mask of a bleed in uniform brain: a union of shapes that contains parts of other densities."""
     points = positions(on)
     level = np.max([signed(points) for signed in shape], axis=0)
     blood = np.full(level.shape, CLOT_HU)
@@ -243,7 +243,7 @@ def test_a_reader_overrules_a_marker_and_bat_follows() -> None:
 
 
 def painted(**values: float) -> dict[str, bool | None]:
-    """Which markers a patient has with these figures, all others being those of an even bleed."""
+    """Which markers a patient has with these figures and otherwise those of a uniform bleed."""
     even = {
         "pocket_mm": 0, "decoy_mm": 0, "swirl_mm": 0, "black_hole_mm": 0, "hu": 62, "hypodense_hu": 40,
         "blend_share": 0, "fluid_share": 0, "satellites": 0,

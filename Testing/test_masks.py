@@ -1,4 +1,4 @@
-"""Masks of several labels, of probabilities, in Slicer's files: the hematoma is chosen, never merged."""
+"""Masks with several labels, with probabilities, in Slicer's files: the hematoma is chosen, never merged."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_scan_given_for_a_mask_is_refused(
 def slicer_file(
     path: Path, grid: Grid, segments: Sequence[tuple[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Written by Slicer itself: segments that overlap go into layers, and the file holds their extent alone."""
+    """Written by Slicer itself: overlapping segments go into layers, and the file holds only their extent."""
     slicer = pytest.importorskip("slicer")
     from HematomaSlicerLib.node_images import labelmap_from_image
 
@@ -192,7 +192,7 @@ def test_the_panel_passes_on_the_chosen_segment_alone(
 
 
 def test_layers_of_an_old_slicer_are_segments(scan: HeadCT, tmp_path: Path) -> None:
-    """Before 4.11 there was neither Layer nor LabelValue."""
+    """Before 4.11, there was no Layer and no LabelValue."""
     inside = [ball(scan.grid, 18.0), ball(scan.grid, 27.0)]
     image = image_on(scan.grid, np.stack(inside, axis=-1).astype(np.uint8))
     for number, name in enumerate(("hematoma", "edema")):
@@ -216,7 +216,7 @@ def test_measure_takes_the_label(label_map: Path, capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def files(label_map: Path, tmp_path: Path) -> dict[str, str]:
-    """A scan and its mask of two labels, as paths."""
+    """A scan and its mask with two labels, as paths."""
     sitk.WriteImage(head_image(head_grid(SPACING), 18.0), str(tmp_path / "scan.nii.gz"))
     return {"scan": str(tmp_path / "scan.nii.gz"), "mask": str(label_map), "out": str(tmp_path / "out")}
 

@@ -35,13 +35,13 @@ def box(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> Mask
 
 @pytest.mark.parametrize("turn", [0.0, 0.5, 1.2])
 def test_abc2_of_an_ellipsoid_is_its_three_axes(turn: float) -> None:
-    # Half-axes of whole voxels and a half: along the grid's axes the voxels' outline is then exact.
+    # Semi-axes of a whole number of voxels plus a half: along the grid's axes the voxels' outline is then exact.
     half_a, half_b, half_c = 23.75, 14.75, 9.75
     mask = ellipsoid((half_a, half_b, half_c), (0.5, 0.5, 0.5), turn)
     estimate = abc2(mask)
     assert estimate.a_mm == pytest.approx(2 * half_a, abs=0.5)
     assert estimate.b_mm == pytest.approx(2 * half_b, abs=0.5)
-    # A slice at height z has the share 1 - (z/c)² of the area: above 75 % up to c/2, above 25 % up to c·√3/2.
+    # A slice at height z has 1 - (z/c)² of the largest area: above 75 % up to c/2, above 25 % up to c·√3/2.
     assert estimate.c_mm == pytest.approx(half_c + 0.5 * (np.sqrt(3) - 1) * half_c, abs=0.5)
     assert estimate.simplified_volume_ml == pytest.approx(half_a * half_b * half_c * 4 / 1000, rel=0.03)
     assert volume_ml(mask) == pytest.approx(4 / 3 * np.pi * half_a * half_b * half_c / 1000, rel=0.01)

@@ -74,7 +74,7 @@ def test_what_is_written_is_read_again(package: ModelPackage) -> None:
 
 
 def test_variances_beyond_half_precision_survive(package: ModelPackage, tmp_path: Path) -> None:
-    """As infinity they would silence their channels, and another network be shipped than was trained."""
+    """As infinity they would silence their channels, and the shipped network would not be the trained one."""
     arguments = {"channels": [4, 8], "norm": "BATCH"}
     torch.manual_seed(2)
     network = build_network("displacement-unet", arguments)
@@ -257,7 +257,7 @@ def risk_package(folder: Path, features: Any = FEATURES, results: dict[str, Any]
     shipped = find_package(None, "risk").description
     arguments = {"features": list(features) if isinstance(features, tuple) else features}
     given = shipped.results if results is None else results
-    with suppress(ModelPackageError):  # it is read anew once it is written, and stays for the test
+    with suppress(ModelPackageError):  # it is read back after writing, and stays for the test
         write_package(folder, replace(shipped, arguments=arguments, results=given), MarkerLogistic(FEATURES))
     return folder
 
@@ -277,7 +277,7 @@ def risk_package(folder: Path, features: Any = FEATURES, results: dict[str, Any]
 def test_a_risk_package_that_looks_at_what_nobody_measures_is_refused(
     tmp_path: Path, features: Any, sentence: str
 ) -> None:
-    """Each such feature would count as the mean of the patients learned from, and the probability look sound."""
+    """Each such feature would count as the training patients' mean, and the probability would look sound."""
     with pytest.raises(ModelPackageError, match=re.escape(sentence)):
         open_package(risk_package(tmp_path / "odd", features))
 
@@ -363,7 +363,7 @@ def test_a_model_is_named_after_the_folder_that_a_path_means(
 
 
 def test_the_one_sentence_of_an_earlier_package_still_opens(package: ModelPackage) -> None:
-    """A fine-tuned one nested the sentences of those it began from, without end."""
+    """A fine-tuned package nested the sentences of the packages it started from, without end."""
     sentence = "12 simulated patients, no real ones"
     while len(sentence) < 2500:
         sentence = f"12 simulated patients, no real ones; 3 more chose the weights; began from small ({sentence})"

@@ -1,4 +1,4 @@
-"""NIfTI files as they come: of both versions, packed or not, scaled, turned, sheared, contradicting themselves."""
+"""NIfTI files as found in the field: both versions, packed or not, scaled, turned, sheared, self-contradictory."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def head() -> nibabel.Nifti1Image:
 
 
 def saved(image: Any, path: Path, **fields: Any) -> Path:
-    """On disk, with those fields of the header overwritten afterwards: nibabel itself would mend them."""
+    """Save to disk, then overwrite those header fields, which nibabel itself would correct."""
     buffer = io.BytesIO()
     image.to_stream(buffer)
     buffer.seek(0)
@@ -100,7 +100,7 @@ def test_bytes_in_the_other_order_are_read(head: nibabel.Nifti1Image, tmp_path: 
 def test_a_packed_file_whose_checksum_is_wrong_is_refused(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     path = saved(head, tmp_path / "scan.nii.gz")
     content = bytearray(path.read_bytes())
-    content[-6] ^= 1  # of the checksum, which stands behind all voxels
+    content[-6] ^= 1  # in the checksum, which follows all voxels
     path.write_bytes(bytes(content))
     with pytest.raises(InputError, match="damaged or cut off"):
         read_head_ct(path)
@@ -175,7 +175,7 @@ def test_a_header_without_its_voxels_says_so(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_not_called_damaged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who runs the tests may be allowed to read everything."""
+    """The user running the tests may be allowed to read everything."""
     sitk.WriteImage(head_image(head_grid(SPACING)), str(tmp_path / name))
 
     def deny(*_arguments: Any) -> None:

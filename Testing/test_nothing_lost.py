@@ -1,4 +1,4 @@
-"""No command removes a file that is not its own: each says so before its work begins."""
+"""No command removes a file that is not its own: it refuses before its work begins."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_preparing_beside_the_raw_scans_leaves_them(
     head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The folders of the raw scans are named as the cases."""
+    """The folders of the raw scans are named like the cases."""
     studies = tmp_path / "studies"
     for name in ("baseline.nii.gz", "followup.nii.gz"):
         (studies / "P1").mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def test_a_batch_leaves_folders_that_are_not_its_own(
 
 
 def test_a_batch_leaves_the_scratch_of_another_run_that_is_alive(tmp_path: Path) -> None:
-    """As of a prediction into a folder beside its cases."""
+    """Such as that of a prediction into a folder beside its cases."""
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
     with subprocess.Popen(
         command, env=variables(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -16,7 +16,7 @@ COMMANDS = {"train": tuple(PRESETS), "evaluate": ("segmentation", "growth", "mar
 
 
 def parsers(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
-    """Each command's own, by name."""
+    """Each command's parser, by name."""
     found: dict[str, argparse.ArgumentParser] = {}
     for action in (parser or commands._parser())._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -1,4 +1,4 @@
-"""A scan as a whole: what cannot be is refused, what may be partial or another kind of blood is told."""
+"""A scan as a whole: the impossible is refused, what may be partial or another kind of blood is reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ball(center: tuple[float, float, float], radius: float) -> np.ndarray:
 
 
 def within(layer_mm: float) -> np.ndarray:
-    """The outer part of the inside of the skull, so thick."""
+    """The outer ``layer_mm`` of the inside of the skull."""
     axes = np.array(BRAIN_SEMI_AXES) - layer_mm
     return INSIDE & (np.linalg.norm(POINTS / axes, axis=-1) > 1)
 
@@ -51,7 +51,7 @@ def brain_of_the_head() -> Brain:
 
 @cache
 def of_the_sample() -> tuple[Brain, Mask]:
-    """The inside of its skull, and its hematoma."""
+    """The inside of the sample's skull, and its hematoma."""
     brain = extract_brain(sample())
     return brain, segment_by_threshold(sample(), brain.mask)
 
@@ -59,7 +59,7 @@ def of_the_sample() -> tuple[Brain, Mask]:
 def notes(
     image: sitk.Image, mask: np.ndarray = NOTHING, brain: Brain | None = None, *, drawn: bool = False
 ) -> str:
-    """What is said of the head with a mask, as one text; the inside of its skull is found already."""
+    """What is said about the head with a mask, as one text; the inside of its skull is already known."""
     hematoma = Mask.on(Grid.of(image), mask)
     return " ".join(check_plausibility(HeadCT(image), brain or brain_of_the_head(), hematoma, drawn=drawn))
 

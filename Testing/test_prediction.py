@@ -455,7 +455,7 @@ def test_growth_follows_the_probability_in_prediction_and_evaluation_alike(
 def test_a_probability_by_another_model_than_growth_was_fitted_to_scales_nothing(
     case_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told as what it is, and growth and range are those without one; every output says so."""
+    """It is reported, but growth and range stay as they are without one; every output says so."""
     shipped = find_package(None, "risk")
     network = shipped.load()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The house itself: what the extension installs, what the engine may import, and which way arrows point."""
+"""The repository itself: what the extension installs, what the engine may import, and where links lead."""
 
 import argparse
 import ast
@@ -18,7 +18,7 @@ ENGINE = REPOSITORY / "HematomaExpansion" / "HematomaExpansionLib"
 
 
 def imported_names(file: Path) -> set[str]:
-    """Top-level names of everything a file imports, at whatever depth of it."""
+    """Top-level names of everything a file imports, at any depth."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -106,14 +106,14 @@ PAGES = (
 
 
 def code_of(text: str) -> list[str]:
-    """Pieces of code on a page: the lines of its blocks, joined where they go on, and those within a sentence."""
+    """Pieces of code on a page: the lines of its blocks, with continued lines joined, and inline code."""
     blocks = re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return lines + re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 def anchors_of(page: Path) -> set[str]:
-    """What a link may name behind #, as GitHub makes it of the headings."""
+    """What a link may name after #, as GitHub derives it from the headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

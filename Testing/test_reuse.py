@@ -1,4 +1,4 @@
-"""A result is reused only where it was made from the same: contents, options, seed and versions."""
+"""A result is reused only if it was made from the same contents, options, seed and versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from test_training import ML_GRID, growing_balls
 
 
 def make_cohort(folder: Path, count: int) -> Path:
-    """Cases whose scans are none, but differ as those of patients do; every second hematoma expanded."""
+    """Cases with placeholder scans that differ as those of patients do; every second hematoma expanded."""
     for number in range(count):
         case = folder / f"case-{number:02d}"
         case.mkdir(parents=True)
@@ -48,7 +48,7 @@ def make_cohort(folder: Path, count: int) -> Path:
 
 
 def two_scans(_: object) -> list[dict[str, Array]]:
-    """What a segmentation network sees of a case that is a few balls."""
+    """What a segmentation network sees of a case made of a few balls."""
     z, y, x = np.ogrid[-16:16, -32:32, -32:32]
     ball = z**2 + y**2 + x**2 < 8**2
     ct, mask = (0.3 + 0.4 * ball)[None].astype(np.float16), ball[None].astype(np.uint8)
@@ -56,14 +56,14 @@ def two_scans(_: object) -> list[dict[str, Array]]:
 
 
 def images_of(cases: Sequence[Path]) -> dict[Path, RiskImages]:
-    """What a risk network of slices sees of as many heads, every second of which expanded."""
+    """What a slice-based risk network sees of these heads, every second of which expanded."""
     images = np.random.default_rng(0).normal(size=(len(cases), 3, 1, 64, 64)).astype(np.float16)
     return {case: RiskImages(images[k], None, k % 2 == 0) for k, case in enumerate(cases)}
 
 
 @dataclass(frozen=True)
 class Training:
-    """A command that trains, but for cohort and output, and the module whose preparation of cases is replaced."""
+    """A training command without its cohort and output, and the module whose case preparation is replaced."""
 
     name: str
     arguments: tuple[str, ...]
@@ -109,7 +109,7 @@ class Command:
         return main([*self.arguments, *places, "--epochs", "2", "--seed", "3", *options])
 
     def checkpoint(self) -> bytes:
-        """The checkpoint from which a run goes on."""
+        """The checkpoint from which a run resumes."""
         return (self.package / "training" / "last.ckpt").read_bytes()
 
 
@@ -137,7 +137,7 @@ def training(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 class Killed(BaseException):
-    """Ends a run as a signal would: nothing is cleaned up behind it."""
+    """Ends a run as a signal would: nothing is cleaned up afterward."""
 
 
 def kill_when_first_epoch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_a_killed_training_goes_on_where_it_was_but_never_as_another(
 def test_folds_are_not_used_again_after_the_cohort_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Patients of the test part would have been learned from."""
+    """Training would have used patients of the test part."""
     prepared: list[int] = []
 
     def prepare(_: object, __: object, cases: Sequence[Path], *___: object) -> object:

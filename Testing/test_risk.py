@@ -1,4 +1,4 @@
-"""Probability of expansion: its statistics against known answers, its training on patients whose rule is known."""
+"""Probability of expansion: its statistics against known answers, its training on patients with a known rule."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_auc_counts_the_pairs_in_the_right_order() -> None:
 
 
 def scores(patients: int, signal: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Who expanded, a score that knows something of it, and another that knows as much, half of it the same."""
+    """Who expanded, a score that says something about it, and another that says as much, half of it the same."""
     expanded = random.random(patients) < 0.3
     shared = random.normal(size=patients)
     first, second = (signal * expanded + shared + random.normal(size=patients) for _ in range(2))
@@ -70,7 +70,7 @@ def test_delongs_test_errs_as_often_as_it_says_and_sees_a_difference() -> None:
 
 @pytest.mark.parametrize("patients", [(2, 2), (5, 9), (40, 60)])
 def test_no_score_is_told_as_certain(patients: tuple[int, int]) -> None:
-    """DeLong's variance is zero for a score that is the same for all, and for one that separates both kinds."""
+    """DeLong's variance is zero for a score that is the same for all, and for one that separates both groups."""
     expanded = np.repeat([True, False], patients)
     same = auc(expanded, np.full(len(expanded), 0.3))
     assert (same.value, same.low, same.high) == (0.5, 0.0, 1.0), "it tells nothing"
@@ -82,7 +82,7 @@ def test_no_score_is_told_as_certain(patients: tuple[int, int]) -> None:
 
 
 def test_the_interval_of_a_score_that_separates_few_patients_holds_the_truth() -> None:
-    """Which by chance a score does whose AUC is 0.9."""
+    """A score whose AUC is 0.9 may separate them by chance."""
     random = np.random.default_rng(5)
     expanded, held, perfect = np.repeat([True, False], [6, 6]), 0, 0
     for _ in range(2000):

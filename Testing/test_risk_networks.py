@@ -1,4 +1,4 @@
-"""Networks that tell the probability of expansion, and 2D mask networks: what they are, see and learn."""
+"""Networks that predict the probability of expansion, and 2D mask networks: what they are, see and learn."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_strangers_network_is_refused(architecture: str, arguments: dict[str, 
 
 
 class Fixed(nn.Module):
-    """A network that says the same whatever it sees."""
+    """A network that gives the same output whatever it sees."""
 
     def __init__(self, mask: torch.Tensor, expansion: torch.Tensor) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ def test_the_learning_rate_falls_at_its_milestones_and_the_optimizer_is_the_pape
 
 
 def test_turns_keep_angles_in_millimeters_and_the_mask_goes_with_the_scan() -> None:
-    """A rod along z, 1 mm thin in plane and sampled at 5 mm: turned as if voxels were cubes, it would lie down."""
+    """A rod along z, 1 mm thin in plane and sampled at 5 mm: turned as if voxels were cubes, it would lie flat."""
     spacing = (1.0, 1.0, 5.0)
     rod = torch.zeros(1, 33, 97, 97)
     rod[0, 6:27, 47:50, 47:50] = 1
@@ -199,7 +199,7 @@ def test_turns_keep_angles_in_millimeters_and_the_mask_goes_with_the_scan() -> N
 def write_patient(folder: Path, number: int, expands: bool) -> None:
     """A head with a ball of blood somewhere, and follow-up masks.
 
-    Where it is to expand, it is large and holds a pocket, dark enough to be seen in the slices' wide window too.
+    A ball that is to expand is large and holds a pocket dark enough to show even in the slices' wide window.
     """
     random = np.random.default_rng([number, 5])
     grid = head_grid((2.5, 2.5, 5.0))
@@ -229,7 +229,7 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def package_of(folder: Path, architecture: str, seed: int = 1) -> ModelPackage:
-    """A network as chance has it, in a package."""
+    """A randomly initialized network in a package."""
     view, arguments = SMALL_VIEWS[architecture], SMALL_ARGUMENTS[architecture]
     description = ModelDescription(
         name=f"risk-{architecture}",

@@ -1,4 +1,4 @@
-"""What counts as a hematoma among what is dense."""
+"""Which dense structures count as a hematoma."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Simulated patients: the same for the same seed, of the wanted volume, growing as tissue can."""
+"""Simulated patients: the same for the same seed, with the requested volume, growing as tissue can."""
 
 from __future__ import annotations
 

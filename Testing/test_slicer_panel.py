@@ -33,7 +33,7 @@ BINDABLE = {
 }
 
 
-# What the panels may set on Slicer's own widgets (5.10): a property that is not there is left out without a word.
+# What the panels may set on Slicer's own widgets (5.10): a missing property is silently skipped.
 PROPERTIES = {
     "qMRMLWidget": set[str](),
     "qMRMLNodeComboBox": {
@@ -299,7 +299,7 @@ for tick in range(1200):
 '''
 subprocess.Popen([sys.executable, "-c", worker]).wait()
 """
-"""Stands in for Slicer's launcher with a worker behind it that ends for no reason but being killed."""
+"""Stands in for Slicer's launcher, with a worker behind it that ends only when killed."""
 
 
 OTHER_COMMANDS = """
@@ -332,8 +332,8 @@ def test_a_command_in_the_background_may_come_from_a_library_that_only_the_windo
 
 @pytest.fixture
 def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes commands hang; the file to which the worker adds as long as it lives."""
-    background = importlib.import_module("HematomaSlicerLib.background")  # anew, with this test's Qt
+    """Makes commands hang; gives the file that the worker appends to as long as it lives."""
+    background = importlib.import_module("HematomaSlicerLib.background")  # again, with this test's Qt
     ticks, launcher = tmp_path / "ticks", tmp_path / "launcher"
     launcher.write_text(HANGING.format(python=sys.executable, ticks=str(ticks)))
     launcher.chmod(0o700)
@@ -343,7 +343,7 @@ def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def begun_command(qt_loop: Any, ended: list[Any]) -> Any:
-    """A command that has begun; how it ends goes to the list."""
+    """A command that has begun; its outcome goes to the list."""
     from HematomaSlicerLib.background import BackgroundCommand
     from slicer_scene import wait_for
 
@@ -382,7 +382,7 @@ def test_a_panel_that_goes_away_kills_a_command_that_hangs(qt_loop: Any, hanging
 
 
 def test_the_panels_code_needs_nothing_that_slicer_does_not_bring() -> None:
-    """Before anything was installed the panels open, and say what to do."""
+    """Before anything is installed, the panels open and say what to do."""
     pytest.importorskip("slicer")
     packages = ("HematomaExpansion/HematomaSlicerLib", "HematomaSynthesis/HematomaSynthesisSlicerLib")
     files = [file for package in packages for file in sorted((REPOSITORY / package).glob("[a-z]*.py"))]

@@ -55,7 +55,7 @@ def test_a_volume_keeps_its_voxels_and_its_place(scene: Any, direction: str) -> 
     back = node_images.image_from_volume(node)
     assert same_place(back, image)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
-    # Slicer itself puts the ball's middle where it is.
+    # Slicer itself puts the ball's center in the right place.
     point = np.array(image.TransformIndexToPhysicalPoint((10, 20, 5))) * (-1, -1, 1)
     matrix = vtk.vtkMatrix4x4()
     node.GetRASToIJKMatrix(matrix)
@@ -63,7 +63,7 @@ def test_a_volume_keeps_its_voxels_and_its_place(scene: Any, direction: str) -> 
 
 
 def sheared(image: sitk.Image) -> sitk.Image:
-    """The same voxels on a grid whose slices are shifted against one another, as under a tilted gantry."""
+    """The same voxels on a grid whose slices are shifted relative to one another, as under a tilted gantry."""
     direction = np.array(image.GetDirection()).reshape(3, 3)
     direction[:, 2] += 0.3 * direction[:, 1]
     tilted = sitk.Image(image)
@@ -184,7 +184,7 @@ def carried_by_simpleitk(run: Any) -> sitk.Image:
 def test_the_slider_carries_the_baseline_onto_the_prediction(scene: Any, run: Any) -> None:
     prediction_display.show_growth(run, 1.0)
     carried = carried_baseline(scene, run)
-    # Exactly as SimpleITK carries it, voxel by voxel; the truth is drawn finer than voxels of 3 mm can be moved.
+    # Exactly as SimpleITK warps it, voxel by voxel; the truth is drawn finer than 3 mm voxels can be moved.
     assert overlap(carried, carried_by_simpleitk(run)) >= 0.995
     assert overlap(carried, segment_image(run, PREDICTED)) >= 0.96
     prediction_display.show_growth(run, 0.0)
@@ -251,7 +251,7 @@ def test_removing_a_run_leaves_the_scene_as_it_was(scene: Any, tmp_path: Path) -
     for _ in range(2):
         run = prediction_nodes.add_prediction(tmp_path / "result", scan)
         prediction_display.apply_look(run, prediction_display.Look(deformation=True))
-        run.field.GetDisplayNode().GetColorMap()  # makes colors of its own, as a view that draws it does
+        run.field.GetDisplayNode().GetColorMap()  # makes its own colors, as a view that draws it does
         assert nodes(scene) - before
         run.remove()
         assert nodes(scene) == before
@@ -307,7 +307,7 @@ def test_a_saved_scene_shows_its_result_again(scene: Any, run: Any, tmp_path: Pa
 
 
 def exported(run: Any, parent: Path, qt_loop: Any) -> Path:
-    """The folder to which a run was exported by a command beside the window."""
+    """The folder to which a background command exported a run."""
     from HematomaSlicerLib.prediction_export import start_export
 
     return added_by(qt_loop, start_export, run, parent)
@@ -453,7 +453,7 @@ def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / ".unfinished-crashed").mkdir()
-    for name in ("scan.nrrd", OWNER_FILE):  # of a Slicer that crashed
+    for name in ("scan.nrrd", OWNER_FILE):  # left by a crashed Slicer
         (tmp_path / ".unfinished-crashed" / name).touch()
     scan = node_images.volume_from_image(sitk.ReadImage(case_folder / "baseline.nii.gz"), "scan")
     before = nodes(scene)

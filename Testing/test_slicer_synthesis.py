@@ -200,8 +200,7 @@ def test_a_hematoma_that_cannot_be_changed_gets_its_sentence_in_the_preview(scen
 
 
 def exported(variants: VariantSet, case: Path | patient_nodes.SimulatedPair, cohort: Path, qt_loop: Any) -> Path:
-    """The case to which variants were exported by a command beside the window; with a follow-up from files, or one
-    of the scene."""
+    """The case to which a background command exported variants, with a follow-up from files or from the scene."""
     from HematomaSynthesisSlicerLib.pair_export import start_export
 
     if isinstance(case, Path):

@@ -1,4 +1,4 @@
-"""The modules' own self-tests, which Slicer runs in its window, over a stand-in for that window."""
+"""The modules' own self-tests, which Slicer runs in its window, on a stand-in for that window."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_synthesis_clicked_through(window: Any) -> None:
 
 
 def test_a_scene_that_is_opened_brings_its_own_choices(window: Any, tmp_path: Path) -> None:
-    """Selectors choose the first volume that comes in: that must not take the place of what was saved."""
+    """Selectors choose the first volume added; that must not replace what was saved."""
     import slicer
 
     window.load("HematomaExpansion")

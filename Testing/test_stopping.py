@@ -1,4 +1,4 @@
-"""SIGTERM: a command ends within seconds, keeps what a later run can go on from, and leaves nothing half done."""
+"""SIGTERM: a command ends within seconds, keeps what a later run can resume from, and leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def start(folder: Path, stage: str, cases: int) -> subprocess.Popen[str]:
-    """A training on simple shapes, in a process of its own; ``preparing`` takes as long as one likes."""
+    """Start a training on simple shapes in its own process; at the stage ``preparing``, it waits."""
     for number in range(cases):
         case = folder / "cohort" / f"case-{number}"
         case.mkdir(parents=True)
@@ -57,7 +57,7 @@ def start(folder: Path, stage: str, cases: int) -> subprocess.Popen[str]:
 
 
 def stop(process: subprocess.Popen[str]) -> tuple[float, str]:
-    """Tell it to end; how many seconds it took, and what it said last."""
+    """Tell it to end; returns how many seconds it took, and what it said last."""
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     messages = process.communicate(timeout=60)[1]
@@ -111,7 +111,7 @@ with stopping.clean_stop():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its C library is used")
 def test_a_step_that_hears_nothing_is_ended_all_the_same() -> None:
-    """As one step of a large network: Python tells the main thread of a signal after the call that it is in."""
+    """Such as one step of a large network: Python delivers a signal only after the main thread's current call."""
     process = subprocess.Popen([sys.executable, "-c", DEAF], env=variables(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

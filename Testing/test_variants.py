@@ -1,4 +1,5 @@
-"""Synthetic variants: the paper's recipe reaches its targets, changes nothing else, and is the same for a seed."""
+"""Synthetic variants: the paper's recipe reaches its targets, changes nothing else, and depends only on its
+seed."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.1, 0.2).GetMatrix()
 def scan_with_bleed(
     spacing: tuple[float, float, float], direction: tuple[float, ...]
 ) -> tuple[sitk.Image, sitk.Image]:
-    """A noisy scan of 110 mm with an irregular bleed of some 14 mL."""
+    """A noisy scan of 110 mm with an irregular bleed of about 14 mL."""
     size = tuple(round(110 / step) for step in spacing)
     grid = Grid((1, 1, 1), (1.0, 1.0, 1.0), (3.0, -20.0, 7.0), direction).centered_at(
         np.array([5.0, -8.0, 11.0]), size, spacing

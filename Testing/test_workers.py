@@ -1,4 +1,4 @@
-"""Worker processes: they share out the cases, and end with the program that started them."""
+"""Worker processes: they divide up the cases, and end with the program that started them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_case_is_done_once() -> None:
 
 
 class Counted:
-    """Counts the cases that have been handed over and are not yet taken back."""
+    """Counts the cases that have been handed over but not yet returned."""
 
     def __init__(self) -> None:
         self.now, self.most, self._lock = 0, 0, threading.Lock()
@@ -130,7 +130,7 @@ def is_alive(process: int) -> bool:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system ties no process to cores")
 def test_no_more_workers_are_started_than_the_process_has_cores() -> None:
-    """A scheduler may give it one of many."""
+    """A scheduler may give it one core of many."""
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})

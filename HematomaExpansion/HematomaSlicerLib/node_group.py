@@ -1,6 +1,6 @@
-"""Nodes that were made together from one scan, and are found again after the scene was saved and reopened.
+"""Nodes made together from one scan, which can be found again after the scene is saved and reopened.
 
-A table of measures stands for the group: it refers to the other nodes, and its attributes hold what is known of
+A table of measures stands for the group: it refers to the other nodes, and its attributes hold what is known about
 them, so a saved scene holds everything.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def member(name: str) -> Any:
-    """A property of a group: the node to which its table refers by that name; None where there is none."""
+    """A property of a group: the node that its table refers to by that name, or None."""
     return property(lambda group: group.node(name))
 
 
@@ -30,14 +30,14 @@ class NodeGroup:
 
     Attributes:
         table: measures; refers to all the others.
-        scan: the user's volume; None when it was removed.
-        baseline: the scan on whose grid the results lie, where that is not the user's volume: it was tilted,
-            uneven, or under a transform.
+        scan: the user's volume; None if it was removed.
+        baseline: the scan whose grid the results use, if not the user's volume, because that was tilted, unevenly
+            spaced, or under a transform.
         segmentation: the hematoma before and after.
     """
 
     ATTRIBUTE: ClassVar[str]
-    """An attribute that the tables of this kind have, and no others."""
+    """An attribute that only tables of this kind have."""
     PREFIX: ClassVar[str]
     """What the names of the table's references begin with."""
 
@@ -49,7 +49,7 @@ class NodeGroup:
 
     @classmethod
     def of(cls, table: slicer.vtkMRMLTableNode | None) -> Self | None:
-        """The group for which a table stands; None for any other table, or none."""
+        """The group that a table stands for; None for any other table or for None."""
         return cls(table) if table is not None and table.GetAttribute(cls.ATTRIBUTE) else None
 
     @classmethod
@@ -63,10 +63,10 @@ class NodeGroup:
     def making(
         cls, scan: slicer.vtkMRMLScalarVolumeNode, name: str, attributes: Mapping[str, str], folder: str = ""
     ) -> Iterator[Self]:
-        """A new group, for a ``with`` statement that fills it; after an error there the scene is as it was before.
+        """A new group for a ``with`` statement to fill; after an error there, the scene is as it was before.
 
-        Its table gets ``name`` and ``attributes``; its nodes get a ``folder`` of the tree, beside the scan and
-        named like the table by default.
+        Its table gets ``name`` and ``attributes``; its nodes go into a new folder in the tree, beside the scan,
+        named ``folder`` or, by default, like the table.
         """
         group = cls(add_table(name, attributes))
         try:
@@ -79,33 +79,33 @@ class NodeGroup:
 
     @property
     def background(self) -> Any:
-        """The volume over which the results are to be looked at; None when it was removed."""
+        """The volume to show the results over; None if it was removed."""
         return self.baseline or self.scan
 
     @property
     def parts(self) -> list[Any]:
-        """What was made beside table and baseline; None in place of a node that is not there."""
+        """What was made besides the table and the baseline; None in place of a missing node."""
         raise NotImplementedError
 
     @property
     def nodes(self) -> list[slicer.vtkMRMLNode]:
-        """All nodes that belong to the group, the user's scan not being one."""
+        """All nodes of the group; the user's scan is not one of them."""
         return [node for node in (self.baseline, *self.parts, self.table) if node is not None]
 
     def node(self, name: str) -> Any:
-        """The node to which the table refers by that name; None where there is none."""
+        """The node that the table refers to by that name, or None."""
         return self.table.GetNodeReference(f"{self.PREFIX}.{name}")
 
     def refer(self, name: str, node: slicer.vtkMRMLNode) -> None:
-        """Let the table refer to a node by that name."""
+        """Make the table refer to a node by that name."""
         self.table.SetNodeReferenceID(f"{self.PREFIX}.{name}", node.GetID())
 
     def segment_id(self, name: str) -> str:
-        """The ID of one of its segments; empty where there is none of that name."""
+        """The ID of the segment with that name; empty if there is none."""
         return self.segmentation.GetSegmentation().GetSegmentIdBySegmentName(name) if self.segmentation else ""
 
     def remove(self) -> None:
-        """Remove its nodes, with what only they use, and its folder of the tree."""
+        """Remove its nodes, whatever only they use, and its folder in the tree."""
         folder = folder_of(self.table)
         remove_nodes(self.nodes)
         remove_empty_folder(folder)

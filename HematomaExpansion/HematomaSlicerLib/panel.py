@@ -1,8 +1,8 @@
-"""What the panels of both modules share: their life in Slicer, their parameters, their hematomas and their work.
+"""What the panels of both modules share: their lifecycle, parameters, hematomas and work.
 
-Slicer runs the file of a module when it starts, so this one imports nothing but Slicer itself. It can be imported
-by then, whichever module comes first: Slicer registers all modules, which puts their folders on Python's path, and
-only then loads them.
+Slicer runs each module's file at startup, so this file imports nothing but Slicer itself. It can be imported
+whichever module comes first: Slicer registers all modules, which puts their folders on Python's path, before it
+loads any.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel of a module.
 
     A subclass names its ``library``. Its ``setup`` begins with ``_load``, sets ``logic`` and ends with ``_begin``;
-    ``_show_parameters`` shows what was chosen, and ``_on_running`` puts buttons to rest while a command runs. Its
-    .ui file has ``progressBar``, ``cancelButton``, ``statusLabel`` and ``exportButton``, and two selectors of
-    segments, ``hematomaSelector`` and ``followupHematomaSelector``.
+    ``_show_parameters`` shows what was chosen, and ``_on_running`` disables buttons while a command runs. Its .ui
+    file has ``progressBar``, ``cancelButton``, ``statusLabel`` and ``exportButton``, and two segment selectors,
+    ``hematomaSelector`` and ``followupHematomaSelector``.
     """
 
     library: ClassVar[str]
-    """The package that is imported anew with the module."""
+    """The package to reload with the module."""
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -42,7 +42,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._missing = ""
         self._updating = False
 
-    # --- life of the panel ------------------------------------------------------------------------------
+    # --- panel lifecycle --------------------------------------------------------------------------------
 
     def _load(self, results: str, attribute: str) -> None:
         """Load the widgets of the .ui file; the selector ``results`` offers the tables that have the attribute."""
@@ -57,7 +57,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._work = PanelWork(self.ui, self._on_running)
 
     def _begin(self) -> None:
-        """Follow the scene and the selectors of segments, and show the parameters for the first time."""
+        """Observe the scene and the segment selectors, and show the parameters for the first time."""
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
         self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
@@ -84,7 +84,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self) -> None:
         """Reload the module, with its library."""
-        # Imported anew when next needed; reloaded one by one, they would go on with each other's old classes.
+        # Imported again when next needed; reloaded one by one, they would keep using each other's old classes.
         for name in [name for name in sys.modules if name.startswith(f"{self.library}.")]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
@@ -94,7 +94,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._leave_parameters()
 
     def _on_scene_start_import(self, _caller: Any, _event: Any) -> None:
-        # Once the nodes are in, selectors choose some by themselves: not to be taken for the user's choice.
+        # Once the nodes are in, selectors choose some by themselves, which must not count as the user's choice.
         self._leave_parameters()
 
     def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
@@ -126,11 +126,11 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._show_parameters()
 
     def _show_parameters(self) -> None:
-        """Bring the panel and the scene to what the parameters say."""
+        """Make the panel and the scene match the parameters."""
         raise NotImplementedError
 
     def _show_unbound(self) -> None:
-        """Bring the widgets that Slicer cannot bind to parameters to what these say."""
+        """Make the widgets that Slicer cannot bind to parameters match them."""
         parameters = self._parameters
         with self._quietly():
             for selector, node, segment_id in (
@@ -153,7 +153,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        """What changes meanwhile was changed by the panel, not by the user."""
+        """Mark changes made meanwhile as the panel's, not the user's."""
         self._updating = True
         try:
             yield
@@ -173,7 +173,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _start(self, start: Callable[..., Any], added: Callable[[Any], None], done: str) -> None:
         """Install what is missing, and run a command in the background.
 
-        ``start`` is called with the parameters, progress and end; for the others see ``PanelWork.run``.
+        ``start`` is called with the parameters, progress and end; for the other arguments see ``PanelWork.run``.
         """
         with self._work.sentences():
             self.logic.ensureInstalled()
@@ -189,9 +189,9 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 def _chosen_segment(selector: Any, before: Any) -> tuple[Any, str]:
-    """Segmentation and segment of a selector, where ``before`` was chosen; an empty text for no segment.
+    """Segmentation and segment ID of a selector; the ID is empty if there is no segment.
 
-    In a segmentation just chosen that has but one segment there is nothing to choose: that one is.
+    If the segmentation is not ``before``, the one chosen earlier, and has a single segment, that one is chosen.
     """
     node = selector.currentNode()
     if node is not None and (before is None or before.GetID() != node.GetID()):

@@ -21,7 +21,7 @@ from .prediction_nodes import BASELINE, PREDICTED, PredictionRun, add_comparison
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What to predict from; ``hematoma`` None: it is found automatically. Empty names mean the shipped models."""
+    """What to predict from; ``hematoma`` None: find it automatically. Empty names mean the shipped models."""
 
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment | None = None
@@ -38,7 +38,7 @@ class PredictionRequest:
 def start_prediction(
     request: PredictionRequest, progress: Progress, ended: Callable[[Outcome, PredictionRun | None], None]
 ) -> BackgroundCommand:
-    """Predict in the background; ``ended`` gets the run whose nodes are in the scene then, or None.
+    """Predict in the background; ``ended`` gets the run, whose nodes are then in the scene, or None.
 
     Raises:
         NodeError: the scan or the segment is empty.

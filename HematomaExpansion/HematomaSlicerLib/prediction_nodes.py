@@ -39,17 +39,17 @@ _COMPARISON = "HematomaExpansion.Comparison"
 
 
 class PredictionRun(NodeGroup):
-    """One prediction. Nodes that only exist where a hematoma was found may be None.
+    """One prediction. Nodes that exist only if a hematoma was found may be None.
 
     Attributes:
         segmentation: baseline, prediction and growth.
-        skull: its inside, where intermediate results were to be kept.
+        skull: the inside of the skull, if intermediate results were kept.
         predicted: the predicted follow-up CT.
-        field: the displacement from baseline to prediction; nothing is under it.
-        shown: the same field at the scale that the slider chose, with the baseline's surface under it.
+        field: the displacement from baseline to prediction; it moves no node.
+        shown: the same field at the slider's scale; it moves the baseline's surface.
         surface: that surface.
-        followup: the real follow-up CT, registered, where one was compared.
-        agreement: where the prediction was right, too much, or missed it.
+        followup: the real follow-up CT, registered, if one was compared.
+        agreement: where the prediction was right, where too much, and what it missed.
     """
 
     ATTRIBUTE = "HematomaExpansion.Result"
@@ -75,19 +75,19 @@ class PredictionRun(NodeGroup):
 
     @property
     def comparison(self) -> dict[str, Any] | None:
-        """What ``comparison.json`` holds, where a real follow-up was compared."""
+        """What ``comparison.json`` holds, if a real follow-up was compared."""
         text = self.table.GetAttribute(_COMPARISON)
         return json.loads(text) if text else None
 
     def overrule_marker(self, name: str, present: bool) -> None:
-        """Note a reader's word on a CT marker in the result, with the scores that follow."""
+        """Record a reader's decision on a CT marker in the result, and the scores that follow from it."""
         self.table.SetAttribute(self.ATTRIBUTE, json.dumps(overrule(self.result, name, present)))
 
 
 def add_prediction(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> PredictionRun:
-    """Make the nodes of the prediction in ``folder`` (DESIGN section 5), made from ``scan``.
+    """Make the nodes of the prediction in ``folder`` (DESIGN section 5), which was made from ``scan``.
 
-    All or none: if a file cannot be read, the scene is left as it was.
+    All or nothing: if a file cannot be read, the scene stays as it was.
     """
     result = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
     name = scan.GetName()
@@ -128,9 +128,9 @@ def prediction_of(run: PredictionRun) -> Any:
 
 
 def add_comparison(run: PredictionRun, folder: Path) -> None:
-    """Add the nodes of the comparison in ``folder`` to the run, in place of those of an earlier one.
+    """Add the nodes of the comparison in ``folder`` to the run, replacing those of an earlier one.
 
-    Where the truth is not known, there are no areas that were predicted rightly or wrongly.
+    If the truth is unknown, there are no areas of right or wrong prediction.
     """
     remove_nodes([node for node in (run.followup, run.agreement) if node is not None])
     name = run.table.GetName() if run.scan is None else run.scan.GetName()
@@ -222,7 +222,7 @@ def _add_images(run: PredictionRun, folder: Path, name: str) -> None:
 
 
 def _add_skull(run: PredictionRun, inside: sitk.Image, name: str) -> None:
-    """There to be looked at, but not shown by itself."""
+    """Add the inside of the skull, hidden until the user shows it."""
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     run.refer("Skull", segmentation)
     segmentation.CreateDefaultDisplayNodes()
@@ -231,7 +231,7 @@ def _add_skull(run: PredictionRun, inside: sitk.Image, name: str) -> None:
 
 
 def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
-    """The field, and under a second one that the slider scales the surface of the baseline."""
+    """Add the field, and a second one that the slider scales and that moves the baseline's surface."""
     run.refer("Field", add_field(displacement, f"{name} displacement"))
     run.refer("Shown", add_scaled(run.field, f"{name} growth shown"))
     surface_name, baseline = f"{name} growing hematoma", run.segment_id(BASELINE)
@@ -248,7 +248,7 @@ def _fill_table(
 
 
 def _mask_on(ct: sitk.Image, run: PredictionRun, name: str) -> sitk.Image:
-    """One of the run's segments on the grid of ``ct``, of which its labelmap is a part or the whole."""
+    """One of the run's segments on the grid of ``ct``; its labelmap covers that grid in part or whole."""
     empty = sitk.Cast(ct * 0, sitk.sitkUInt8)
     if not run.segment_id(name):
         return empty

@@ -1,7 +1,7 @@
-"""A displacement field shown at a scale that a slider chooses, and what moves with it.
+"""A displacement field shown at a slider's scale, and what moves with it.
 
-The field keeps its own node at full scale, because Slicer saves a grid transform as it is scaled at that moment; a
-second node shares its grid and is scaled.
+The field's own node stays at full scale, because Slicer saves a grid transform at its current scale; a second node
+shares its grid and is scaled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .node_images import grid_transform_from_image, sharing_the_grid
 _MOVING_COLOR = (1.0, 0.55, 0.1)
 _ARROW_SPACING_MM, _ARROW_DIAMETER_MM = 4.0, 1.2
 _ARROW_PERCENT = 200.0
-"""Shifts of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
+"""Shifts of a few millimeters are drawn at twice their length; otherwise they would be invisible in a head."""
 
 
 def add_field(displacement: sitk.Image, name: str) -> slicer.vtkMRMLGridTransformNode:
@@ -32,7 +32,7 @@ def field_of(node: slicer.vtkMRMLGridTransformNode) -> slicer.vtkOrientedGridTra
 
 
 def add_scaled(field: slicer.vtkMRMLGridTransformNode, name: str) -> slicer.vtkMRMLGridTransformNode:
-    """A second node of the same field, whose scale is its own."""
+    """A second node of the same field, with its own scale."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
     node.SetAndObserveTransformFromParent(sharing_the_grid(field_of(field)))
     return node
@@ -41,10 +41,10 @@ def add_scaled(field: slicer.vtkMRMLGridTransformNode, name: str) -> slicer.vtkM
 def set_scale(
     scaled: slicer.vtkMRMLGridTransformNode, field: slicer.vtkMRMLGridTransformNode, share: float
 ) -> None:
-    """Bring ``scaled`` to a share of ``field``, from 0 to 1, whatever field it showed before."""
+    """Set ``scaled`` to a share (0 to 1) of ``field``, whatever field it showed before."""
     transform, whole = field_of(scaled), field_of(field)
     if transform is None or transform.GetDisplacementGrid() is not whole.GetDisplacementGrid():
-        # After the scene was reopened the scaled node holds the field as it was shown, not the whole of it.
+        # In a reopened scene, the scaled node holds the field as it was shown, not at full scale.
         transform = sharing_the_grid(whole)
         scaled.SetAndObserveTransformFromParent(transform)
     transform.SetDisplacementScale(share)
@@ -57,7 +57,7 @@ def add_moving_surface(
     scaled: slicer.vtkMRMLGridTransformNode,
     name: str,
 ) -> slicer.vtkMRMLModelNode:
-    """The surface of a segment, moving with a scaled field, also drawn in the slices."""
+    """The surface of a segment; it moves with a scaled field and is also drawn in the slices."""
     segmentation.CreateClosedSurfaceRepresentation()
     polydata = vtk.vtkPolyData()
     segmentation.GetClosedSurfaceRepresentation(segment_id, polydata)
@@ -74,7 +74,7 @@ def add_moving_surface(
 
 
 def use_arrows(display: slicer.vtkMRMLTransformDisplayNode, min_length_mm: float) -> None:
-    """The spacing and size that a field's arrows are to have; shorter ones are not drawn."""
+    """Set the spacing and size of a field's arrows; those shorter than ``min_length_mm`` are not drawn."""
     display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
     display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
     display.SetGlyphScalePercent(_ARROW_PERCENT)

@@ -13,7 +13,7 @@ PATIENCE_S = 180
 
 
 class PanelTest(ScriptedLoadableModuleTest):
-    """A test that clicks through the panel of a module, each time in an empty scene."""
+    """A test that clicks through a module's panel, starting each time from an empty scene."""
 
     module: ClassVar[str]
 

@@ -1,8 +1,8 @@
 """What a synthetic variant's hematoma should look like: the mask eroded, dilated, or smoothly changed.
 
-Erosion is the growth paper's way (Abramova 2024, section 2.1.2): a random 3×3×3 structuring element, one or two
-iterations, five variants of which no element is used more than twice. Masks here are arrays (z, y, x) of booleans
-on a working grid whose voxels are about as long in every direction in which they may shrink.
+Erosion is the growth paper's method (Abramova 2024, section 2.1.2): a random 3×3×3 structuring element, one or two
+iterations, and five variants that use no element more than twice. Masks here are Boolean arrays (z, y, x) on a
+working grid whose voxels are about equally long in every direction in which masks may shrink.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MIN_VOXELS = 30
 
 
 class Family(Enum):
-    """How a variant's shape comes about; the values are the names used on the command line."""
+    """How a variant's shape is made; the values are the names used on the command line."""
 
     EROSION = "erosion"
     DILATION = "dilation"
@@ -34,7 +34,7 @@ class Family(Enum):
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """``iterations`` 0 draws one or two. ``max_change``: of the volume, in parts of it."""
+    """``iterations`` 0 draws one or two. ``max_change``: of the volume, as a fraction."""
 
     family: Family = Family.EROSION
     iterations: int = 0
@@ -52,8 +52,8 @@ class Target:
 
 
 def structuring_elements(*, in_plane: bool) -> dict[str, Array]:
-    """The family of 3×3×3 elements by name, (z, y, x): the center with every set of its face neighbors, with those
-    that share an edge, and with all."""
+    """The family of 3×3×3 elements by name, (z, y, x): the center with every set of its face neighbors, with all
+    face and edge neighbors, and with all neighbors."""
     faces = [f"{sign}{axis}" for axis in ("xy" if in_plane else "xyz") for sign in "-+"]
     elements = {}
     for count in range(1, len(faces) + 1):
@@ -74,12 +74,12 @@ def structuring_elements(*, in_plane: bool) -> dict[str, Array]:
 
 
 def draw_targets(mask: Array, count: int, options: TargetOptions, random: np.random.Generator) -> Iterator[Target]:
-    """Yield ``count`` targets unlike one another, none of whose volumes is changed by more than the limit.
+    """Yield ``count`` different targets, none of which changes the volume by more than the limit.
 
-    An element that would change too much is drawn again; none serves more than twice.
+    An element that would change too much is redrawn; none is used more than twice.
 
     Raises:
-        InputError: the mask is so small that every element takes too much of it.
+        InputError: the mask is so small that every element removes too much of it.
     """
     if np.count_nonzero(mask) < _MIN_VOXELS:
         raise InputError("The hematoma is too small to be changed: choose one of more voxels.")

@@ -35,15 +35,15 @@ SCANS_AND_MASKS = ("baseline", "baseline-mask", "followup", "followup-mask")
 _PARTS_FILE, _IMAGES = "parts.json", ("ct", "mask", "displacement")
 
 VARIANTS, OWN_CASE = "variants", "case of own files"
-"""The kinds of folder, as their provenance says."""
+"""The kinds of folder, as recorded in their provenance."""
 
 _SCANS = {"baseline": "Baseline", "followup": "Follow-up"}
 
 
 @dataclass(frozen=True)
 class SynthesizedCase:
-    """What became of a case: how many of the wanted variants it has now, whether it had them before, or why it got
-    none.
+    """What became of a case: how many of the requested variants it has now, whether it already had them, or why it
+    got none.
     """
 
     case: str
@@ -55,9 +55,9 @@ class SynthesizedCase:
 def synthesize_case(
     case: Path, count: int, options: TargetOptions, seed: int, progress: Progress = silent
 ) -> SynthesizedCase:
-    """Give a case its variants; all of them appear at once, in the place of any others of ours.
+    """Give a case its variants; all of them appear at once and replace any earlier ones of ours.
 
-    A case that has these very ones, made from the same scan and mask, is left as it is.
+    A case that already has exactly these, made from the same scan and mask, is left as it is.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -104,9 +104,9 @@ def write_variant(variant: Variant, folder: Path) -> None:
 def synthesize_cohort(
     cohort: Path, count: int, options: TargetOptions, seed: int, jobs: int = 0
 ) -> Iterator[SynthesizedCase]:
-    """Give every case of a cohort its variants, on all cores (or ``jobs``); yields as cases are done.
+    """Give every case of a cohort its variants, on all cores (or ``jobs``); yields cases as they finish.
 
-    A case that cannot be changed is a line with its reason, and the others go on.
+    A case that cannot be changed yields its reason, and the others go on.
     """
     cases = case_folders(cohort)
     synthesize = partial(_reported, count, options, seed)
@@ -117,7 +117,7 @@ def synthesize_cohort(
 
 def _reported(count: int, options: TargetOptions, seed: int, number: int, case: Path) -> SynthesizedCase:
     try:
-        # Cases differ in their seeds: the same elements in the same order would bias what is learned.
+        # Each case has its own seed: the same elements in the same order would bias what is learned.
         return synthesize_case(case, count, options, seed * 100_003 + number)
     except HematomaError as error:
         older = " Its variants of an earlier run are still there." if (case / "variants").is_dir() else ""
@@ -132,12 +132,12 @@ def make_case(
     labels: Mapping[str, str | None] = MappingProxyType({}),
     known: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """A case folder of the user's own files: names in the layout, and the file for each; it appears whole.
+    """Make a case folder from the user's own files, given as (name in the layout, file); it appears whole.
 
-    Scans are brought to their true geometry as everywhere; the follow-up is not registered to the baseline.
-    ``variants`` are written beside it, one by one as they come. ``labels``: for the name of a mask of several
-    labels, that of the hematoma. ``known``: what ``case.json`` is to say of the patient; where it does not say so,
-    the source is patients and the follow-up not registered. What is doubtful of the scans is told there too.
+    Scans are brought to their true geometry, as everywhere; the follow-up is not registered to the baseline.
+    ``variants`` are written beside them, one by one as they come. ``labels``: the hematoma's label, by the name of
+    a mask with several labels. ``known``: what ``case.json`` says about the patient; by default the source is
+    patients and the follow-up is not registered. Doubts about the scans are recorded there too.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -165,7 +165,7 @@ def make_case(
 
 
 def write_parts(known: Mapping[str, Any], variants: Iterable[Variant], folder: Path) -> None:
-    """Write what ``make_case_of_parts`` needs beside the scans and masks, fast: nothing is compressed.
+    """Write what ``make_case_of_parts`` needs besides the scans and masks; fast, without compression.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -181,7 +181,7 @@ def write_parts(known: Mapping[str, Any], variants: Iterable[Variant], folder: P
 
 
 def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -> None:
-    """``make_case`` of what a panel hands over: a scan or mask for each name of the layout, and ``write_parts``.
+    """``make_case`` from what a panel hands over: scans and masks named as in the layout, and ``write_parts``.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -207,9 +207,9 @@ def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -
 
 
 def known_of(files: Mapping[str, Path]) -> dict[str, Any]:
-    """What is known of a patient whose files these are, by name in the layout, where the scan is that of a
-    cohort's case: all that ``case.json`` says, or with a mask or follow-up from elsewhere the source and the hours
-    from onset.
+    """What is known about the patient of these files (by name in the layout), if the scan is from a cohort's case:
+    all that ``case.json`` says, or, with a mask or follow-up from elsewhere, only the source and the hours from
+    onset.
     """
     home = files["baseline"].absolute().parent
     own = {name: path.absolute() == home / f"{name}.nii.gz" for name, path in files.items()}

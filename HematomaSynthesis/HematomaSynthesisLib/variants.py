@@ -1,7 +1,7 @@
 """Synthetic variants of a baseline: the hematoma a little smaller or of another shape (Abramova 2024, 2.1.2).
 
-The mask is changed (see ``target_shapes``), the original registered to the change, and the CT warped with the
-field. All of this happens on a crop around the hematoma; beyond 15 mm from its voxels the scan stays as it was.
+The mask is changed (see ``target_shapes``), the original is registered to it, and the CT is warped with the field.
+All of this happens on a crop around the hematoma; beyond 15 mm from its voxels the scan stays as it was.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .mask_registration import register_masks, registration_method
 from .target_shapes import Target, TargetOptions, draw_targets
 
 UNTOUCHED_MM = 15.0
-"""Farther than this from the nearest voxel of the hematoma, from middle to middle, nothing changes."""
+"""Farther than this from the nearest voxel of the hematoma, center to center, nothing changes."""
 
 _WORKING_MM = 1.0
 _FADE_FROM_MM = 9.0
 _FAR_OUTSIDE_MM = -60.0
 _BONE_HU = 300.0
-"""Denser than any blood, even beside thick slices' partial volume of the skull."""
+"""Denser than any blood, even with partial volume of the skull in thick slices."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Variant:
 
 
 def working_grid(mask: Mask, *, in_plane: bool) -> Grid:
-    """Grid around a hematoma for its change: voxels of 1 mm, but in plane only the scan's own slices.
+    """Grid around a hematoma on which to change it: 1 mm voxels, but the scan's own slices if ``in_plane``.
 
     Raises:
         InputError: the mask is empty.
@@ -61,7 +61,7 @@ def working_grid(mask: Mask, *, in_plane: bool) -> Grid:
 
 
 def first_target(mask: Mask, options: TargetOptions, seed: int) -> Mask:
-    """The target of the first variant with that seed, at once, on a grid around the hematoma.
+    """The target of the first variant with that seed, without registration, on a grid around the hematoma.
 
     Raises:
         InputError: the mask is empty, or too small to be changed.
@@ -135,7 +135,8 @@ def _surface(mask: Array) -> Array:
 
 
 def _faded(displacement: sitk.Image, mask: Mask, grid: Grid, *, in_plane: bool) -> sitk.Image:
-    """The field brought to nothing between 9 and 14 mm from the hematoma; without its part across slices."""
+    """The field faded to zero between 9 and 14 mm from the hematoma; if ``in_plane``, without its part across
+    slices."""
     distance = sitk.GetArrayFromImage(resample(distance_map(mask.image), grid, outside=2 * UNTOUCHED_MM))
     share = np.clip((UNTOUCHED_MM - 1 - distance) / (UNTOUCHED_MM - 1 - _FADE_FROM_MM), 0.0, 1.0)
     field = sitk.GetArrayFromImage(displacement) * (share**2 * (3 - 2 * share))[..., None]
@@ -146,22 +147,20 @@ def _faded(displacement: sitk.Image, mask: Mask, grid: Grid, *, in_plane: bool) 
 
 
 def _moved(ct: sitk.Image, mask: Mask, displacement: sitk.Image) -> sitk.Image:
-    """``ct(x + u(x))``, linear; where nothing moves, and far from the hematoma, the very values of the scan."""
+    """``ct(x + u(x))``, linear; exactly the scan's values where nothing moves and far from the hematoma."""
     field = resample(displacement, Grid.of(ct))
     transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
     values = sitk.GetArrayFromImage(ct)
     moved = sitk.GetArrayFromImage(sitk.Resample(sitk.Cast(ct, sitk.sitkFloat32), ct, transform, sitk.sitkLinear))
     still = np.linalg.norm(sitk.GetArrayViewFromImage(field), axis=-1) < 1e-3
-    still |= (
-        sitk.GetArrayFromImage(distance_map(mask.image)) > UNTOUCHED_MM
-    )  # the field's grid may be a coarse one
+    still |= sitk.GetArrayFromImage(distance_map(mask.image)) > UNTOUCHED_MM  # the field's grid may be coarse
     if np.issubdtype(values.dtype, np.integer):
         moved = np.round(moved)
     return image_on(Grid.of(ct), np.where(still, values, moved.astype(values.dtype)))
 
 
 def _moved_mask(mask: Mask, displacement: sitk.Image) -> Mask:
-    """The mask carried along: its signed distance is interpolated, since thick slices hold little else."""
+    """The warped mask, by way of its signed distance, which says more than the mask in thick slices."""
     level = signed_distance(mask.image)
     field = resample(displacement, mask.grid)
     transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))

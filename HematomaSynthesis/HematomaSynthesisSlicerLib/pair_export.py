@@ -40,7 +40,7 @@ def start_export(
     gets the case's folder.
 
     Raises:
-        NodeError: nothing was kept, or a node is gone or empty.
+        NodeError: no variant was kept, or a node is missing or empty.
     """
     from HematomaSynthesisLib.variant_folders import write_parts
 
@@ -65,7 +65,7 @@ def start_export(
 
 
 def _known(scan: slicer.vtkMRMLScalarVolumeNode, followup: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
-    """All that is known of a simulated patient; with another's follow-up, what holds for the scan alone."""
+    """All that is known about a simulated patient; with another's follow-up, only what holds for the scan."""
     known = known_of(scan)
     if lie_on_each_other(scan, followup):
         return known

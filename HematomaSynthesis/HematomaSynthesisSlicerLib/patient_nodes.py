@@ -53,19 +53,19 @@ def add_patient(case: Path) -> SimulatedPair:
 
 
 def look_at(pair: SimulatedPair) -> None:
-    """Every slice view at the middle of the largest slice of the baseline hematoma."""
+    """Center every slice view on the largest slice of the baseline hematoma."""
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         composite.SetBackgroundVolumeID(pair.baseline.GetID())
     jump_to_largest_slice(pair.segmentation, pair.baseline_hematoma.segment_id)
 
 
 def known_of(volume: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
-    """What ``case.json`` says of the simulated patient whose scan this is; empty for a scan not made here."""
+    """What ``case.json`` says about the simulated patient of this scan; empty for a scan not made here."""
     return json.loads(volume.GetAttribute(_KNOWN) or "{}")
 
 
 def lie_on_each_other(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> bool:
-    """Whether two scans are of one simulated patient, so that there is nothing to register."""
+    """Whether two scans show the same simulated patient and so need no registration."""
     return first.GetAttribute(_PATIENT) is not None and first.GetAttribute(_PATIENT) == second.GetAttribute(
         _PATIENT
     )

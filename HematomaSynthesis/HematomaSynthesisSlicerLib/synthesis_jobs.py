@@ -19,7 +19,7 @@ from .variant_nodes import VariantSet, add_variants
 
 @dataclass(frozen=True)
 class VariantRequest:
-    """What variants to make of a scan; ``iterations`` 0 draws one or two for each."""
+    """Which variants to make from a scan; ``iterations`` 0 draws one or two for each."""
 
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment
@@ -32,9 +32,9 @@ class VariantRequest:
 
 @dataclass(frozen=True)
 class PatientRequest:
-    """What patient to simulate; ``anatomy`` None is ICBM152, where thickness and noise apply.
+    """Which patient to simulate; ``anatomy`` None means ICBM152, where thickness and noise apply.
 
-    Volumes in mL, ``noise`` in HU, ``slice_thickness`` in mm, ``irregularity`` in parts of the radius.
+    Volumes in mL, ``noise`` in HU, ``slice_thickness`` in mm, ``irregularity`` as a fraction of the radius.
     """
 
     seed: int
@@ -50,7 +50,7 @@ class PatientRequest:
 def start_variants(
     request: VariantRequest, progress: Progress, ended: Callable[[Outcome, VariantSet | None], None]
 ) -> BackgroundCommand:
-    """Make variants in the background; ``ended`` gets the set whose nodes are in the scene then, or None.
+    """Make variants in the background; ``ended`` gets the set, whose nodes are then in the scene, or None.
 
     Raises:
         NodeError: the scan or the segment is empty.

@@ -1,4 +1,4 @@
-"""The outline that the first variant is to have, over the scan, while the user turns the controls."""
+"""The target outline of the first variant, shown over the scan while the user adjusts the controls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLOR = (1.0, 1.0, 1.0)
 
 
 def show_target(hematoma: Segment, options: TargetOptions, seed: int) -> slicer.vtkMRMLSegmentationNode:
-    """Show the target, in place of the one shown before; returns its node, which is not saved with the scene.
+    """Show the target, replacing the one shown before; returns its node, which is not saved with the scene.
 
     Raises:
         NodeError: the segment is empty.

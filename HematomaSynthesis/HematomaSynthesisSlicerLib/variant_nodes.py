@@ -21,7 +21,7 @@ _KEPT = "HematomaSynthesis.Kept"
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of the table of measures: title, heading where there is little room, unit, and entry in
+    """A column of the table of measures: title, short heading, unit, and entry in
     ``variant.json``."""
 
     title: str
@@ -44,9 +44,9 @@ class VariantSet(NodeGroup):
 
     Attributes:
         segmentation: the original hematoma and that of each variant.
-        shown: the field of the variant that is looked at, at the scale that the slider chose.
-        moving: the baseline under it.
-        outline: the surface of the original hematoma under it.
+        shown: the field of the variant shown, at the slider's scale.
+        moving: the baseline, moved by that field.
+        outline: the surface of the original hematoma, moved by that field.
     """
 
     ATTRIBUTE = "HematomaSynthesis.Variants"
@@ -63,7 +63,7 @@ class VariantSet(NodeGroup):
 
     @property
     def descriptions(self) -> list[dict[str, Any]]:
-        """What ``variant.json`` says, for each variant."""
+        """What ``variant.json`` says about each variant."""
         return json.loads(self.table.GetAttribute(self.ATTRIBUTE))
 
     @property
@@ -95,14 +95,14 @@ def variant_name(index: int) -> str:
 
 
 def measures_of(description: dict[str, Any]) -> list[str]:
-    """What a table of variants says of one, in the order of ``MEASURES``."""
+    """What a table of variants says about one, in the order of ``MEASURES``."""
     return [f"{description[measure.entry]:.3g}" for measure in MEASURES]
 
 
 def add_variants(case: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> VariantSet:
-    """Make the nodes of the variants in a case's folder (DESIGN section 6), made from ``scan``.
+    """Make the nodes of the variants in a case's folder (DESIGN section 6), which were made from ``scan``.
 
-    All or none: if a file cannot be read, the scene is left as it was.
+    All or nothing: if a file cannot be read, the scene stays as it was.
     """
     folders = sorted(case.glob("variants/*/"), key=lambda folder: int(folder.name))
     descriptions = [json.loads((folder / "variant.json").read_text(encoding="utf-8")) for folder in folders]
@@ -136,7 +136,7 @@ def _add_images(
 
 
 def _add_moving(variants: VariantSet, baseline: sitk.Image, name: str) -> None:
-    """Under a field that the slider scales: the baseline, and the surface of its hematoma."""
+    """Add the baseline and the surface of its hematoma, both moved by a field that the slider scales."""
     variants.refer("Shown", add_scaled(variants.field(0), f"{name} change shown"))
     variants.refer("Moving", volume_from_image(baseline, f"{name} changing"))
     use_brain_window(variants.moving)

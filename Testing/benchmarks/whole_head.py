@@ -1,11 +1,11 @@
-"""How much faster the shipped growth model is than the paper's way, on the same scan.
+"""How much faster the shipped growth model is than the paper's method, on the same scan.
 
-The paper's way: the published network (22.4 million parameters; its weights do not matter for the time) in
+The paper's method: the published network (22.4 million parameters; its weights do not matter for the time) in
 windows of 64³ with overlap 0.6 over the whole head. Ours: one patch around the hematoma.
 
     python3 Testing/benchmarks/whole_head.py [CT] [--windows N]
 
-All windows cost the same: with ``--windows`` N of them are computed and timed, the others counted.
+All windows cost the same: with ``--windows N``, only N are computed and timed, and the others are counted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WINDOW, OVERLAP, SPACING_MM = (64, 64, 64), 0.6, (1.0, 1.0, 1.0)
 
 
 def compare(path: Path, windows: int | None) -> None:
-    """Print the times of both ways on that scan, and their ratio; ``windows`` limits how many are computed."""
+    """Print the times of both methods on that scan, and their ratio; ``windows`` limits how many are computed."""
     scan = read_head_ct(path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     inside = extract_brain(scan.image).mask

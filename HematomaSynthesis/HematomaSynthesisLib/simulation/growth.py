@@ -1,9 +1,9 @@
 """Growth of a simulated hematoma: a flow that pushes tissue aside, most where it is still bleeding.
 
-The flow is a stationary velocity, outward from the hematoma's surface, stronger toward the bleeding edge and
-uneven beyond that, fading with distance into the brain and faster through CSF, which gives way; stopped by
-bone and nearly so by the falx. Its integral cannot fold: tissue is displaced, never overwritten. Its strength
-is found so that the follow-up has the wanted volume.
+The flow is a stationary velocity field, outward from the hematoma's surface. It is stronger toward the bleeding
+edge, with some further unevenness; it fades with distance into the brain, and faster through CSF, which gives way;
+bone stops it, and the falx nearly does. Its integral cannot fold: tissue is displaced, never overwritten. Its
+strength is chosen so that the follow-up has the requested volume.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ _MASS_EFFECT_MM = 14.0
 _CSF_MASS_EFFECT_MM = 3.0
 """The same where it crosses CSF."""
 _WEAK, _STRONGEST = 1.75, 110.0
-"""Velocity in voxels at the bleeding edge: enough for who hardly changes, and more than any patient needs."""
+"""Velocity in voxels at the bleeding edge: enough for a patient who hardly changes, and more than any patient
+needs."""
 _DIGITS = 2
-"""To which that velocity is found."""
+"""Decimal places to which that velocity is determined."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class GrowthParameters:
 
     Attributes:
         growth_ml: added volume in mL; negative if it shrinks.
-        base: flow away from the bleeding edge, in parts of that at the edge.
-        concentration: how narrow the bleeding edge is (of a von Mises-Fisher distribution).
+        base: flow away from the bleeding edge, as a fraction of the flow at the edge.
+        concentration: how narrow the bleeding edge is (concentration of a von Mises-Fisher distribution).
         unevenness: logarithmic SD of the flow along the surface, which nothing in the baseline shows.
     """
 
@@ -65,7 +66,7 @@ class GrowthParameters:
 
 @dataclass(frozen=True)
 class SimulatedGrowth:
-    """``displacement``: pull-back in mm, LPS, on a grid around the hematoma; the smallest Jacobian of it."""
+    """``displacement``: pull-back in mm, LPS, on a grid around the hematoma, and its smallest Jacobian."""
 
     displacement: sitk.Image
     smallest_jacobian: float
@@ -105,7 +106,7 @@ def grow(
     while abs(strong) < _STRONGEST and direction * missing(strong) > 0:
         weak, strong = strong, 2 * strong
     enough = direction * missing(strong) <= 0
-    # Rounded, because sums differ in their last bits by the number of threads: same seed, same patient.
+    # Rounded, because the last bits of sums depend on the number of threads: same seed, same patient.
     strength = round(float(brentq(missing, weak, strong, xtol=10**-_DIGITS)), _DIGITS) if enough else strong
     displacement = image_on(region, to_millimeters(at(strength)[0].numpy(), region))
     return SimulatedGrowth(displacement, smallest_jacobian(displacement))
@@ -118,7 +119,7 @@ def _main_part(level: Array) -> Array:
 
 
 def _mass_effect(level: Array, csf: Array) -> Array:
-    """Factor by which displacement has faded on its way from the hematoma's surface; 1 within it."""
+    """Factor by which displacement fades with the distance from the hematoma's surface; 1 within it."""
     fading_per_mm = np.where(level > 0, 1e-3, 1 / _MASS_EFFECT_MM + np.clip(csf, 0, 1) / _CSF_MASS_EFFECT_MM)
     speed = sitk.GetImageFromArray((1 / fading_per_mm).astype(np.float32))
     speed.SetSpacing(_SPACING_MM)

@@ -19,9 +19,9 @@ from .causal_model import PatientParameters, SimulationOptions, as_drawn, draw_p
 from .growth import GrowthParameters, grow
 from .scanner import acquire, acquire_mask
 
-# Below this Jacobian determinant tissue would all but tear: growth is made gentler.
+# Below this Jacobian determinant, tissue would nearly tear: growth is made gentler.
 _TORN = 0.002
-# Of a bleeding edge as wide as half the hematoma; if that does not do, the growth is made smaller.
+# Concentration of a bleeding edge as wide as half the hematoma; if that is not enough, growth is reduced.
 _WIDE = 0.5
 
 
@@ -45,7 +45,7 @@ def simulate_patient(
 ) -> SimulatedPatient:
     """Patient ``number`` of a cohort with that seed; the same for the same two numbers and options.
 
-    ``anatomy``: a real scan's; by default one varied from ICBM152.
+    ``anatomy``: that of a real scan; by default a variation of ICBM152.
     """
     random = np.random.default_rng([seed, number])
     parameters = draw_parameters(random, options)
@@ -101,7 +101,7 @@ def _scan_anew(
     parameters: PatientParameters,
     random: np.random.Generator,
 ) -> _Scans:
-    """Both scans by the simulated scanner, with noise of their own."""
+    """Both scans from the simulated scanner, each with its own noise."""
     scanner = parameters.scanner
     field = field_on(head.ct, displacement)
     level = resample(hematoma.level, Grid.of(head.ct), outside=-60.0)
@@ -131,7 +131,7 @@ def _paint_into_scan(
     parameters: PatientParameters,
     random: np.random.Generator,
 ) -> _Scans:
-    """Both scans from the real one, on its own grid; the follow-up is the baseline moved."""
+    """Both scans from the real one, on its own grid; the follow-up is the deformed baseline."""
     grid = Grid.of(head.ct)
     first = paint(head.ct, hematoma, parameters.bleeding.edema_mm, keep_noise=True)
     field = field_on(head.ct, displacement)
@@ -143,5 +143,5 @@ def _paint_into_scan(
 
 
 def _moved(image: sitk.Image, field: sitk.Image) -> sitk.Image:
-    """The image carried along by the displacement; a signed distance is none any more, but of the right sign."""
+    """The image warped by the displacement; a signed distance then keeps only its sign."""
     return with_part(image, warp_image(image, field))

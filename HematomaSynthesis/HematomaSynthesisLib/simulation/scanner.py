@@ -1,4 +1,4 @@
-"""From a head without noise to a CT as a scanner gives it: thick slices, fine pixels, correlated noise."""
+"""Turns a noise-free head into a CT as a scanner gives it: thick slices, fine pixels, correlated noise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ScannerParameters:
 
 
 def scan_grid(head: Grid, parameters: ScannerParameters) -> Grid:
-    """Parallel slices over the whole head, centered on it, upright to their own normal."""
+    """Parallel slices over the whole head, centered on it and stacked along their own normal."""
     frame = _scan_frame(head, parameters)
     slices = int(frame.size[2] * frame.spacing[2] / parameters.slice_mm)
     return frame.centered_at(
@@ -56,7 +56,7 @@ def acquire(head: sitk.Image, parameters: ScannerParameters, random: np.random.G
 
 
 def acquire_mask(level: sitk.Image, parameters: ScannerParameters) -> Mask:
-    """Voxels of which more than half is blood; ``level`` is a signed distance in mm at 1 mm."""
+    """Voxels that are more than half blood; ``level`` is a signed distance in mm at 1 mm."""
     share = image_on(Grid.of(level), np.clip(sitk.GetArrayFromImage(level) + 0.5, 0, 1).astype(np.float32))
     grid = scan_grid(Grid.of(level), parameters)
     sampled = sitk.GetArrayFromImage(resample(_slices(share, parameters, 0.0), grid))
@@ -73,7 +73,7 @@ def _slices(image: sitk.Image, parameters: ScannerParameters, outside: float) ->
 
 
 def _noise(parameters: ScannerParameters, random: np.random.Generator) -> Array:
-    """Noise of one slice: filtered back-projection leaves little of the lowest and of the highest frequencies."""
+    """Noise of one slice: filtered back-projection leaves little of the lowest and highest frequencies."""
     white = random.standard_normal((parameters.matrix, parameters.matrix), dtype=np.float32)
     width = parameters.noise_width_mm / parameters.pixel_mm
     noise = gaussian_filter(white, width) - 0.5 * gaussian_filter(white, 3 * width)

@@ -12,13 +12,13 @@ from HematomaExpansionLib.scan.shapes import distance_map, largest_component
 from scipy.ndimage import binary_dilation, binary_opening
 
 MEAN_SCALE = 0.915
-"""The ICBM152 brain is larger than people's (filled, 1,890 mL against about 1,450 mL): lengths by this."""
+"""Factor for lengths: the ICBM152 brain is larger than people's (filled, 1,890 mL against about 1,450 mL)."""
 
 STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 # Half the width in mm of fissures that the skull does not follow.
 _BRIDGED_MM = 14.0
-# Air around the brain, so that skull and scalp find room.
+# Air around the brain, to make room for skull and scalp.
 _MARGIN_MM = 24
 # The lateral ventricles are the largest CSF space at least this deep in the brain.
 _VENTRICLE_DEPTH_MM = 20.0
