@@ -183,7 +183,7 @@ class HematomaExpansionWidget(Panel):
         chosen = None if run is None else run.table.GetID()
         if chosen != self._alone:
             self._alone = chosen
-            self.logic.showAlone(parameters)
+            self.logic.showOnly(parameters)
         self.logic.show(parameters)
 
     def _list_markers(self, result: Any) -> None:
@@ -407,13 +407,13 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
                 ),
             )
 
-    def showAlone(self, parameters: Any) -> None:
+    def showOnly(self, parameters: Any) -> None:
         """Hide every prediction but the one shown."""
         run = self.run(parameters)
         if run is not None:
-            from HematomaSlicerLib.prediction_display import show_alone
+            from HematomaSlicerLib.prediction_display import show_only
 
-            show_alone(run)
+            show_only(run)
 
     def lookAt(self, parameters: Any) -> None:
         """Center the views on the hematoma of the prediction shown."""

@@ -236,7 +236,7 @@ def test_what_was_not_found_again_is_not_known_to_be_gone(
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
 
 
-def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_told(
+def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = head_grid()

@@ -113,7 +113,7 @@ def test_without_pytorch_the_user_is_sent_to_its_extension(
     requirements: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = put_in_place(monkeypatch, agrees=True, packaging=False)
-    monkeypatch.setattr(dependencies, "_torch_is_there", lambda: False)
+    monkeypatch.setattr(dependencies, "_is_torch_installed", lambda: False)
     assert "Extensions Manager" in dependencies.cannot_be_installed()
     with pytest.raises(dependencies.DependencyError, match="PyTorch extension"):
         dependencies.ensure_installed(requirements, "Tests")

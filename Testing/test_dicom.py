@@ -91,7 +91,7 @@ def test_blank_slices_beyond_the_head_are_air(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("usual", "lost"), [(-1024, 0), (0, -1024)])
-def test_a_slice_with_the_scale_of_none_is_not_believed(usual: int, lost: int, tmp_path: Path) -> None:
+def test_a_slice_with_an_odd_scale_is_refused(usual: int, lost: int, tmp_path: Path) -> None:
     """Exports that lose a slice's intercept may write 0 for it, or that of another slice's stored values."""
     stored = sitk.Cast(HEAD, sitk.sitkInt16) - usual
     files = write_dicom_series(stored, tmp_path, RescaleIntercept=usual)
@@ -111,7 +111,7 @@ def test_slices_on_scales_of_their_own_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quantity", ["MGML", "Z_EFF"])
-def test_maps_of_dual_energy_are_no_hu(quantity: str, series: list[Path]) -> None:
+def test_dual_energy_maps_are_refused(quantity: str, series: list[Path]) -> None:
     edited(series, RescaleType=quantity)
     with pytest.raises(InputError, match="dual-energy"):
         read(series[0].parent)
@@ -200,7 +200,7 @@ def test_protocols_that_change_the_distance_are_read(
     assert (size - 1) * spacing == pytest.approx(along[-1], abs=spacing)
 
 
-def test_numbers_that_skip_where_no_gap_is_are_no_loss(tmp_path: Path) -> None:
+def test_skipped_numbers_without_a_gap_are_not_missing_slices(tmp_path: Path) -> None:
     slices_at(tmp_path, np.arange(32) * 5.0, numbers=np.arange(32) * 2 + (np.arange(32) > 12) * 20 + 7)
     assert read(tmp_path).warnings == []
 
@@ -215,7 +215,7 @@ def test_numbers_that_skip_where_no_gap_is_are_no_loss(tmp_path: Path) -> None:
     ],
     ids=["first", "last", "thin slices far apart", "between ranges"],
 )
-def test_gaps_that_may_be_lost_slices_are_told(
+def test_gaps_that_may_be_lost_slices_are_reported(
     gaps: list[float], thickness: list[float] | None, tmp_path: Path
 ) -> None:
     slices_at(tmp_path, np.cumsum([0.0, *gaps]), None if thickness is None else np.array(thickness))
@@ -304,11 +304,11 @@ def test_a_series_that_is_said_to_be_without_contrast_is_read(tags: dict[str, An
     ],
     ids=str,
 )
-def test_what_leaves_contrast_open_is_told(tags: dict[str, Any]) -> None:
+def test_unclear_contrast_is_reported(tags: dict[str, Any]) -> None:
     assert ["leave open whether contrast" in note for note in check_headers([header_with(**tags)])] == [True]
 
 
-def test_what_is_said_of_contrast_reaches_who_reads_the_series(series: list[Path]) -> None:
+def test_contrast_warnings_reach_the_reader_of_the_series(series: list[Path]) -> None:
     edited(series, SeriesDescription="HEAD W/O", ContrastBolusAgent="N/A")
     assert read(series[0].parent).warnings == []
     edited(series, SeriesDescription="HEAD W/WO CONTRAST", ContrastBolusAgent="")
@@ -369,7 +369,7 @@ def test_data_sets_without_a_preamble_are_read(store: Callable[[Path], None], se
     assert [case.scan for case in find_cases(folder.parent, folder.parent / "out")] == [folder]
 
 
-def test_dicom_is_told_by_what_a_file_holds(series: list[Path], tmp_path: Path) -> None:
+def test_dicom_is_recognized_by_content(series: list[Path], tmp_path: Path) -> None:
     assert is_dicom(series[0].rename(tmp_path / "image.txt"))
     for name in ("ExplVR_BigEndNoMeta.dcm", "ExplVR_LitEndNoMeta.dcm", "meta_missing_tsyntax.dcm"):
         assert is_dicom(Path(str(get_testdata_file(name))))

@@ -108,7 +108,7 @@ def test_a_box_that_is_moved_keeps_its_volume_to_a_voxel(shift_mm: tuple[float, 
         np.testing.assert_array_equal(*(each.voxels for each in (after, before)))
 
 
-def test_of_voxels_that_are_equally_deep_no_side_is_preferred() -> None:
+def test_equally_deep_voxels_favor_no_side() -> None:
     """After a shift of half a voxel, opposite faces are equally near: half of each is taken."""
     grid = Grid((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0, 0), STRAIGHT)
     after = warp_mask(box(grid, (10, 10, 10), (20, 20, 20)), shifting_field(grid, (0.5, 0, 0))).voxels

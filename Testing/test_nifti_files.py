@@ -230,7 +230,7 @@ def test_invalid_numbers_are_refused(
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
-def test_a_scale_that_is_none_changes_nothing(slope: float, head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+def test_an_invalid_scale_changes_nothing(slope: float, head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     check_ball(read_head_ct(saved(head, tmp_path / "scan.nii", scl_slope=slope, scl_inter=5.0)))
 
 
@@ -285,7 +285,7 @@ def test_a_voxel_size_that_the_affine_contradicts_is_refused(head: nibabel.Nifti
         read_head_ct(path)
 
 
-def test_positions_that_are_apart_are_told(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+def test_positions_that_are_apart_are_reported(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     moved = head.affine.copy()
     moved[0, 3] += 7.0
     scan = read_head_ct(placed(head, head.affine, moved, tmp_path / "scan.nii"))
@@ -367,7 +367,7 @@ def test_a_mask_without_a_place_fits_its_own_scan_alone(
     assert "which way the head lies" in warning
 
 
-def test_an_empty_sform_is_none(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+def test_an_empty_sform_is_ignored(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     rows = dict.fromkeys(("srow_x", "srow_y", "srow_z"), [0.0] * 4)
     check_ball(read_head_ct(saved(head, tmp_path / "scan.nii", **rows)))
 

@@ -50,7 +50,7 @@ def brain_of_the_head() -> Brain:
 
 
 @cache
-def of_the_sample() -> tuple[Brain, Mask]:
+def sample_brain_and_hematoma() -> tuple[Brain, Mask]:
     """The inside of the sample's skull, and its hematoma."""
     brain = extract_brain(sample())
     return brain, segment_by_threshold(sample(), brain.mask)
@@ -65,7 +65,7 @@ def notes(
 
 
 def notes_of_sample(image: sitk.Image) -> str:
-    brain, hematoma = of_the_sample()
+    brain, hematoma = sample_brain_and_hematoma()
     return " ".join(check_plausibility(HeadCT(image), brain, hematoma, drawn=False))
 
 
@@ -90,7 +90,7 @@ def test_a_whole_scan_is_not_questioned() -> None:
     [(POINTS[..., 0] > 0, "thicker on the left side"), (POINTS[..., 0] < 0, "thicker on the right side")],
     ids=["left", "right"],
 )
-def test_a_thin_layer_of_blood_along_one_side_of_the_skull_is_told(side: np.ndarray, sentence: str) -> None:
+def test_a_thin_layer_of_blood_along_one_side_of_the_skull_is_reported(side: np.ndarray, sentence: str) -> None:
     thin = within(6.0) & side & (POINTS[..., 2] > -20)
     assert sentence in notes(head(thin))
 
@@ -105,7 +105,7 @@ def test_values_that_are_shifted_are_refused(shift: float) -> None:
         notes_of_sample(changed(slice(None), shift))
 
 
-def test_values_that_were_rescaled_are_told() -> None:
+def test_values_that_were_rescaled_are_reported() -> None:
     assert "Air has -900 HU" in notes_of_sample(sample() * 0.9)
 
 
@@ -134,7 +134,7 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
         kept = image_on(Grid.of(image[:, :, : len(left)]), sitk.GetArrayFromImage(image)[left])
         return sitk.Cast(kept, image.GetPixelID())
 
-    brain, hematoma = of_the_sample()
+    brain, hematoma = sample_brain_and_hematoma()
     parts = Brain(Mask(without(brain.mask.image))), Mask(without(hematoma.image))
     assert "slices may be missing" in " ".join(
         check_plausibility(HeadCT(without(sample())), parts[0], parts[1], drawn=False)
@@ -148,21 +148,21 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
     [(slice(None, 16), "top", True), (slice(14, None), "bottom", True), (slice(18, None), "bottom", False)],
     ids=["ends in the bleed", "begins in the bleed", "half a brain"],
 )
-def test_brain_or_bleed_cut_by_the_end_of_the_stack_is_told(part: slice, end: str, bleed: bool) -> None:
-    brain, hematoma = of_the_sample()
+def test_brain_or_bleed_cut_by_the_end_of_the_stack_is_reported(part: slice, end: str, bleed: bool) -> None:
+    brain, hematoma = sample_brain_and_hematoma()
     scan, inside, mask = (image[:, :, part] for image in (sample(), brain.mask.image, hematoma.image))
     told = " ".join(check_plausibility(HeadCT(scan), Brain(Mask(inside)), Mask(mask), drawn=False))
     assert f"ends within the brain (at the {end})" in told
     assert ("hematoma reaches the end" in told) is bleed
 
 
-def test_an_open_skull_is_told() -> None:
+def test_an_open_skull_is_reported() -> None:
     mask = brain_of_the_head().mask
     assert "Bone is missing over about 91 cm²" in notes(head(), brain=Brain(mask, missing_bone_cm2=91.0))
     assert "34 cm² of the skull lies outside" in notes(head(), brain=Brain(mask, unseen_skull_cm2=34.0))
 
 
-def test_an_inside_with_gaps_and_blood_in_them_is_told() -> None:
+def test_an_inside_with_gaps_and_blood_in_them_is_reported() -> None:
     bleed = ball((35, 0, 20), 14)
     found = brain_of_the_head().mask.voxels
     missed = (POINTS[..., 0] > 8) & (np.abs(POINTS[..., 1]) < 60) & (POINTS[..., 2] > -20)
@@ -182,7 +182,7 @@ def test_blood_that_does_not_count_as_hematoma_is_told_with_its_volume() -> None
     assert "do not count" not in notes(head(layer), layer)
 
 
-def test_vessels_full_of_contrast_agent_are_told() -> None:
+def test_vessels_full_of_contrast_agent_are_reported() -> None:
     x, y, z = np.moveaxis(POINTS, -1, 0)
     vessels = INSIDE & (np.abs(z) < 30) & (np.hypot(np.abs(x) - 25, y) < 3)
     assert "denser than blood: contrast agent" in notes(head(vessels, hu=220))
@@ -193,13 +193,13 @@ def test_a_mask_of_another_patient_is_refused() -> None:
         notes(head(), ball((25, 10, 5), 16), drawn=True)
 
 
-def test_what_is_hardly_denser_than_the_brain_is_told() -> None:
+def test_what_is_hardly_denser_than_the_brain_is_reported() -> None:
     faint = ball((25, 10, 5), 16)
     assert "hardly denser than the brain around it (43 and 33 HU)" in notes(head(faint, hu=43), faint)
     assert "hardly denser" in notes(head(faint, hu=43), faint, drawn=True)
 
 
-def test_a_mask_with_a_strip_to_the_bone_or_on_it_is_told() -> None:
+def test_a_mask_with_a_strip_to_the_bone_or_on_it_is_reported() -> None:
     bleed = ball((25, 10, 5), 16)
     strip = INSIDE & (POINTS[..., 0] > 25) & (np.abs(POINTS[..., 1] - 10) < 4) & (np.abs(POINTS[..., 2] - 5) < 3)
     assert "A thin part of the mask" in notes(head(bleed), bleed | strip, drawn=True)
@@ -208,7 +208,7 @@ def test_a_mask_with_a_strip_to_the_bone_or_on_it_is_told() -> None:
     assert "of the mask lies on bone or outside the skull" in notes(head(lobar), lobar | outside, drawn=True)
 
 
-def test_another_kind_of_blood_is_told() -> None:
+def test_another_kind_of_blood_is_reported() -> None:
     x, y, z = np.moveaxis(POINTS, -1, 0)
     crescent = within(10) & (x > 5) & (np.abs(z) < 40)
     lens = ball((78, 0, 10), 30)

@@ -271,7 +271,7 @@ def test_folds_of_a_risk_network_are_not_used_again_after_the_cohort_has_changed
 # --- cases that a model has seen ----------------------------------------------------------------------
 
 
-def test_who_evaluates_a_model_on_cases_that_it_has_seen_is_told(
+def test_evaluating_a_model_on_its_training_cases_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def prepare(_: object, *parts: Sequence[Path]) -> object:

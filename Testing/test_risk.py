@@ -69,7 +69,7 @@ def test_delongs_test_errs_as_often_as_it_says_and_sees_a_difference() -> None:
 
 
 @pytest.mark.parametrize("patients", [(2, 2), (5, 9), (40, 60)])
-def test_no_score_is_told_as_certain(patients: tuple[int, int]) -> None:
+def test_no_score_is_reported_as_certain(patients: tuple[int, int]) -> None:
     """DeLong's variance is zero for a score that is the same for all, and for one that separates both groups."""
     expanded = np.repeat([True, False], patients)
     same = auc(expanded, np.full(len(expanded), 0.3))
@@ -253,7 +253,7 @@ def test_prediction_tells_the_probability_or_leaves_it_out(case_folder: Path, tm
     ("expansion", "probability", "disagree"),
     [(True, 0.2, True), (True, 0.5, False), (False, 0.7, True), (False, 0.49, False)],
 )
-def test_two_models_that_disagree_are_told_of(expansion: bool, probability: float, disagree: bool) -> None:
+def test_disagreeing_models_are_reported(expansion: bool, probability: float, disagree: bool) -> None:
     result = {"growth": {"expansion": expansion}, "risk": {"probability": probability}}
     assert models_disagree(result) is disagree
     assert not models_disagree({**result, "risk": None})

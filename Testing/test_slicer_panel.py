@@ -241,7 +241,7 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
     assert scores_text(None) == scores_text({"markers": None, "scores": None}) == ""
 
 
-def test_brain_is_told_where_all_that_it_needs_is_known() -> None:
+def test_brain_score_is_shown_if_its_inputs_are_known() -> None:
     markers = {
         name: {"present": False, "evidence": {}} for name in ("hypodensity", "swirl", "black_hole", "blend")
     }

@@ -383,7 +383,7 @@ def test_the_cameras_come_near_to_the_hematoma(scene: Any, run: Any) -> None:
 def test_one_prediction_is_shown_at_a_time(scene: Any, run: Any, tmp_path: Path) -> None:
     later = prediction_nodes.add_prediction(tmp_path / "result", run.scan)
     for chosen, hidden in ((later, run), (run, later)):
-        prediction_display.show_alone(chosen)
+        prediction_display.show_only(chosen)
         for node in (chosen.segmentation, chosen.surface):
             assert node.GetDisplayNode().GetVisibility()
         for node in (hidden.segmentation, hidden.surface):

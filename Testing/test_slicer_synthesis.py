@@ -252,9 +252,9 @@ def test_a_simulated_patient_is_known_as_one(scene: Any, case_folder: Path, tmp_
     known = json.loads((case_folder / "case.json").read_text())
     assert patient_nodes.known_of(pair.baseline) == known
     assert known["source"] == "simulated"
-    assert patient_nodes.lie_on_each_other(pair.baseline, pair.followup)
+    assert patient_nodes.show_same_patient(pair.baseline, pair.followup)
     other = patient_nodes.add_patient(case_folder)
-    assert not patient_nodes.lie_on_each_other(pair.baseline, other.followup)
+    assert not patient_nodes.show_same_patient(pair.baseline, other.followup)
 
 
 def test_an_exported_case_of_a_simulated_patient_says_all_that_is_known_of_it(

@@ -71,7 +71,7 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, count: 
     assert len(list(folder.glob(pattern))) >= count, process.communicate()
 
 
-def test_a_training_told_to_end_stops_at_once_and_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_a_stopped_training_ends_at_once_and_can_resume(tmp_path: Path) -> None:
     process = start(tmp_path, "training", cases=2)
     wait_for(process, tmp_path, "package/training/**/last.ckpt", 1)
     seconds, message = stop(process)
@@ -110,7 +110,7 @@ with stopping.clean_stop():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its C library is used")
-def test_a_step_that_hears_nothing_is_ended_all_the_same() -> None:
+def test_a_step_deaf_to_signals_is_ended_anyway() -> None:
     """Such as one step of a large network: Python delivers a signal only after the main thread's current call."""
     process = subprocess.Popen([sys.executable, "-c", DEAF], env=variables(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -293,9 +293,7 @@ def growing_balls(cases: Sequence[Path]) -> Samples:
     return samples
 
 
-def test_the_volume_range_is_renewed_on_patients_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_volume_range_is_recalibrated_on_own_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The range of a model that predicts no growth must show how much there is."""
     cohort = case_folders(make_cases(tmp_path / "cohort", 20))
     samples = growing_balls(cohort)
@@ -850,7 +848,7 @@ def test_a_loss_that_does_not_stay_finite_makes_no_model(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("channels", ["0,0,0,0", "2,2,4,4", "-4,8,8,8", "16,32,x"])
-def test_channels_of_which_no_network_can_be_made_are_refused(
+def test_channels_that_make_no_network_are_refused(
     channels: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort, package = make_cases(tmp_path / "cohort", 3), tmp_path / "package"

@@ -171,7 +171,7 @@ def test_without_greedy_simpleitk_takes_its_place(monkeypatch: pytest.MonkeyPatc
     assert variant.description["smallest_jacobian"] > 0
 
 
-def test_no_element_serves_more_than_twice_and_none_takes_too_much() -> None:
+def test_no_element_is_used_more_than_twice_or_removes_too_much() -> None:
     ball = np.linalg.norm(np.indices((40, 40, 40)) - 20, axis=0) < 9
     targets = list(draw_targets(ball, 12, TargetOptions(max_change=0.25), np.random.default_rng(0)))
     names = [target.element for target in targets]

@@ -61,7 +61,7 @@ def test_noise_remains_and_one_wild_mask_does_not_tilt_the_line() -> None:
     assert fit_volume_correction(measured, true, patients)["slope"] == pytest.approx(correction["slope"], abs=0.02)
 
 
-def test_the_error_that_is_told_is_of_patients_left_out_whole() -> None:
+def test_the_reported_error_is_from_left_out_patients() -> None:
     """One of ten patients, each with twenty scans, is unlike the rest: some of his scans would give him away."""
     volumes = np.append(np.linspace(10, 11, 9), 50.0)
     measured, true = np.tile(volumes, 20), np.tile(np.append(volumes[:9], 80.0), 20)

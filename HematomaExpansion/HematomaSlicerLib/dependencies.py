@@ -32,7 +32,7 @@ class DependencyError(Exception):
 
 def cannot_be_installed() -> str:
     """A sentence naming what this module cannot install by itself; empty if there is nothing."""
-    return "" if _torch_is_there() or _pytorch_extension_is_there() else _INSTALL_PYTORCH
+    return "" if _is_torch_installed() or _is_pytorch_extension_installed() else _INSTALL_PYTORCH
 
 
 def ensure_installed(requirements: Path, requester: str) -> None:
@@ -48,13 +48,13 @@ def ensure_installed(requirements: Path, requester: str) -> None:
 
 
 def _ensure_installed(requirements: Path, requester: str) -> None:
-    if not _torch_is_there():
-        if not _pytorch_extension_is_there():
+    if not _is_torch_installed():
+        if not _is_pytorch_extension_installed():
             raise DependencyError(_INSTALL_PYTORCH)
         from PyTorchUtils import PyTorchUtilsLogic
 
         PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT)
-        if not _torch_is_there():
+        if not _is_torch_installed():
             raise DependencyError(_DECLINED)
     missing = _missing(requirements)
     if missing:
@@ -85,11 +85,11 @@ def _install(requirements: list[str], requester: str) -> None:
         slicer.util.pip_install(["--no-deps", *alone])
 
 
-def _torch_is_there() -> bool:
+def _is_torch_installed() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def _pytorch_extension_is_there() -> bool:
+def _is_pytorch_extension_installed() -> bool:
     return importlib.util.find_spec("PyTorchUtils") is not None
 
 

@@ -21,7 +21,7 @@ from .node_images import NodeError
 
 Added = TypeVar("Added")
 
-_SCAN_IS_GONE = "The scan was removed from the scene while the computation ran: nothing was added."
+_SCAN_REMOVED = "The scan was removed from the scene while the computation ran: nothing was added."
 _NOT_ADDED = "The result could not be put into the scene. The application log says why."
 
 
@@ -35,7 +35,7 @@ def belonging_to(node: slicer.vtkMRMLNode, add: Callable[[Path, Any], Added]) ->
     def add_to_node(folder: Path) -> Added:
         found = slicer.mrmlScene.GetNodeByID(node_id)
         if found is None:
-            raise NodeError(_SCAN_IS_GONE)
+            raise NodeError(_SCAN_REMOVED)
         return add(folder, found)
 
     return add_to_node

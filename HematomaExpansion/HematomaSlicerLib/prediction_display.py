@@ -95,7 +95,7 @@ def look_at_in_3d(run: PredictionRun) -> None:
         camera.ResetClippingRange()
 
 
-def show_alone(run: PredictionRun) -> None:
+def show_only(run: PredictionRun) -> None:
     """Show this prediction, and hide what the others have in the views."""
     for other in PredictionRun.in_scene():
         shown = other.table.GetID() == run.table.GetID()

@@ -82,7 +82,7 @@ def draw_targets(mask: Array, count: int, options: TargetOptions, random: np.ran
         InputError: the mask is so small that every element removes too much of it.
     """
     if np.count_nonzero(mask) < _MIN_VOXELS:
-        raise InputError("The hematoma is too small to be changed: choose one of more voxels.")
+        raise InputError("The hematoma is too small to change: choose one with more voxels.")
     elements = structuring_elements(in_plane=options.in_plane)
     used: Counter[str] = Counter()
     made: list[Array] = []
@@ -114,7 +114,7 @@ def _draw(
         if change <= options.max_change and not any(np.array_equal(changed, other) for other in [mask, *made]):
             return Target(changed, "smooth noise" if options.family is Family.SHAPE else name, iterations)
     raise InputError(
-        f"Every change takes more than {options.max_change:.0%} of this small hematoma: choose a larger one, "
+        f"Every change alters this small hematoma by more than {options.max_change:.0%}: choose a larger one, "
         "or allow a larger change."
     )
 

@@ -194,7 +194,7 @@ def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -
         known, descriptions = dict(values["known"]), list(values["descriptions"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            "The folder holds no parts of a case, as Slicer's Export pairs hands them over."
+            "The folder does not hold the parts of a case that Slicer's Export pairs hands over."
         ) from error
 
     def variants() -> Iterator[Variant]:

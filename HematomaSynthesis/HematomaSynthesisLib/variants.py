@@ -78,7 +78,7 @@ def make_variants(ct: sitk.Image, mask: Mask, count: int, options: TargetOptions
         InputError: the mask is empty, too small to be changed, or touches the skull.
     """
     grid = working_grid(mask, in_plane=options.in_plane)
-    _check_off_the_skull(ct, mask)
+    _check_clear_of_skull(ct, mask)
     original = shape_on(mask.image, grid)
     random = np.random.default_rng(seed)
     for target in draw_targets(original, count, options, random):
@@ -119,11 +119,11 @@ def _variant(
     return Variant(new_ct, new_mask, displacement, description)
 
 
-def _check_off_the_skull(ct: sitk.Image, mask: Mask) -> None:
+def _check_clear_of_skull(ct: sitk.Image, mask: Mask) -> None:
     around = sitk.BinaryDilate(mask.image, [1, 1, 0])
     if np.any(sitk.GetArrayViewFromImage(ct)[sitk.GetArrayViewFromImage(around) > 0] > _BONE_HU):
         raise InputError(
-            "The hematoma's mask touches the skull, which would be bent with it: take bone out of the mask, or "
+            "The hematoma's mask touches the skull, which would be deformed too: remove bone from the mask, or "
             "choose another case."
         )
 

@@ -64,7 +64,7 @@ def known_of(volume: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
     return json.loads(volume.GetAttribute(_KNOWN) or "{}")
 
 
-def lie_on_each_other(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> bool:
+def show_same_patient(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> bool:
     """Whether two scans show the same simulated patient and so need no registration."""
     return first.GetAttribute(_PATIENT) is not None and first.GetAttribute(_PATIENT) == second.GetAttribute(
         _PATIENT

@@ -21,7 +21,7 @@ def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) 
         NodeError: some of the set's nodes were removed from the scene.
     """
     if not variants.is_whole:
-        raise NodeError("Some of these variants' nodes were removed from the scene: make the variants anew.")
+        raise NodeError("Some of these variants' nodes were removed from the scene: make the variants again.")
     set_scale(variants.shown, variants.field(index), share)
     # At share 1, show the variant itself, not another interpolation of it.
     shown = variants.volume(index) if share >= 1 else variants.moving

@@ -120,7 +120,7 @@ def read_parts(folder: Path) -> Prediction:
         return Prediction(baseline_ct, baseline_mask, growth, bool(values["resampled"]), dict(values["result"]))
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            "The folder holds no parts of a prediction, as Slicer's Export hands them over."
+            "The folder does not hold the parts of a prediction that Slicer's Export hands over."
         ) from error
 
 

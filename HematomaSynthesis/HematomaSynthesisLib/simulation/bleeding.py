@@ -23,10 +23,10 @@ SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = 
 }
 _GRID_MM = 1.0
 _EDEMA_HU = 25.0
-_RIM_MM, _MIN_POCKET_MM, _BESIDE = 2.0, 3.0, 1.15
+_RIM_MM, _MIN_POCKET_MM, _CLEARANCE = 2.0, 3.0, 1.15
 """Thickness of clot over a swirl and around a pocket; radius of the smallest pocket visible in a 5 mm slice; how
 far each keeps the others from its center, in radii."""
-MIN_SWIRL_MM, _SMALLER = 4.0, 0.85
+MIN_SWIRL_MM, _SHRINK_FACTOR = 4.0, 0.85
 """Radius of the smallest swirl visible in a 5 mm slice; factor by which a swirl shrinks to make room for a
 pocket."""
 _ENCLOSED = ("black_hole_mm", "pocket_mm", "decoy_mm")
@@ -344,12 +344,12 @@ def _layout_of_signs(
         left = dense.copy()
         if swirl_mm > 0:
             balls["swirl_mm"] = _Ball(edge - (swirl_mm + _RIM_MM) * sides["swirl_mm"], swirl_mm)
-            left &= _beside(points, balls["swirl_mm"])
+            left &= _clear_of(points, balls["swirl_mm"])
         for name in _ENCLOSED:
             radius, room = _room_for(getattr(parameters, name), left, points)
             if radius > 0:
                 balls[name] = _Ball(room[int(((room - center) @ sides[name]).argmax())], radius)
-                left &= _beside(points, balls[name])
+                left &= _clear_of(points, balls[name])
         return balls
 
     def pockets(layout: dict[str, _Ball]) -> int:
@@ -359,7 +359,7 @@ def _layout_of_signs(
     swirl_mm = parameters.swirl_mm
     layout = with_swirl(swirl_mm)
     while pockets(layout) < wanted and swirl_mm > MIN_SWIRL_MM:
-        swirl_mm = max(MIN_SWIRL_MM, _SMALLER * swirl_mm)
+        swirl_mm = max(MIN_SWIRL_MM, _SHRINK_FACTOR * swirl_mm)
         layout = max(layout, with_swirl(swirl_mm), key=pockets)  # a tie keeps the larger swirl
     if pockets(layout) < wanted and swirl_mm > 0:
         alone = with_swirl(0.0)
@@ -377,8 +377,8 @@ def _room_for(wanted_mm: float, dense: Array, points: Array) -> tuple[float, Arr
     return radius, points[depth >= radius + _RIM_MM]
 
 
-def _beside(points: Array, ball: _Ball) -> Array:
-    return np.linalg.norm(points - ball.middle, axis=-1) > _BESIDE * ball.radius
+def _clear_of(points: Array, ball: _Ball) -> Array:
+    return np.linalg.norm(points - ball.middle, axis=-1) > _CLEARANCE * ball.radius
 
 
 def _pocket(

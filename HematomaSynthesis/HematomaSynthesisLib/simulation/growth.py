@@ -40,7 +40,7 @@ _MASS_EFFECT_MM = 14.0
 """Distance from the hematoma over which the displacement of tissue falls to 1/e."""
 _CSF_MASS_EFFECT_MM = 3.0
 """The same where it crosses CSF."""
-_WEAK, _STRONGEST = 1.75, 110.0
+_START_VELOCITY, _MAX_VELOCITY = 1.75, 110.0
 """Velocity in voxels at the bleeding edge: enough for a patient who hardly changes, and more than any patient
 needs."""
 _DIGITS = 2
@@ -102,8 +102,8 @@ def grow(
         return wanted - _volume(warp(blood, displacement), fine)
 
     direction = 1 if parameters.growth_ml > 0 else -1
-    weak, strong = 0.0, direction * _WEAK
-    while abs(strong) < _STRONGEST and direction * missing(strong) > 0:
+    weak, strong = 0.0, direction * _START_VELOCITY
+    while abs(strong) < _MAX_VELOCITY and direction * missing(strong) > 0:
         weak, strong = strong, 2 * strong
     enough = direction * missing(strong) <= 0
     # Rounded, because the last bits of sums depend on the number of threads: same seed, same patient.

@@ -20,9 +20,9 @@ from .growth import GrowthParameters, grow
 from .scanner import acquire, acquire_mask
 
 # Below this Jacobian determinant, tissue would nearly tear: growth is made gentler.
-_TORN = 0.002
+_MIN_JACOBIAN = 0.002
 # Concentration of a bleeding edge as wide as half the hematoma; if that is not enough, growth is reduced.
-_WIDE = 0.5
+_MIN_CONCENTRATION = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def simulate_patient(
     parameters = as_drawn(parameters, hematoma.drawn)
     progress("growth", 0.33)
     growth = grow(head, hematoma, parameters.growth, random)
-    while growth.smallest_jacobian < _TORN:
+    while growth.smallest_jacobian < _MIN_JACOBIAN:
         parameters = replace(parameters, growth=_gentler(parameters.growth))
         growth = grow(head, hematoma, parameters.growth, random)
     progress("scans", 0.8)
-    make = _scan_anew if not head.from_scan else _paint_into_scan
+    make = _simulate_scans if not head.from_scan else _paint_into_scan
     baseline, baseline_mask, followup, followup_mask = make(
         head, hematoma, growth.displacement, parameters, random
     )
@@ -86,7 +86,7 @@ def simulate_patient(
 
 
 def _gentler(growth: GrowthParameters) -> GrowthParameters:
-    if growth.concentration > _WIDE:
+    if growth.concentration > _MIN_CONCENTRATION:
         return replace(growth, concentration=growth.concentration / 2)
     return replace(growth, growth_ml=0.8 * growth.growth_ml)
 
@@ -94,7 +94,7 @@ def _gentler(growth: GrowthParameters) -> GrowthParameters:
 _Scans = tuple[sitk.Image, Mask, sitk.Image, Mask]
 
 
-def _scan_anew(
+def _simulate_scans(
     head: Anatomy,
     hematoma: Hematoma,
     displacement: sitk.Image,
