@@ -21,8 +21,8 @@ _INSTALL_PYTORCH = (
 _ALONE = frozenset({"picsl_greedy"})
 _DECLINED = "Nothing was computed: the Python packages that the prediction needs were not installed."
 _FAILED = (
-    "Nothing was computed: the Python packages that the prediction needs could not be installed. Is there a "
-    "network, and room on the disk? The application log says more."
+    "Nothing was computed: the Python packages that the prediction needs could not be installed. Check "
+    "the network connection and free disk space. The application log has details."
 )
 
 
