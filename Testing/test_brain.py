@@ -43,9 +43,9 @@ def test_the_brain_is_found_whole_and_nothing_else(
 ) -> None:
     grid = head_grid(spacing, direction)
     brain = extract_brain(head_image(grid, sphere_mm=20.0))
-    assert brain.volume_ml == pytest.approx(BRAIN_ML, rel=0.05)
+    assert brain.mask.volume_ml == pytest.approx(BRAIN_ML, rel=0.05)
     found, true = voxels(brain.mask), in_brain(grid)
-    assert Grid.of(brain.mask) == grid
+    assert brain.mask.grid == grid
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.96
     far = np.linalg.norm(positions(grid) / (np.array(BRAIN_SEMI_AXES) + 8), axis=-1) > 1
     assert (found & far).sum() * grid.voxel_volume_ml < 10.0, "eyes, scalp, table or neck were taken along"
@@ -75,7 +75,7 @@ def test_a_body_without_a_skull_full_of_brain_is_refused() -> None:
 def test_the_real_head(real_head_ct: Path) -> None:
     scan = read_head_ct(real_head_ct)
     brain = extract_brain(scan.image)
-    assert 1300 < brain.volume_ml < 1600
+    assert 1300 < brain.mask.volume_ml < 1600
     mask, hu = voxels(brain.mask), sitk.GetArrayFromImage(scan.image)
     assert (hu[mask] < -20).mean() < 0.01, "fat of the orbits or the scalp, or air of the sinuses, is inside"
     assert (hu[mask] > 160).mean() < 0.01, "bone is inside"
@@ -126,7 +126,7 @@ def test_the_inside_does_not_end_where_the_skull_is_out_of_view() -> None:
     assert brain.missing_bone_cm2 == 0
     found = voxels(brain.mask)
     assert (found & whole).sum() > 0.98 * whole.sum()
-    assert (found & ~whole).sum() * Grid.of(brain.mask).voxel_volume_ml < 15
+    assert (found & ~whole).sum() * brain.mask.grid.voxel_volume_ml < 15
 
 
 def test_a_stack_that_ends_in_the_head_is_no_opening() -> None:

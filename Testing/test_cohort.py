@@ -102,7 +102,7 @@ def test_prepare_says_in_how_many_cases_it_found_a_mask_itself(
     lines = [preparation.PreparedCase(f"P{k}", True, masks=masks) for k, masks in enumerate([*AUTOMATIC, "given"])]
     monkeypatch.setattr(preparation, "prepare_cohort", lambda *_: lines)
     assert run("prepare", "--pairs", tmp_path / "pairs.csv", "-o", tmp_path / "cohort") == 0
-    assert "in 2 of them a mask was found automatically" in capsys.readouterr().out
+    assert "In 2 of them a mask was found automatically" in capsys.readouterr().out
 
 
 def test_a_segmentation_is_not_measured_against_masks_that_nobody_drew(

@@ -18,7 +18,7 @@ from HematomaExpansionLib import comparison
 from HematomaExpansionLib.anatomy.brain import extract_brain
 from HematomaExpansionLib.anatomy.registration import Registration, register, similarity
 from HematomaExpansionLib.cli.main import main
-from HematomaExpansionLib.comparison import Found, doubt_of_growth
+from HematomaExpansionLib.comparison import FoundAutomatically, doubt_of_growth
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.measures.agreement import dice
 from HematomaExpansionLib.scan.grid import Grid
@@ -73,7 +73,7 @@ def test_a_known_motion_is_found_although_the_hematoma_grew(
     assert found.similarity > 0.9
     assert similarity(sitk.AffineTransform(3), scans[0], inside[0], scans[1]) < 0.8
     points = np.argwhere(voxels(inside[0]))[::997, ::-1]
-    grid = Grid.of(inside[0])
+    grid = inside[0].grid
     errors = []
     for index in points:
         here = grid.point(index)
@@ -219,8 +219,8 @@ def test_what_was_not_found_again_is_not_known_to_be_gone(
     """This used to give a growth of −24 mL and "no expansion"."""
     grid = head_grid()
     (tmp_path / "prediction").mkdir()
-    sitk.WriteImage(ball_mask(grid, 21.0), tmp_path / "prediction" / "followup-mask.nii.gz")
-    found = ball_mask(grid, BLEED_MM), ball_mask(grid, radius, center) if radius else ball_mask(grid, 0.0) * 0
+    sitk.WriteImage(ball_mask(grid, 21.0).image, tmp_path / "prediction" / "followup-mask.nii.gz")
+    found = ball_mask(grid, BLEED_MM), ball_mask(grid, radius, center) if radius else Mask.empty(grid)
     result = compare_found(found, tmp_path, monkeypatch, "--prediction", str(tmp_path / "prediction"))
     assert result["growth"] is None
     assert sentence in result["warnings"][-1]
@@ -307,7 +307,10 @@ def test_a_followup_that_lies_on_its_baseline_stays_there(
 
 
 def test_masks_that_a_person_gave_are_taken_as_they_are() -> None:
-    given, automatic = Found(baseline=False, followup=False), Found(baseline=True, followup=True)
+    given, automatic = (
+        FoundAutomatically(baseline=False, followup=False),
+        FoundAutomatically(baseline=True, followup=True),
+    )
     assert doubt_of_growth(20.0, 5.0, True, given) is None, "it may have been evacuated"
     apart = doubt_of_growth(20.0, 25.0, False, given)
     assert apart is not None

@@ -261,7 +261,9 @@ def test_lists_have_columns_for_labels(files: dict[str, str], tmp_path: Path) ->
     lines = [line.format(**files, first=first, second=second) for first, second in ((9, 1), (1, 8), ("", 1))]
     lines = [f"P{number},{line}" for number, line in enumerate(lines)]
     (tmp_path / "pairs.csv").write_text("\n".join([columns, *lines]))
-    prepared = prepare_cohort(read_pairs(tmp_path / "pairs.csv"), tmp_path / "cohort", "tests", None, "cpu")
+    prepared = prepare_cohort(
+        read_pairs(tmp_path / "pairs.csv"), tmp_path / "cohort", "tests", None, torch.device("cpu")
+    )
     reasons = [case.reason for case in prepared]
     assert 'no label "9"' in reasons[0]
     assert 'no label "8"' in reasons[1]

@@ -394,8 +394,8 @@ def test_a_shear_is_resolved_and_told(shear: float, tmp_path: Path) -> None:
     assert volume_ml(read) == pytest.approx(SPHERE_ML, rel=0.05)
     by_distance = [1, *SPACING, 0, 0, 0, 0]  # between planes, where the sform has it along the sheared axis
     check_ball(read_head_ct(saved(image, tmp_path / "scan.nii.gz", pixdim=by_distance)))
-    sitk.WriteImage(scan.restore(read), str(tmp_path / "written.nii.gz"))
-    assert Grid.of(sitk.ReadImage(str(tmp_path / "written.nii.gz"))).is_same(Grid.of(scan.restore(read)))
+    sitk.WriteImage(scan.restore_mask(read).image, str(tmp_path / "written.nii.gz"))
+    assert Grid.of(sitk.ReadImage(str(tmp_path / "written.nii.gz"))).is_same(scan.restore_mask(read).grid)
 
 
 def test_lengths_in_meters_are_understood(head: nibabel.Nifti1Image, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_table_replaces_one_of_its_kind_alone(tmp_path: Path) -> None:
         assert list(csv.DictReader(file)) == [{"case": "P1", "value": "2"}]
     for other in ("case,value,comment\nP1,1,mine\n", "", "\xff\xfe"):
         table.write_text(other, encoding="latin-1")
-        with pytest.raises(InputError, match=r"another table\.csv"):
+        with pytest.raises(InputError, match=r"a different table\.csv"):
             write_rows(Row, [], table)
         assert table.read_text(encoding="latin-1") == other
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
@@ -116,7 +116,7 @@ def test_a_batch_leaves_folders_that_are_not_its_own(
     for resume in ((), ("--resume",)):
         arguments = ["batch", "-i", str(studies / "list.csv"), "-o", str(studies), *resume]
         assert "other files" in refused(capsys, *arguments)
-    options = PredictionOptions(find_package(None, "growth"), None, device="cpu")
+    options = PredictionOptions(find_package(None, "growth"), None, device_name="cpu")
     row = predict_case(options, studies, BatchCase("P1", studies / "P1" / "scan.nii.gz"))
     assert row.status == "failed"
     assert "other files" in row.reason

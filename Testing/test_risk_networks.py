@@ -322,7 +322,7 @@ def test_prediction_fills_in_the_probability_of_the_network(
     given = ["-i", str(case / "baseline.nii.gz"), "--mask", str(case / "baseline-mask.nii.gz")]
     assert main(["predict", *given, "-o", str(tmp_path / "out"), "--risk", str(package.folder)]) == 0
     result = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    expected = predict_risk_of_scan(*scan_of(case), {}, package, CPU)
+    expected = predict_risk_of_scan(scan_of(case), {}, package, CPU)
     assert result["risk"]["probability"] == pytest.approx(expected.probability, abs=1e-6)
     assert result["risk"]["model"]["name"] == package.description.name
 
@@ -401,7 +401,7 @@ def test_each_fold_has_a_network_of_its_own_and_each_patient_is_tested_once(
     assert [fold.name for fold in folds] == ["1", "2", "3"]
     told = {row["case"]: float(row["probability"]) for row in rows}
     case = next(row["case"] for row in rows[:2])
-    said = predict_risk_of_scan(*scan_of(cohorts["unseen"] / case), {}, open_package(folds[0]), CPU)
+    said = predict_risk_of_scan(scan_of(cohorts["unseen"] / case), {}, open_package(folds[0]), CPU)
     assert told[case] == pytest.approx(said.probability, abs=1e-3)
 
 

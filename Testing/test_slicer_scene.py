@@ -443,7 +443,7 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
     assert ("Lesion Dice", pytest.approx(2 * right / (2 * right + too_much + missed), abs=0.01), "") in rows
     scene.RemoveNode(followup)
     expected = mask_on_scan(mask, read_head_ct(case_folder / "baseline.nii.gz"))
-    assert overlap(segment_image(run, BASELINE), expected) == 1.0
+    assert overlap(segment_image(run, BASELINE), expected.image) == 1.0
 
 
 def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
