@@ -262,7 +262,7 @@ def test_numbers_that_are_lost_or_changed_are_not_given_to_others(tmp_path: Path
     with pytest.raises(InputError, match="is missing there"):
         find_cases(scans, output)
     private.write_text(kept.replace("a.nii", "c.nii"))
-    with pytest.raises(InputError, match="numbered the cases of that folder meanwhile"):
+    with pytest.raises(InputError, match="numbered the cases in that folder in the meantime"):
         run_batch(cases, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
 
 

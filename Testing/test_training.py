@@ -576,7 +576,7 @@ def test_the_range_of_the_volume_needs_other_patients(tmp_path: Path, capsys: py
     assert (
         main(["train", "growth", "--cohort", cohort, "--calibration", cohort, "-o", str(tmp_path / "model")]) == 2
     )
-    assert "other cases than the model learns from" in capsys.readouterr().err
+    assert "cases that the model does not learn from" in capsys.readouterr().err
     assert not (tmp_path / "model").exists(), "said before anything is learned"
 
 
