@@ -372,7 +372,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             ),
             growth_model=parameters.growthModel,
             segmentation_model=parameters.segmentationModel,
-            device=parameters.device,
+            device_name=parameters.device,
             expansion_definition=parameters.expansionDefinition,
             replace_previous=parameters.replacePrevious,
             keep_intermediate=parameters.keepIntermediate,

@@ -405,7 +405,7 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
         drawn(scene, mask),
         onset_hours=2.0,
         clinical=ClinicalData(recurrent=False, warfarin=True, intraventricular=False),
-        device="cpu",
+        device_name="cpu",
         keep_intermediate=True,
     )
     for _ in range(2):  # the second replaces the first

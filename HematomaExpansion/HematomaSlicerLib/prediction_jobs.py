@@ -29,7 +29,7 @@ class PredictionRequest:
     clinical: ClinicalData = NO_CLINICAL_DATA
     growth_model: str = ""
     segmentation_model: str = ""
-    device: str = "auto"
+    device_name: str = "auto"
     expansion_definition: str = "6ml"
     replace_previous: bool = True
     keep_intermediate: bool = False
@@ -79,7 +79,7 @@ def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]
             arguments += [option, name]
     if request.keep_intermediate:
         arguments.append("--keep-intermediate")
-    arguments += ["--device", request.device, "--expansion-definition", request.expansion_definition]
+    arguments += ["--device", request.device_name, "--expansion-definition", request.expansion_definition]
     return [*arguments, "-o", str(folder / "result")]
 
 

@@ -39,7 +39,7 @@ def mask_source(arguments: argparse.Namespace) -> MaskSource:
 
 
 def starting_models(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:
-    """The models whose weights are gone on from."""
+    """The models whose weights training starts from."""
     if arguments.epochs == 0 and not arguments.start:
         raise InputError("With --epochs 0 nothing is learned: name the model whose weights to keep with --start.")
     return [find_package(name, task) for name in arguments.start]

@@ -69,7 +69,7 @@ class Calibration:
 def calibrate_growth(
     model: ModelPackage,
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     preset: GrowthPreset,
     segmenter: ModelPackage | None = None,
     risk: ModelPackage | None = None,
@@ -85,17 +85,17 @@ def calibrate_growth(
             model name, or it holds a model made differently (``runs.py``).
         ModelPackageError: ``model`` is another network than the preset's.
     """
-    name = package_name(package)
+    name = package_name(output)
     check_calibration(cases, models=[model, *([] if risk is None else [risk])])
     network = initial_network(preset.architecture, preset.arguments, [model], preset.fit.seed).network
     options, models = {"preset": asdict(preset)}, {"segmenter": segmenter, "risk": risk}
     sources = made_from("calibration of growth", options, calibrated=cases, start=[model], models=models)
-    if (made := made_before(package, sources)) is not None:
+    if (made := made_before(output, sources)) is not None:
         return made
     prepared = prepare_growth_samples(preset, segmenter, cases, risk)
     named = replace(model.description, name=name)
     described = calibrated(named, network, prepared, preset, segmenter, risk)
-    return write_package(package, described, network, sources)
+    return write_package(output, described, network, sources)
 
 
 def calibrated(

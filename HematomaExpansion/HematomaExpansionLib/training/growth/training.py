@@ -64,7 +64,7 @@ def roughness(displacement: Tensor) -> Tensor:
 
 def train_growth(
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     preset: GrowthPreset,
     *,
     use_variants: bool = True,
@@ -74,7 +74,7 @@ def train_growth(
     calibration: Calibration | None = None,
     prepared: Samples | None = None,
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log go to ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
     A fifth of the cases is held out to choose the weights. ``use_variants``: also learn from the training cases'
     synthetic variants, if any. ``only_expanded``: leave out patients who did not expand, as in the paper's cohort;
@@ -88,7 +88,7 @@ def train_growth(
             (``runs.py``).
         ModelPackageError: ``start`` holds another network than the preset's.
     """
-    name, seed = package_name(package), preset.fit.seed
+    name, seed = package_name(output), preset.fit.seed
     members = [
         initial_network(preset.architecture, preset.arguments, start, seed + number)
         for number in range(preset.members)
@@ -103,7 +103,7 @@ def train_growth(
     sources = growth_sources(
         cases, preset, use_variants=use_variants, segmenter=segmenter, start=start, calibration=calibration
     )
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
     if prepared is None:
         prepared = prepare_growth_samples(preset, segmenter, [*learned_from, *validation])
@@ -112,7 +112,7 @@ def train_growth(
     learned, unseen = (
         [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
-    model, results = _fit_members(preset, members, learned, unseen, package / TRAINING_FOLDER)
+    model, results = _fit_members(preset, members, learned, unseen, output / TRAINING_FOLDER)
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
     if preset.growth_share is None and len(validation) >= MIN_PATIENTS:  # these patches hold whole hematomas
         settings[VOLUME_RANGE] = volume_range(model.network, [prepared[folder] for folder in validation], preset)
@@ -128,7 +128,7 @@ def train_growth(
     description = model.described(name, "growth", preset.grid, trained_on, results, settings)
     if calibration is not None:
         description = calibrated(description, model.network, to_calibrate, preset, segmenter, calibration.risk)
-    return write_package(package, description, model.network, sources)
+    return write_package(output, description, model.network, sources)
 
 
 def growth_sources(

@@ -175,16 +175,16 @@ def feature_values(samples: Sequence[RiskSample]) -> Array:
     return np.array([[sample.measured.get(name, np.nan) for name in FEATURES] for sample in samples], float)
 
 
-def train_risk(cases: Sequence[Path], package: Path, source: MaskSource, seed: int) -> ModelPackage:
+def train_risk(cases: Sequence[Path], output: Path, source: MaskSource, seed: int) -> ModelPackage:
     """Train on the cases of a cohort and write the package.
 
     Raises:
         InputError: the folder's name is no valid model name, or it holds a model made differently (``runs.py``).
     """
-    name, details = package_name(package), f"from {source.kind} masks, seed {seed}"
+    name, details = package_name(output), f"from {source.kind} masks, seed {seed}"
     options, models = {"masks": source.kind, "seed": seed}, {"segmenter": source.segmenter}
     sources = made_from("risk", options, learned=cases, models=models)
-    if (made := made_before(package, sources)) is not None:
+    if (made := made_before(output, sources)) is not None:
         return made
     samples = measure_cases(cases, source)
     network = fit_risk(samples, seed)
@@ -192,4 +192,4 @@ def train_risk(cases: Sequence[Path], package: Path, source: MaskSource, seed: i
     results = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}
     trained_on = (TrainingStep(LEARNED_FROM, len(samples), kind_of_cases(cases), details),)
     model = DescribedNetwork(network, MARKER_LOGISTIC, {"features": list(FEATURES)})
-    return write_package(package, model.described(name, "risk", NO_GRID, trained_on, results), network, sources)
+    return write_package(output, model.described(name, "risk", NO_GRID, trained_on, results), network, sources)

@@ -219,12 +219,12 @@ def slice_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def train_risk_network(
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     preset: RiskNetworkPreset,
     source: MaskSource,
     prepared: Images | None = None,
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log go to ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
     A fifth of the patients is held out to choose the weights. ``source``: the source of the masks that determine
     the slices. ``prepared``: what the network sees of these cases, and maybe of others, if already at hand.
@@ -233,10 +233,10 @@ def train_risk_network(
         InputError: there are fewer than two patients of a kind, the folder's name is no valid model name, or it
             holds a model or checkpoints made differently (``runs.py``).
     """
-    name, seed = package_name(package), preset.fit.seed
+    name, seed = package_name(output), preset.fit.seed
     options, models = {"preset": asdict(preset), "masks": source.kind}, {"segmenter": source.segmenter}
     sources = made_from("risk network", options, learned=cases, models=models)
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
     if prepared is None:
         prepared = prepare_images(preset, source, cases)
@@ -254,12 +254,12 @@ def train_risk_network(
     learned, unseen = ([part for case in some for part in _parts(images[case])] for some in (training, validation))
     transform, draws = partial(risk_transform, preset), preset.draws_per_case
     patches = PatchPairs.of((learned, unseen), transform, seed, draws, unseen_per_sample=1)
-    results = fit(initial.network, loss, patches, preset.fit, package / TRAINING_FOLDER)
+    results = fit(initial.network, loss, patches, preset.fit, output / TRAINING_FOLDER)
     counts, details = (len(training), len(validation)), [f"from {source.kind} masks"]
     trained_on = training_steps(cases, *counts, seed, details=details)
     results[SHARE_EXPANDED] = round(share, 4)
     description = initial.described(name, "risk", preset.view.grid, trained_on, results)
-    return write_package(package, description, initial.network, sources)
+    return write_package(output, description, initial.network, sources)
 
 
 def _parts(images: RiskImages) -> list[dict[str, Array]]:

@@ -155,17 +155,17 @@ def _network_input(ct: sitk.Image) -> Array:
     return segmentation_channels(ct, inside_skull, grid, WINDOW_HU).astype(np.float16)
 
 
-def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage, seed: int) -> ModelPackage:
+def adapt_statistics(cases: Sequence[Path], output: Path, source: ModelPackage, seed: int) -> ModelPackage:
     """AdaBN alone: write a package with the weights of ``source`` and new statistics; masks are not used.
 
     Raises:
         InputError: the folder's name is no valid model name, or it holds a model made differently (``runs.py``).
         ModelPackageError: the network has no batch normalization, or uses another grid than ours.
     """
-    name = package_name(package)
+    name = package_name(output)
     _check_grid(source.description)
     sources = made_from("batch-norm statistics", {"seed": seed}, learned=cases, start=[source])
-    if (made := made_before(package, sources)) is not None:
+    if (made := made_before(output, sources)) is not None:
         return made
     network = source.load()
     scans = [scan for case in prepare_all(prepare_scans, cases, "Preparing scans") for scan in case]
@@ -174,14 +174,14 @@ def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage,
     step = TrainingStep("batch-norm statistics of", len(cases), kind_of_cases(cases), details)
     results = {"trained_share": 0.0, "scans": len(scans)}
     description = _described(source, name, (*steps_before([source]), step), results)
-    return write_package(package, description, network, sources)
+    return write_package(output, description, network, sources)
 
 
 def adapt(
-    cases: Sequence[Path], package: Path, source: ModelPackage, rank: int, options: FitOptions
+    cases: Sequence[Path], output: Path, source: ModelPackage, rank: int, options: FitOptions
 ) -> ModelPackage:
     """AdaBN, then ConvLoRA: adapt to the cases of a cohort and write the package; checkpoints and log go to
-    ``package/training``.
+    ``output/training``.
 
     Raises:
         InputError: the rank is below 1, there are fewer than two cases, the folder's name is no valid model name,
@@ -191,26 +191,26 @@ def adapt(
     """
     if rank < 1:
         raise InputError("The rank of the adapters must be at least 1.")
-    name = package_name(package)
+    name = package_name(output)
     _check_grid(source.description)
     network = source.load()
     torch.manual_seed(options.seed)
     add_adapters(network, rank)
     training, validation = split_by_case(cases, 0.2, options.seed)
     sources = made_from("adaptation", {"rank": rank, "fit": asdict(options)}, learned=cases, start=[source])
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
     samples = prepare_parts(prepare_segmentation_samples, training, validation)
     reestimate_statistics(network, samples[0], options.seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*in eval mode")  # intended: the statistics stay fixed
         patches = patch_pairs(samples, options)
-        results = fit(network, segmentation_loss, patches, options, package / TRAINING_FOLDER)
+        results = fit(network, segmentation_loss, patches, options, output / TRAINING_FOLDER)
     results["trained_share"] = round(trained_share(network), 4)
     merge_adapters(network)
     counts, details = (len(training), len(validation)), [f"ConvLoRA of rank {rank}, AdaBN"]
     trained_on = training_steps(cases, *counts, options.seed, [source], what="adapted to", details=details)
-    return write_package(package, _described(source, name, trained_on, results), network, sources)
+    return write_package(output, _described(source, name, trained_on, results), network, sources)
 
 
 def _check_grid(description: ModelDescription) -> None:

@@ -142,23 +142,23 @@ def mask_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return segmentation_loss(network, {name: tensor[:, :, None] for name, tensor in batch.items()})
 
 
-def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: SlicePreset) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log go to ``package/training``.
+def train_slice_segmentation(cases: Sequence[Path], output: Path, preset: SlicePreset) -> ModelPackage:
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
     Raises:
         InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
             (``runs.py``).
     """
-    name, options = package_name(package), preset.fit
+    name, options = package_name(output), preset.fit
     arguments = {"network": preset.network, "channels": list(preset.channels)}
     initial = initial_network("slice-segmentation", arguments, (), options.seed)
     training, validation = split_by_case(cases, 0.2, options.seed)
     sources = made_from("segmentation of slices", asdict(preset), learned=cases)
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
     samples = prepare_parts(partial(prepare_scans, preset), training, validation)
     patches = PatchPairs.of(samples, partial(slice_transform, preset), options.seed, _SLICES_PER_SCAN)
-    results = fit(initial.network, mask_loss, patches, options, package / TRAINING_FOLDER)
+    results = fit(initial.network, mask_loss, patches, options, output / TRAINING_FOLDER)
     trained_on = training_steps(cases, len(training), len(validation), options.seed)
     description = initial.described(name, "segmentation", preset.grid, trained_on, results)
-    return write_package(package, description, initial.network, sources)
+    return write_package(output, description, initial.network, sources)

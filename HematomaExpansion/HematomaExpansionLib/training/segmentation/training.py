@@ -134,12 +134,12 @@ def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def train_segmentation(
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     channels: tuple[int, ...],
     options: FitOptions,
     start: Sequence[ModelPackage] = (),
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log go to ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
     ``start``: begin from the weights of this model instead of random ones.
 
@@ -148,19 +148,19 @@ def train_segmentation(
             (``runs.py``).
         ModelPackageError: ``start`` has other channels.
     """
-    name, arguments = package_name(package), {"channels": list(channels)}
+    name, arguments = package_name(output), {"channels": list(channels)}
     initial = initial_network("segmentation-unet", arguments, start, options.seed)
     network = initial.network
     training, validation = split_by_case(cases, 0.2, options.seed)
     chosen = {"channels": list(channels), "fit": asdict(options)}
     sources = made_from("segmentation", chosen, learned=cases, start=start)
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
     samples = prepare_parts(prepare_segmentation_samples, training, validation)
-    results = fit(network, segmentation_loss, patch_pairs(samples, options), options, package / TRAINING_FOLDER)
+    results = fit(network, segmentation_loss, patch_pairs(samples, options), options, output / TRAINING_FOLDER)
     trained_on = training_steps(cases, len(training), len(validation), options.seed, start)
     description = initial.described(name, "segmentation", GRID, trained_on, results)
-    return write_package(package, description, network, sources)
+    return write_package(output, description, network, sources)
 
 
 def patch_pairs(samples: SampleParts, options: FitOptions) -> PatchPairs:

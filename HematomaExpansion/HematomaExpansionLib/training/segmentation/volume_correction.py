@@ -78,7 +78,7 @@ def _fit_line(measured: Array, true: Array) -> dict[str, float]:
     }
 
 
-def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: torch.device) -> ModelPackage:
+def correct_volumes(cohort: Path, output: Path, source: ModelPackage, device: torch.device) -> ModelPackage:
     """Write a package with the same network and a correction of its volumes, fitted on both scans of each case.
 
     Scans in which no hematoma is found say nothing about the bias and are skipped.
@@ -87,13 +87,13 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: t
         InputError: the cohort is too small, the masks are too bad, the folder's name is no valid model name, or it
             holds a model made differently (``runs.py``).
     """
-    name, cases = package_name(package), case_folders(cohort)
+    name, cases = package_name(output), case_folders(cohort)
     if len(cases) < MIN_PATIENTS:
         raise InputError(
             f"The cohort holds {len(cases)} cases; a correction of volumes needs {MIN_PATIENTS} or more."
         )
     sources = made_from("volume correction", {}, calibrated=cases, start=[source])
-    if (made := made_before(package, sources)) is not None:
+    if (made := made_before(output, sources)) is not None:
         return made
     rows = [row for row in evaluate_segmentation(cohort, source, device) if row.found_ml > 0]
     patients = np.unique([row.case for row in rows], return_inverse=True)[1]
@@ -107,4 +107,4 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: t
         trained_on=(*steps_before([source]), TrainingStep(CORRECTED_ON, len(cases), kind_of_cases(cases))),
         settings={**description.settings, VOLUME_CORRECTION: correction},
     )
-    return write_package(package, described, source.load(), sources)
+    return write_package(output, described, source.load(), sources)
