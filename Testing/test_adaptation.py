@@ -333,7 +333,9 @@ def test_what_cannot_be_adapted_is_refused(tmp_path: Path, capsys: pytest.Captur
     description = find_package(None, "segmentation").description
     assert "for risk, not for segmentation" in refused("risk-compact")
     finer = replace(description, name="finer", arguments=ARGUMENTS, spacing_mm=(1.0, 1.0, 1.0))
-    assert "another grid" in refused(str(write_package(tmp_path / "finer", finer, network_of()).folder))
+    assert "its grid or intensity window is not the one" in refused(
+        str(write_package(tmp_path / "finer", finer, network_of()).folder)
+    )
     assert not output.exists()
 
 

@@ -270,7 +270,7 @@ def without_air(hu: np.ndarray) -> np.ndarray:
         (with_nan, "NaN"),
         (windowed, "windowed"),
         (lambda hu: windowed(hu).astype(np.uint8), "windowed"),
-        (lambda hu: (hu > 50).astype(np.uint8), "as a mask does"),
+        (lambda hu: (hu > 50).astype(np.uint8), "like a mask"),
         (lambda hu: np.abs(hu) * 3 + 20, "not Hounsfield units"),
         (lambda hu: np.full_like(hu, -1000), "blank"),
         (lambda hu: np.where(hu > 300, 40, hu), "no skull"),

@@ -150,7 +150,7 @@ def test_a_table_of_results_that_somebody_has_extended_is_not_written_over(
     table = write(tmp_path / "out" / "results.csv", "case,status,comment\nP1,done,look again\n")
     write(tmp_path / "list.csv", f"case,scan\nP1,{head}\n")
     arguments = ["batch", "-i", str(tmp_path / "list.csv"), "-o", str(tmp_path / "out"), "--resume"]
-    assert "another results.csv" in refused(capsys, *arguments)
+    assert "a different results.csv" in refused(capsys, *arguments)
     assert "look again" in table.read_text()
 
 

@@ -169,7 +169,7 @@ def test_an_inside_with_gaps_and_blood_in_them_is_reported() -> None:
     part = Brain(Mask.on(GRID, found & ~missed))
     told = notes(head(bleed), brain=part)
     assert "has gaps" in told
-    assert "outside of what was looked at" in told
+    assert "in the head, outside the region examined, is as dense as blood" in told
 
 
 def test_blood_that_does_not_count_as_hematoma_is_told_with_its_volume() -> None:
@@ -189,7 +189,7 @@ def test_vessels_full_of_contrast_agent_are_reported() -> None:
 
 
 def test_a_mask_of_another_patient_is_refused() -> None:
-    with pytest.raises(InputError, match="no fresh blood: it has 33 HU where the brain around it has 33"):
+    with pytest.raises(InputError, match="not mark fresh blood: it measures 33 HU, the brain around it 33 HU"):
         notes(head(), ball((25, 10, 5), 16), drawn=True)
 
 

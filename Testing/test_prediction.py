@@ -343,7 +343,7 @@ def test_what_slicer_did_not_hand_over_is_not_exported(
         if content is not None:
             (tmp_path / "parts.json").write_text(content)
         message = refused(capsys, command, "-i", str(tmp_path), "-o", str(tmp_path / "out"))
-        assert "as Slicer's Export" in message
+        assert "that Slicer's Export" in message
         assert not (tmp_path / "out").exists()
 
 

@@ -409,7 +409,7 @@ def test_a_cohort_of_one_kind_teaches_nothing(tmp_path: Path) -> None:
     preset = risk_preset("two-output", None, (2, 2, 4, 4), (32, 32, 8))
     still = RiskImages(np.zeros((1, 1, 8, 32, 32), np.float16), np.zeros((1, 1, 8, 32, 32), np.uint8), False)
     images = {tmp_path / str(k): still for k in range(4)}
-    with pytest.raises(InputError, match="more whose did not"):
+    with pytest.raises(InputError, match="2 whose hematoma did not: 0 of 4 expanded"):
         train_risk_network(
             list(images), tmp_path / "package", preset, MaskSource("true", torch.device("cpu")), images
         )

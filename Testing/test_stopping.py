@@ -78,7 +78,7 @@ def test_a_stopped_training_ends_at_once_and_can_resume(tmp_path: Path) -> None:
     assert process.returncode == STOPPED_STATUS
     assert seconds < 30, "the ten thousand epochs take hours"
     assert message.startswith("hematoma: Stopped on request")
-    assert "goes on after its last epoch" in message
+    assert "resumes after the last epoch" in message
     assert not (tmp_path / "package" / "model.json").exists()
     import torch
 

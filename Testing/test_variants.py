@@ -192,7 +192,7 @@ def test_elements_are_what_their_names_say() -> None:
     assert not any(element[0].any() or element[2].any() for element in flat.values())
 
 
-@pytest.mark.parametrize(("radius", "message"), [(0.0, "empty"), (1.2, "too small"), (2.6, "takes more than")])
+@pytest.mark.parametrize(("radius", "message"), [(0.0, "empty"), (1.2, "too small"), (2.6, "by more than 1%")])
 def test_a_hematoma_that_cannot_be_eroded_gets_a_sentence(radius: float, message: str) -> None:
     ct, mask = scan_with_bleed((1.0, 1.0, 1.0), STRAIGHT)
     center = np.linalg.norm(np.indices(array(mask).shape) - 55, axis=0)

@@ -103,7 +103,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         wrong = [name for name, is_right in _IS_RIGHT.items() if name in values and not is_right(values[name])]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError("The case.json of the case is damaged: fix or remove it.") from error
-    if wrong or not isinstance(values, dict):
+    if not isinstance(values, dict):
+        raise InputError("The case.json of the case holds no description: fix or remove it.")
+    if wrong:
         raise InputError(f"The case.json of the case holds impossible values ({', '.join(wrong)}): fix it.")
     return values
 
