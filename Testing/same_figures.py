@@ -4,8 +4,8 @@
     python3 Testing/same_figures.py -o after.json --against before.json
 
 Runs the commands as a user does, and keeps a checksum of what each leaves: voxels and grids of images, JSON and
-CSV without times, pixels of pictures, weights of models. ``--scans FOLDER`` adds the scans in a folder. Two runs
-on one machine give the same figures; another machine may round differently.
+CSV without times and checksums, pixels of pictures, weights of models. ``--scans FOLDER`` adds the scans in a
+folder. Two runs on one machine give the same figures; another machine may round differently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 from environment import REPOSITORY, continue_in_environment, variables
 
 SAMPLE = REPOSITORY / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"
-TIMES = {"timing_s", "seconds"}
+NO_FIGURES = {"timing_s", "seconds", "sha256"}
+"""Times, and checksums of files, which change with their compression."""
 PATIENTS, SEED = 12, 4100
 
 
@@ -177,7 +178,7 @@ def _checksum(file: Path) -> str:
 
 
 def _content(file: Path) -> bytes:
-    """What counts in a file: neither its compression nor any times."""
+    """What counts in a file: not its compression, and neither times nor checksums."""
     import SimpleITK as sitk
 
     if file.name.endswith((".nii.gz", ".nrrd")):
@@ -185,10 +186,10 @@ def _content(file: Path) -> bytes:
         grid = (image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), image.GetPixelID())
         return repr(grid).encode() + sitk.GetArrayFromImage(image).tobytes()
     if file.suffix == ".json":
-        return json.dumps(_timeless(json.loads(file.read_text(encoding="utf-8"))), sort_keys=True).encode()
+        return json.dumps(_lasting(json.loads(file.read_text(encoding="utf-8"))), sort_keys=True).encode()
     if file.suffix == ".csv":
         with file.open(newline="", encoding="utf-8") as lines:
-            return json.dumps(_timeless(list(csv.DictReader(lines)))).encode()
+            return json.dumps(_lasting(list(csv.DictReader(lines)))).encode()
     if file.suffix == ".png":
         return sitk.GetArrayFromImage(sitk.ReadImage(str(file))).tobytes()
     if file.suffix == ".pdf":
@@ -196,10 +197,10 @@ def _content(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _timeless(value: Any) -> Any:
+def _lasting(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(own) for key, own in value.items() if key not in TIMES}
-    return [_timeless(own) for own in value] if isinstance(value, list) else value
+        return {key: _lasting(own) for key, own in value.items() if key not in NO_FIGURES}
+    return [_lasting(own) for own in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
