@@ -1,24 +1,17 @@
 """The Slicer module: a panel over the engine. Nothing is computed here."""
 
 import pathlib
-import sys
-from functools import partial
 from typing import Annotated, Any
 
 import qt
 import slicer
-import vtk
+from HematomaSlicerLib.panel import Panel
+from HematomaSlicerLib.self_test import PanelTest
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 SAMPLE_NAME = "SimulatedHematoma"
 _SAMPLE_FILE = "SampleData/simulated-patient-baseline.nii.gz"
@@ -28,7 +21,7 @@ _ANSWERS = {"unknown": None, "no": False, "yes": True}
 
 
 class HematomaExpansion(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """What Slicer shows about the module before it is opened."""
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
@@ -37,9 +30,9 @@ class HematomaExpansion(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["HematomaExpansion maintainers"]
         self.parent.helpText = _(
-            "Predicts the follow-up of an intracerebral hematoma from the first head CT: where it grows, and to "
-            "how many mL. <b>Research use only. Not for diagnosis or treatment.</b> The models that come with it "
-            "were trained on simulated patients alone; see the README of the extension."
+            "Predicts from the first head CT where an intracerebral hematoma grows, and how large it becomes. "
+            "<b>Research use only. Not for diagnosis or treatment.</b> The models that come with it "
+            "were trained on simulated patients only; see the README of the extension."
         )
         self.parent.acknowledgementText = _(
             "After Abramova et al., Appl. Sci. 2024;14:2708 and Comput. Med. Imaging Graph. 2021;90:101908."
@@ -71,10 +64,10 @@ class HematomaExpansionParameterNode:
 
     Attributes:
         baseline: the first head CT.
-        segmentAutomatically: whether the hematoma is found, or taken from ``hematoma`` and ``hematomaSegment``.
+        segmentAutomatically: whether to find the hematoma or take it from ``hematoma`` and ``hematomaSegment``.
         onsetHours: hours from onset to scan; 0 means unknown.
         recurrent, warfarin, intraventricular: see ``ClinicalData``.
-        result: the table of the prediction that is shown.
+        result: the table of the prediction shown.
         growthShown: from the hematoma now (0) to the prediction (100).
         growthModel, segmentationModel: names of model packages; empty for the shipped ones.
     """
@@ -107,34 +100,23 @@ class HematomaExpansionParameterNode:
     keepIntermediate: bool = False
 
 
-class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class HematomaExpansionWidget(Panel):
     """The panel."""
 
+    library = "HematomaSlicerLib"
+
     def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic: Any = None
-        self._parameters: Any = None
-        self._gui_tag: Any = None
-        self._work: Any = None
-        self._missing = ""
-        self._updating = False
+        super().__init__(parent)
         self._play_timer: Any = None
         self._listed: Any = None
         self._alone: Any = None
 
-    # --- life of the panel ------------------------------------------------------------------------------
+    # --- panel lifecycle --------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        ScriptedLoadableModuleWidget.setup(self)
-        panel = slicer.util.loadUI(self.resourcePath("UI/HematomaExpansion.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        from HematomaSlicerLib.panel_work import PanelWork
-        from HematomaSlicerLib.prediction_nodes import RESULT_ATTRIBUTE
+        from HematomaSlicerLib.prediction_nodes import PredictionRun
 
-        self.ui.resultSelector.addAttribute("vtkMRMLTableNode", RESULT_ATTRIBUTE)
-        panel.setMRMLScene(slicer.mrmlScene)
+        self._load("resultSelector", PredictionRun.ATTRIBUTE)
         self.logic = HematomaExpansionLogic()
 
         table = self.ui.markersTable
@@ -147,12 +129,6 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._play_timer.setInterval(_FRAME_MS)
         self._play_timer.connect("timeout()", self._next_frame)
 
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
-        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
-        self.addObserver(scene, scene.StartImportEvent, self._on_scene_start_import)
-        self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
-
         self.ui.predictButton.connect("clicked(bool)", self.onPredict)
         self.ui.compareButton.connect("clicked(bool)", self.onCompare)
         self.ui.playButton.connect("toggled(bool)", self.onPlay)
@@ -160,68 +136,27 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.exportDicomButton.connect("clicked(bool)", self.onExportDicom)
         self.ui.modelCardButton.connect("clicked(bool)", self.onModelCard)
         self.ui.installModelButton.connect("clicked(bool)", self.onInstallModel)
-        for selector in (self.ui.hematomaSelector, self.ui.followupHematomaSelector):
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._read_segments)
-            selector.connect("currentSegmentChanged(QString)", self._read_segments)
         for box in (self.ui.growthModelComboBox, self.ui.segmentationModelComboBox):
             box.connect("currentIndexChanged(int)", self._read_models)
-        self._work = PanelWork(self.ui, self._on_running)
         self._list_models()
-        self._open_parameters()
+        self._begin()
 
     def cleanup(self) -> None:
         self._play_timer.stop()
-        self._work.end()
-        self._set_parameters(None)
-        self.removeObservers()
-
-    def enter(self) -> None:
-        self._open_parameters()
+        super().cleanup()
 
     def exit(self) -> None:
         self.ui.playButton.checked = False
-        self._set_parameters(None)
-
-    def onReload(self) -> None:
-        # Imported anew when next needed; reloaded one by one, they would go on with each other's old classes.
-        for name in [name for name in sys.modules if name.startswith("HematomaSlicerLib.")]:
-            del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
-
-    def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
-        self._work.cancel()
-        self._set_parameters(None)
-
-    def _on_scene_start_import(self, _caller: Any, _event: Any) -> None:
-        # Once the nodes are in, selectors choose some by themselves: not to be taken for the user's choice.
-        self._set_parameters(None)
-
-    def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
-        if self.parent.isEntered:
-            self._open_parameters()
+        super().exit()
 
     def _open_parameters(self) -> None:
-        self._set_parameters(self.logic.getParameterNode())
+        super()._open_parameters()
         if self._parameters.baseline is None:
             self._parameters.baseline = self.logic.scanInView()
 
-    def _set_parameters(self, parameters: Any) -> None:
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-        self._parameters = parameters
-        if parameters is not None:
-            self._gui_tag = parameters.connectGui(self.ui)
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-            self._show_segments()
-            self._show_models()
-            self._on_parameters()
-
     # --- parameters to panel ----------------------------------------------------------------------------
 
-    def _on_parameters(self, _caller: Any = None, _event: Any = None) -> None:
-        if self._parameters is None or self._updating:
-            return
+    def _show_parameters(self) -> None:
         from HematomaSlicerLib.result_card import card, comparison_text, notice, training_text
 
         parameters, run = self._parameters, self.logic.run(self._parameters)
@@ -248,11 +183,11 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         chosen = None if run is None else run.table.GetID()
         if chosen != self._alone:
             self._alone = chosen
-            self.logic.showAlone(parameters)
+            self.logic.showOnly(parameters)
         self.logic.show(parameters)
 
     def _list_markers(self, result: Any) -> None:
-        """Fill the table of markers where it shows other ones than before."""
+        """Refill the table of markers if they have changed."""
         from HematomaSlicerLib.result_card import marker_rows, scores_text
 
         rows = marker_rows(result)
@@ -260,17 +195,17 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.scoresLabel.text = scores_text(result)
         if rows == self._listed:
             return
-        table, self._updating, self._listed = self.ui.markersTable, True, rows
-        table.setRowCount(len(rows))
-        for row, marker in enumerate(rows):
-            item = qt.QTableWidgetItem(marker.title)
-            item.setCheckState(qt.Qt.Checked if marker.present else qt.Qt.Unchecked)
-            table.setItem(row, 0, item)
-            reason = qt.QTableWidgetItem(marker.reason)
-            reason.setToolTip(marker.measured)
-            table.setItem(row, 1, reason)
-        table.resizeColumnToContents(0)
-        self._updating = False
+        table, self._listed = self.ui.markersTable, rows
+        with self._quietly():
+            table.setRowCount(len(rows))
+            for row, marker in enumerate(rows):
+                item = qt.QTableWidgetItem(marker.title)
+                item.setCheckState(qt.Qt.Checked if marker.present else qt.Qt.Unchecked)
+                table.setItem(row, 0, item)
+                reason = qt.QTableWidgetItem(marker.reason)
+                reason.setToolTip(marker.measured)
+                table.setItem(row, 1, reason)
+            table.resizeColumnToContents(0)
 
     def _on_marker_chosen(self) -> None:
         row = self.ui.markersTable.currentRow()
@@ -283,49 +218,31 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
             run, name = self.logic.run(self._parameters), self._listed[item.row()].name
             run.overrule_marker(name, item.checkState() == qt.Qt.Checked)
-            # The table shows it already: filled anew, it would delete the item from within its own signal.
+            # The table already shows this; refilling it would delete the item inside its own signal.
             self._listed = marker_rows(run.result)
             self._on_parameters()
-
-    def _show_segments(self) -> None:
-        parameters, self._updating = self._parameters, True
-        for selector, node, segment_id in (
-            (self.ui.hematomaSelector, parameters.hematoma, parameters.hematomaSegment),
-            (self.ui.followupHematomaSelector, parameters.followupHematoma, parameters.followupSegment),
-        ):
-            selector.setCurrentNode(node)
-            selector.setCurrentSegmentID(segment_id)
-        self._updating = False
-
-    def _read_segments(self, *_arguments: Any) -> None:
-        if self._parameters is None or self._updating:
-            return
-        from HematomaSlicerLib.panel_work import read_segments
-
-        self._updating = True
-        read_segments(self.ui, self._parameters)
-        self._updating = False
-        self._on_parameters()
 
     # --- models -----------------------------------------------------------------------------------------
 
     def _list_models(self) -> None:
-        self._updating = True
         names = self.logic.modelNames()
-        self.ui.growthModelComboBox.clear()
-        self.ui.growthModelComboBox.addItems(names["growth"])
-        self.ui.segmentationModelComboBox.clear()
-        self.ui.segmentationModelComboBox.addItems([*names["segmentation"], "threshold"])
-        self._updating = False
+        with self._quietly():
+            self.ui.growthModelComboBox.clear()
+            self.ui.growthModelComboBox.addItems(names["growth"])
+            self.ui.segmentationModelComboBox.clear()
+            self.ui.segmentationModelComboBox.addItems([*names["segmentation"], "threshold"])
+
+    def _show_unbound(self) -> None:
+        super()._show_unbound()
+        self._show_models()
 
     def _show_models(self) -> None:
-        self._updating = True
-        for box, name in (
-            (self.ui.growthModelComboBox, self._parameters.growthModel or "growth-compact"),
-            (self.ui.segmentationModelComboBox, self._parameters.segmentationModel or "segmentation-compact"),
-        ):
-            box.setCurrentIndex(max(0, box.findText(name)))
-        self._updating = False
+        with self._quietly():
+            for box, name in (
+                (self.ui.growthModelComboBox, self._parameters.growthModel or "growth-compact"),
+                (self.ui.segmentationModelComboBox, self._parameters.segmentationModel or "segmentation-compact"),
+            ):
+                box.setCurrentIndex(max(0, box.findText(name)))
 
     def _read_models(self, _index: int) -> None:
         if self._parameters is None or self._updating:
@@ -354,21 +271,12 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     # --- predict and compare ----------------------------------------------------------------------------
 
     def onPredict(self, _checked: bool = False) -> None:
-        """Start a prediction; the panel stays alive."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            self._work.run(partial(self.logic.startPrediction, self._parameters), self._on_predicted, _("Done."))
+        """Start a prediction; the panel stays responsive."""
+        self._start(self.logic.startPrediction, self._on_predicted, _("Done."))
 
     def onCompare(self, _checked: bool = False) -> None:
         """Register the real follow-up and measure the prediction against it."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            start = partial(self.logic.startComparison, self._parameters)
-            self._work.run(start, lambda _added: self._on_parameters(), _("Compared."))
-
-    def isRunning(self) -> bool:
-        """Whether a prediction or comparison is under way."""
-        return self._work.is_running
+        self._start(self.logic.startComparison, lambda _added: self._on_parameters(), _("Compared."))
 
     def _on_running(self, running: bool) -> None:
         self.ui.predictButton.visible = not running
@@ -377,16 +285,16 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def _on_predicted(self, run: Any) -> None:
         if run is not None:
-            parameters = self.logic.getParameterNode()  # the panel may have been left while the prediction ran
+            parameters = self.logic.getParameterNode()  # the user may have left the panel meanwhile
             parameters.growthShown = 100.0
             parameters.result = run.table
             self.logic.show(parameters)
             self.logic.lookAt(parameters)
 
-    # --- look and export --------------------------------------------------------------------------------
+    # --- view and export --------------------------------------------------------------------------------
 
     def onPlay(self, playing: bool) -> None:
-        """Let the hematoma grow and begin again, until the button is released."""
+        """Play the growth in a loop until the button is released."""
         if playing:
             self._play_timer.start()
         else:
@@ -398,17 +306,6 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             return
         shown = self._parameters.growthShown
         self._parameters.growthShown = 0.0 if shown >= 100 else min(100.0, shown + _FRAME_PERCENT)
-
-    def onExport(self, _checked: bool = False) -> None:
-        """Write report, table and images of the prediction that is shown."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            start = partial(self.logic.startExport, self._parameters)
-            self._work.run(start, self._on_exported, _("Exported."))
-
-    def _on_exported(self, folder: Any) -> None:
-        if folder is not None:
-            self._work.tell(_("Written to {folder}").format(folder=folder))
 
     def onExportDicom(self, _checked: bool = False) -> None:
         """Open Slicer's own DICOM export; with the extension for it, the segmentation becomes a DICOM SEG."""
@@ -422,13 +319,13 @@ class HematomaExpansionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
 
 class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
-    """What the panel can do, for scripts too."""
+    """What the panel can do, also for scripts."""
 
     def getParameterNode(self) -> Any:
         return HematomaExpansionParameterNode(super().getParameterNode())
 
     def scanInView(self) -> Any:
-        """The volume in the background of the slice views, or else the first in the scene; None without any."""
+        """The volume in the background of the slice views, or else the first in the scene, or None."""
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         scans = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]  # no label maps
         views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
@@ -436,7 +333,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return next(iter([*shown, *scans]), None)
 
     def whatIsMissing(self, parameters: Any) -> str:
-        """A sentence on what has to be chosen or installed before a prediction; empty if nothing."""
+        """A sentence saying what to choose or install before a prediction; empty if nothing is missing."""
         if parameters.baseline is None:
             return _("Load a head CT and choose it above.")
         if not parameters.segmentAutomatically and not (parameters.hematoma and parameters.hematomaSegment):
@@ -452,10 +349,10 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         ensure_installed(pathlib.Path(__file__).parent / "Resources" / _REQUIREMENTS, _("Hematoma Expansion"))
 
     def run(self, parameters: Any) -> Any:
-        """The prediction that is shown, a ``PredictionRun``; None if there is none."""
-        from HematomaSlicerLib.prediction_nodes import PredictionRun, is_run
+        """The prediction shown, a ``PredictionRun``; None if there is none."""
+        from HematomaSlicerLib.prediction_nodes import PredictionRun
 
-        return PredictionRun(parameters.result) if is_run(parameters.result) else None
+        return PredictionRun.of(parameters.result)
 
     def startPrediction(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_prediction``."""
@@ -475,7 +372,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             ),
             growth_model=parameters.growthModel,
             segmentation_model=parameters.segmentationModel,
-            device=parameters.device,
+            device_name=parameters.device,
             expansion_definition=parameters.expansionDefinition,
             replace_previous=parameters.replacePrevious,
             keep_intermediate=parameters.keepIntermediate,
@@ -493,7 +390,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return start_comparison(self.run(parameters), parameters.followup, chosen, progress, ended)
 
     def show(self, parameters: Any) -> None:
-        """Bring the scene to what is chosen: growth, outlines, areas, surface, arrows."""
+        """Make the scene match the choices: growth, outlines, areas, surface, arrows."""
         run = self.run(parameters)
         if run is not None:
             from HematomaSlicerLib.prediction_display import Look, apply_look, show_growth
@@ -510,16 +407,16 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
                 ),
             )
 
-    def showAlone(self, parameters: Any) -> None:
-        """Hide other predictions than the one that is shown."""
+    def showOnly(self, parameters: Any) -> None:
+        """Hide every prediction but the one shown."""
         run = self.run(parameters)
         if run is not None:
-            from HematomaSlicerLib.prediction_display import show_alone
+            from HematomaSlicerLib.prediction_display import show_only
 
-            show_alone(run)
+            show_only(run)
 
     def lookAt(self, parameters: Any) -> None:
-        """Turn the views to the hematoma of the prediction that is shown."""
+        """Center the views on the hematoma of the prediction shown."""
         run = self.run(parameters)
         if run is not None:
             from HematomaSlicerLib.prediction_display import look_at, look_at_in_3d
@@ -528,7 +425,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             look_at_in_3d(run)
 
     def lookAtMarker(self, parameters: Any, name: str) -> None:
-        """Turn the slice views to the place where a CT marker was found."""
+        """Center the slice views on the place where a CT marker was found."""
         from HematomaSlicerLib.prediction_display import jump_to
 
         place = self.run(parameters).result["markers"][name]["place_mm"]
@@ -542,7 +439,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return start_export(self.run(parameters), pathlib.Path(parameters.exportFolder), progress, ended)
 
     def modelNames(self) -> dict[str, list[str]]:
-        """Names of the model packages at hand, by task; the shipped ones first."""
+        """Names of the available model packages, by task; the shipped ones first."""
         from HematomaExpansionLib.models.package import ModelPackage, available_packages
 
         names: dict[str, list[str]] = {"growth": [], "segmentation": [], "risk": []}
@@ -564,11 +461,10 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return install_package(pathlib.Path(folder)).description.name
 
 
-class HematomaExpansionTest(ScriptedLoadableModuleTest):
+class HematomaExpansionTest(PanelTest):
     """Slicer's own self-test: the panel, clicked from the sample to the saved scene."""
 
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
+    module = "HematomaExpansion"
 
     def runTest(self) -> None:
         for test in (self.test_prediction, self.test_cancel, self.test_saved_scene):
@@ -594,12 +490,12 @@ class HematomaExpansionTest(ScriptedLoadableModuleTest):
         self.assertAlmostEqual(transform.GetDisplacementScale(), 0.5)
 
     def test_cancel(self) -> None:
-        """Canceled half way, the scene is as before."""
+        """Canceled halfway, a prediction leaves the scene as it was."""
         panel = self._open_sample()
         before = slicer.mrmlScene.GetNumberOfNodes()
         panel.ui.predictButton.click()
         panel.ui.cancelButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
         self.assertIsNone(panel.logic.run(panel.logic.getParameterNode()))
 
@@ -611,13 +507,8 @@ class HematomaExpansionTest(ScriptedLoadableModuleTest):
         self.assertTrue(slicer.util.saveScene(str(folder / "scene.mrb")))
         slicer.mrmlScene.Clear()
         slicer.util.loadScene(str(folder / "scene.mrb"))
-        panel = self._panel()
+        panel = self.open_panel()
         self.assertEqual(panel.ui.cardLabel.text, text)
-
-    def _panel(self) -> Any:
-        slicer.util.selectModule("HematomaExpansion")
-        slicer.app.processEvents()
-        return slicer.modules.hematomaexpansion.widgetRepresentation().self()
 
     def _open_sample(self) -> Any:
         import SampleData
@@ -625,7 +516,7 @@ class HematomaExpansionTest(ScriptedLoadableModuleTest):
         if SampleData.SampleDataLogic().sourceForSampleName(SAMPLE_NAME) is None:
             _register_sample()  # the module was loaded after the application had started
         volume = SampleData.downloadSample(SAMPLE_NAME)
-        panel = self._panel()
+        panel = self.open_panel()
         panel.logic.getParameterNode().baseline = volume
         slicer.app.processEvents()
         return panel
@@ -633,14 +524,5 @@ class HematomaExpansionTest(ScriptedLoadableModuleTest):
     def _predict(self) -> Any:
         panel = self._open_sample()
         panel.ui.predictButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         return panel
-
-    def _wait_for(self, panel: Any) -> None:
-        import time
-
-        deadline = time.monotonic() + 180
-        while panel.isRunning() and time.monotonic() < deadline:
-            slicer.app.processEvents()
-            time.sleep(0.02)
-        self.assertFalse(panel.isRunning(), "The prediction did not end.")

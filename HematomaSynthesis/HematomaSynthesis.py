@@ -1,31 +1,24 @@
 """The Slicer module: a panel over the synthesis of training cases. Nothing is computed here."""
 
 import pathlib
-import sys
-from functools import partial
 from typing import Annotated, Any
 
 import qt
 import slicer
-import vtk
+from HematomaSlicerLib.panel import Panel
+from HematomaSlicerLib.self_test import PanelTest
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 _REQUIREMENTS = "HematomaSynthesis-requirements.txt"
 _ITERATIONS = {"random": 0, "1": 1, "2": 2}
 
 
 class HematomaSynthesis(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """What Slicer shows about the module before it is opened."""
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
@@ -56,10 +49,10 @@ class HematomaSynthesisParameterNode:
     """What the user chose; saved with the scene.
 
     Attributes:
-        baseline: the scan whose hematoma, ``hematomaSegment`` of ``hematoma``, is changed.
-        number: of variants.
-        variants: the table of the set that is shown.
-        variantShown: which of them, counted from 0.
+        baseline: the scan whose hematoma is changed: ``hematomaSegment`` of ``hematoma``.
+        number: number of variants.
+        variants: the table of the set shown.
+        variantShown: which variant, counted from 0.
         changeShown: from the original (0) to the variant (100).
         anatomy: the head of a simulated patient; None for ICBM152.
         volume, growth: of a simulated hematoma, in mL; irregularity in percent of its radius.
@@ -91,33 +84,22 @@ class HematomaSynthesisParameterNode:
     patientSeed: Annotated[int, WithinRange(0, 999999)] = 1
 
 
-class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class HematomaSynthesisWidget(Panel):
     """The panel."""
 
+    library = "HematomaSynthesisSlicerLib"
+
     def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic: Any = None
-        self._parameters: Any = None
-        self._gui_tag: Any = None
-        self._work: Any = None
-        self._missing = ""
-        self._updating = False
+        super().__init__(parent)
         self._listed: Any = None
         self._shown: Any = None
 
-    # --- life of the panel ------------------------------------------------------------------------------
+    # --- panel lifecycle --------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        ScriptedLoadableModuleWidget.setup(self)
-        panel = slicer.util.loadUI(self.resourcePath("UI/HematomaSynthesis.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        from HematomaSlicerLib.panel_work import PanelWork
-        from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VARIANTS_ATTRIBUTE
+        from HematomaSynthesisSlicerLib.variant_nodes import MEASURES, VariantSet
 
-        self.ui.variantsSelector.addAttribute("vtkMRMLTableNode", VARIANTS_ATTRIBUTE)
-        panel.setMRMLScene(slicer.mrmlScene)
+        self._load("variantsSelector", VariantSet.ATTRIBUTE)
         self.logic = HematomaSynthesisLogic()
 
         table = self.ui.variantsTable
@@ -128,74 +110,24 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         table.connect("itemSelectionChanged()", self._on_row_chosen)
         table.connect("itemChanged(QTableWidgetItem*)", self._on_row_marked)
 
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self._on_scene_start_close)
-        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
-        self.addObserver(scene, scene.StartImportEvent, self._on_scene_start_import)
-        self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
-
         self.ui.generateButton.connect("clicked(bool)", self.onGenerate)
         self.ui.simulateButton.connect("clicked(bool)", self.onSimulate)
         self.ui.previewButton.connect("toggled(bool)", self.onPreview)
         self.ui.layoutButton.connect("clicked(bool)", self.onLayout)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
-        for selector in (self.ui.hematomaSelector, self.ui.followupHematomaSelector):
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._read_segments)
-            selector.connect("currentSegmentChanged(QString)", self._read_segments)
-        self._work = PanelWork(self.ui, self._on_running)
-        self._open_parameters()
+        self._begin()
 
-    def cleanup(self) -> None:
-        self._work.end()
-        self._set_parameters(None)
-        self.removeObservers()
-
-    def enter(self) -> None:
-        self._open_parameters()
-
-    def exit(self) -> None:
+    def _leave_parameters(self) -> None:
         self.ui.previewButton.checked = False
-        self._set_parameters(None)
-
-    def onReload(self) -> None:
-        # Imported anew when next needed; reloaded one by one, they would go on with each other's old classes.
-        for name in [name for name in sys.modules if name.startswith("HematomaSynthesisSlicerLib.")]:
-            del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
-
-    def _on_scene_start_close(self, _caller: Any, _event: Any) -> None:
-        self._work.cancel()
-        self.ui.previewButton.checked = False
-        self._set_parameters(None)
-
-    def _on_scene_start_import(self, _caller: Any, _event: Any) -> None:
-        # Once the nodes are in, selectors choose some by themselves: not to be taken for the user's choice.
-        self.ui.previewButton.checked = False
-        self._set_parameters(None)
-
-    def _on_scene_changed(self, _caller: Any, _event: Any) -> None:
-        if self.parent.isEntered:
-            self._open_parameters()
-
-    def _open_parameters(self) -> None:
-        self._set_parameters(self.logic.getParameterNode())
+        super()._leave_parameters()
 
     def _set_parameters(self, parameters: Any) -> None:
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-        self._parameters, self._shown = parameters, None
-        if parameters is not None:
-            self._gui_tag = parameters.connectGui(self.ui)
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
-            self._show_segments()
-            self._on_parameters()
+        self._shown = None
+        super()._set_parameters(parameters)
 
     # --- parameters to panel ----------------------------------------------------------------------------
 
-    def _on_parameters(self, _caller: Any = None, _event: Any = None) -> None:
-        if self._parameters is None or self._updating:
-            return
+    def _show_parameters(self) -> None:
         parameters = self._parameters
         variants = self.logic.variants(parameters)
         self._list_variants(variants)
@@ -217,55 +149,34 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self._preview()
 
     def _show(self) -> None:
-        """Show what was chosen, when it has changed: at any other time the views are the user's."""
+        """Show what was chosen if it has changed; otherwise leave the views to the user."""
         parameters = self._parameters
         chosen = (parameters.variants, parameters.variantShown, parameters.changeShown, parameters.deformation)
         if chosen != self._shown:
             self._shown = chosen
             self.logic.show(parameters)
 
-    def _show_segments(self) -> None:
-        parameters, self._updating = self._parameters, True
-        for selector, node, segment_id in (
-            (self.ui.hematomaSelector, parameters.hematoma, parameters.hematomaSegment),
-            (self.ui.followupHematomaSelector, parameters.followupHematoma, parameters.followupSegment),
-        ):
-            selector.setCurrentNode(node)
-            selector.setCurrentSegmentID(segment_id)
-        self._updating = False
-
-    def _read_segments(self, *_arguments: Any) -> None:
-        if self._parameters is None or self._updating:
-            return
-        from HematomaSlicerLib.panel_work import read_segments
-
-        self._updating = True
-        read_segments(self.ui, self._parameters)
-        self._updating = False
-        self._on_parameters()
-
     # --- table of variants ------------------------------------------------------------------------------
 
     def _list_variants(self, variants: Any) -> None:
-        """Fill the table where it shows another set than before, and mark the row that is shown."""
-        table, self._updating = self.ui.variantsTable, True
-        listed = self._content_of(variants)
-        if listed != self._listed:
-            self._listed = listed
-            table.setRowCount(0 if variants is None else len(variants.kept))
-            for row, cells in enumerate(self.logic.rows(variants)):
-                keep = qt.QTableWidgetItem("")
-                keep.setCheckState(qt.Qt.Checked if variants.kept[row] else qt.Qt.Unchecked)
-                table.setItem(row, 0, keep)
-                for column, text in enumerate(cells, start=1):
-                    table.setItem(row, column, qt.QTableWidgetItem(text))
-            table.resizeColumnsToContents()
-        if variants is not None and table.currentRow() != self._parameters.variantShown:
-            table.selectRow(self._parameters.variantShown)
-        self._updating = False
+        """Refill the table if its content has changed, and select the row of the variant shown."""
+        table, listed = self.ui.variantsTable, self._content_of(variants)
+        with self._quietly():
+            if listed != self._listed:
+                self._listed = listed
+                table.setRowCount(0 if variants is None else len(variants.kept))
+                for row, cells in enumerate(self.logic.rows(variants)):
+                    keep = qt.QTableWidgetItem("")
+                    keep.setCheckState(qt.Qt.Checked if variants.kept[row] else qt.Qt.Unchecked)
+                    table.setItem(row, 0, keep)
+                    for column, text in enumerate(cells, start=1):
+                        table.setItem(row, column, qt.QTableWidgetItem(text))
+                table.resizeColumnsToContents()
+            if variants is not None and table.currentRow() != self._parameters.variantShown:
+                table.selectRow(self._parameters.variantShown)
 
     def _content_of(self, variants: Any) -> Any:
-        """What the table of variants tells of a set."""
+        """What the table of variants shows of a set."""
         return None if variants is None else (variants.table.GetID(), variants.descriptions, variants.kept)
 
     def _on_row_chosen(self) -> None:
@@ -277,25 +188,17 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if not self._updating and self._parameters is not None and item.column() == 0:
             variants = self.logic.variants(self._parameters)
             variants.keep(item.row(), item.checkState() == qt.Qt.Checked)
-            self._listed = self._content_of(variants)  # the table shows it already
+            self._listed = self._content_of(variants)  # the table already shows it
 
     # --- work -------------------------------------------------------------------------------------------
 
     def onGenerate(self, _checked: bool = False) -> None:
-        """Start making variants; the panel stays alive."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            self._work.run(partial(self.logic.startVariants, self._parameters), self._on_variants, _("Done."))
+        """Start making variants; the panel stays responsive."""
+        self._start(self.logic.startVariants, self._on_variants, _("Done."))
 
     def onSimulate(self, _checked: bool = False) -> None:
-        """Start simulating a patient; the panel stays alive."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            self._work.run(partial(self.logic.startPatient, self._parameters), self._on_patient, _("Done."))
-
-    def isRunning(self) -> bool:
-        """Whether something is being made."""
-        return self._work.is_running
+        """Start simulating a patient; the panel stays responsive."""
+        self._start(self.logic.startPatient, self._on_patient, _("Done."))
 
     def _on_running(self, running: bool) -> None:
         self.ui.generateButton.enabled = False
@@ -306,7 +209,7 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def _on_variants(self, variants: Any) -> None:
         if variants is not None:
             self.ui.previewButton.checked = False
-            parameters = self.logic.getParameterNode()  # the panel may have been left in the meantime
+            parameters = self.logic.getParameterNode()  # the user may have left the panel meanwhile
             parameters.variantShown = 0
             parameters.changeShown = 100.0
             parameters.variants = variants.table
@@ -318,13 +221,13 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             parameters = self.logic.getParameterNode()
             self.logic.choose(parameters, pair)
             if self._parameters is not None:
-                self._show_segments()
+                self._show_unbound()
                 self._on_parameters()
 
-    # --- look and export --------------------------------------------------------------------------------
+    # --- view and export --------------------------------------------------------------------------------
 
     def onPreview(self, shown: bool) -> None:
-        """Show the target of the first variant, or no longer."""
+        """Show or hide the target of the first variant."""
         with self._work.sentences():
             if shown:
                 self.logic.ensureInstalled()
@@ -337,30 +240,19 @@ class HematomaSynthesisWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.logic.preview(self._parameters)
 
     def onLayout(self, _checked: bool = False) -> None:
-        """Original, variant and deformation side by side."""
+        """Show original, variant and deformation side by side."""
         with self._work.sentences():
             self.logic.useSideBySide(self._parameters)
 
-    def onExport(self, _checked: bool = False) -> None:
-        """Write the kept variants with the follow-up as a case of a cohort."""
-        with self._work.sentences():
-            self.logic.ensureInstalled()
-            start = partial(self.logic.startExport, self._parameters)
-            self._work.run(start, self._on_exported, _("Exported."))
-
-    def _on_exported(self, folder: Any) -> None:
-        if folder is not None:
-            self._work.tell(_("Written to {folder}").format(folder=folder))
-
 
 class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
-    """What the panel can do, for scripts too."""
+    """What the panel can do, also for scripts."""
 
     def getParameterNode(self) -> Any:
         return HematomaSynthesisParameterNode(super().getParameterNode())
 
     def whatIsMissing(self, parameters: Any) -> str:
-        """A sentence on what has to be chosen or installed before variants can be made; empty if nothing."""
+        """A sentence saying what to choose or install before making variants; empty if nothing is missing."""
         if parameters.baseline is None:
             return _("Choose a head CT, or make a simulated patient.")
         if parameters.hematoma is None or not parameters.hematomaSegment:
@@ -376,10 +268,10 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         ensure_installed(pathlib.Path(__file__).parent / "Resources" / _REQUIREMENTS, _("Hematoma Synthesis"))
 
     def variants(self, parameters: Any) -> Any:
-        """The set of variants that is shown, a ``VariantSet``; None if there is none."""
-        from HematomaSynthesisSlicerLib.variant_nodes import VariantSet, is_set
+        """The set of variants shown, a ``VariantSet``; None if there is none."""
+        from HematomaSynthesisSlicerLib.variant_nodes import VariantSet
 
-        return VariantSet(parameters.variants) if is_set(parameters.variants) else None
+        return VariantSet.of(parameters.variants)
 
     def rows(self, variants: Any) -> list[list[str]]:
         """The measures of each variant, as texts for the table."""
@@ -422,7 +314,7 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         return start_patient(request, progress, ended)
 
     def choose(self, parameters: Any, pair: Any) -> None:
-        """Take a simulated patient as the scan to be changed, and look at it."""
+        """Choose a simulated patient as the scan to change, and show it."""
         from HematomaSynthesisSlicerLib.patient_nodes import look_at
 
         parameters.baseline, parameters.followup = pair.baseline, pair.followup
@@ -432,7 +324,7 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         look_at(pair)
 
     def show(self, parameters: Any) -> None:
-        """Bring the scene to what is chosen: variant, how much of the change, deformation."""
+        """Make the scene match the choices: variant, how much of the change, deformation."""
         variants = self.variants(parameters)
         if variants is not None:
             from HematomaSynthesisSlicerLib.variant_display import show_variant
@@ -441,7 +333,7 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
             show_variant(variants, index, parameters.changeShown / 100, grid=parameters.deformation == "grid")
 
     def lookAt(self, parameters: Any) -> None:
-        """Turn the views to the hematoma."""
+        """Center the views on the hematoma."""
         variants = self.variants(parameters)
         if variants is not None:
             from HematomaSynthesisSlicerLib.variant_display import look_at
@@ -449,16 +341,16 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
             look_at(variants)
 
     def useSideBySide(self, parameters: Any) -> None:
-        """Change the window's layout to original, variant and deformation side by side, and look at them."""
+        """Switch the window's layout to original, variant and deformation side by side, and show them."""
         from HematomaSynthesisSlicerLib.side_by_side import fit_views, use_layout
 
         use_layout()
         self.show(parameters)
-        fit_views()  # only now is there something in the new views
+        fit_views()  # only now do the new views show something
         self.lookAt(parameters)
 
     def preview(self, parameters: Any) -> None:
-        """Show the outline that the first variant is to have."""
+        """Show the target outline of the first variant."""
         if parameters.hematoma is None or not parameters.hematomaSegment:
             self.hidePreview()
             return
@@ -489,24 +381,23 @@ class HematomaSynthesisLogic(ScriptedLoadableModuleLogic):
         return start_export(variants, parameters.followup, hematoma, cohort, progress, ended)
 
 
-class HematomaSynthesisTest(ScriptedLoadableModuleTest):
+class HematomaSynthesisTest(PanelTest):
     """Slicer's own self-test: a patient is simulated, changed, looked at and exported."""
 
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
+    module = "HematomaSynthesis"
 
     def runTest(self) -> None:
         self.setUp()
         self.test_from_patient_to_pairs()
 
     def test_from_patient_to_pairs(self) -> None:
-        """Simulate, preview, generate, reject one, export; then nothing is left but what belongs there."""
-        panel = self._panel()
+        """Simulate, preview, generate, reject one, export; nothing stray is left behind."""
+        panel = self.open_panel()
         parameters = panel.logic.getParameterNode()
         parameters.volume, parameters.growth, parameters.number = 20.0, 10.0, 2
         parameters.inPlane = True
         panel.ui.simulateButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         self.assertIsNotNone(parameters.baseline, panel.ui.statusLabel.text)
         before = slicer.mrmlScene.GetNumberOfNodes()
         panel.ui.previewButton.checked = True
@@ -514,7 +405,7 @@ class HematomaSynthesisTest(ScriptedLoadableModuleTest):
         panel.ui.previewButton.checked = False
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
         panel.ui.generateButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         variants = panel.logic.variants(parameters)
         self.assertIsNotNone(variants, panel.ui.statusLabel.text)
         self.assertEqual(panel.ui.variantsTable.rowCount, 2)
@@ -527,20 +418,6 @@ class HematomaSynthesisTest(ScriptedLoadableModuleTest):
         cohort = pathlib.Path(slicer.util.tempDirectory())
         parameters.cohortFolder = cohort
         panel.ui.exportButton.click()
-        self._wait_for(panel)
+        self.wait_for(panel)
         self.assertTrue((cohort / "case-001" / "variants" / "1" / "variant.json").is_file())
         self.assertFalse((cohort / "case-001" / "variants" / "2").exists())
-
-    def _panel(self) -> Any:
-        slicer.util.selectModule("HematomaSynthesis")
-        slicer.app.processEvents()
-        return slicer.modules.hematomasynthesis.widgetRepresentation().self()
-
-    def _wait_for(self, panel: Any) -> None:
-        import time
-
-        deadline = time.monotonic() + 180
-        while panel.isRunning() and time.monotonic() < deadline:
-            slicer.app.processEvents()
-            time.sleep(0.02)
-        self.assertFalse(panel.isRunning(), "The work did not end.")

@@ -1,4 +1,4 @@
-"""A corpus of scans and masks that are damaged, wrong or unusual, made with a seed.
+"""A corpus of damaged, wrong and unusual scans and masks, generated from a seed.
 
     python3 Testing/bad_input.py DIR [SEED]    writes all of it, with list.csv
 
@@ -39,11 +39,11 @@ class Input:
     """One case of the corpus.
 
     Attributes:
-        name: of its folder.
-        scan: file or folder to be given to ``predict``; in it lies nothing else.
-        mask: to be given too, or None.
+        name: name of its folder.
+        scan: file or folder to give to ``predict``; the folder holds nothing else.
+        mask: mask to give too, or None.
         expected: ``right``: the ball's volume and place; ``refused``: status 2 with a sentence; ``right or
-            refused``; ``no crash``: where nobody could tell, such as one plausible spacing in another's place.
+            refused``; ``no crash``: nobody could tell, such as when one plausible spacing replaces another.
         center_mm: where the ball lies, LPS mm.
     """
 
@@ -100,7 +100,7 @@ def _damaged_files(folder: Path, random: np.random.Generator) -> Iterator[Input]
             name = f"cut-at-{share}{suffix}"
             path = _put(folder, name, suffix, content[: int(share * len(content))])
             yield Input(name, path, None, "refused")
-        first = len(content) // 3  # beyond every header
+        first = len(content) // 3  # past every header
         for number in range(4):
             name = f"flipped-voxel-bit-{number}{suffix}"
             path = _put(folder, name, suffix, _flip(content, random, first, len(content)))
@@ -132,7 +132,7 @@ def _flipped_headers(folder: Path, random: np.random.Generator) -> Iterator[Inpu
 
 
 def _flip(content: bytes, random: np.random.Generator, first: int, last: int) -> bytes:
-    """One bit changed between two places."""
+    """One bit flipped between two offsets."""
     changed = bytearray(content)
     changed[int(random.integers(first, last))] ^= 1 << int(random.integers(8))
     return bytes(changed)
@@ -274,7 +274,7 @@ def _other_bodies(folder: Path, random: np.random.Generator) -> Iterator[Input]:
         yield Input(name, _saved(sitk.Cast(large, sitk.sitkFloat32), folder, name), None, "refused")
 
 
-# --- the same scan, stored otherwise -------------------------------------------------------------------
+# --- the same scan, stored differently -----------------------------------------------------------------
 
 
 def _same_scan(folder: Path, random: np.random.Generator) -> Iterator[Input]:
@@ -315,7 +315,7 @@ def _same_scan(folder: Path, random: np.random.Generator) -> Iterator[Input]:
 
 
 def _series(folder: Path, name: str, **tags: Any) -> tuple[Path, list[Path]]:
-    """A series in a folder of that name, its files from the lowest slice on."""
+    """A series in a folder of that name, its files from the lowest slice up."""
     path = folder / name / "scan"
     return path, write_dicom_series(_head(), path, **tags)
 

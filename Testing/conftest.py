@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ def no_models_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture(scope="session")
 def patient() -> SimulatedPatient:
-    """A simulated patient whose hematoma is of middling size, at a coarse matrix."""
+    """A simulated patient with a medium-sized hematoma, at a coarse matrix."""
     from HematomaSynthesisLib.simulation.causal_model import SimulationOptions
     from HematomaSynthesisLib.simulation.patient import simulate_patient
 
@@ -48,7 +48,7 @@ def case_folder(patient: SimulatedPatient, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def real_head_ct() -> Path:
-    """The real head CT, where it is at hand."""
+    """The real head CT, if it is available."""
     if not REAL_HEAD_CT.is_dir():
         pytest.skip("the real head CT is not on this machine")
     return REAL_HEAD_CT
@@ -56,7 +56,7 @@ def real_head_ct() -> Path:
 
 @pytest.fixture(scope="module")
 def application() -> Any:
-    """Slicer's libraries at work without its window."""
+    """Slicer's libraries, running without its window."""
     pytest.importorskip("slicer")
     return pytest.importorskip("trame_slicer.core").SlicerApp()
 
@@ -82,18 +82,35 @@ def rendering() -> None:
 
 @pytest.fixture
 def scene(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Its scene, empty, as ``slicer.mrmlScene``."""
+    """The application's scene, empty, as ``slicer.mrmlScene``."""
     import slicer
 
     monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
-    application.scene.GetSubjectHierarchyNode()  # is made when it is first asked for
+    application.scene.GetSubjectHierarchyNode()  # is created on first access
     yield application.scene
     application.scene.Clear(0)
 
 
 @pytest.fixture
+def new_application(rendering: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Starts Slicer's libraries with their own scene, since views do not survive the closing of a scene.
+
+    Only the test holds on to them, because they must go before their scene does.
+    """
+    slicer = pytest.importorskip("slicer")
+    core = pytest.importorskip("trame_slicer.core")
+
+    def make() -> Any:
+        application = core.SlicerApp()
+        monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+        return application
+
+    return make
+
+
+@pytest.fixture
 def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Slicer's ``qt`` as far as the background work uses it, by another binding of the same Qt."""
+    """The part of Slicer's ``qt`` that background work uses, from another binding of the same Qt."""
     core_module = pytest.importorskip("PySide6.QtCore", exc_type=ImportError)
 
     class Process(core_module.QProcess):
@@ -113,7 +130,7 @@ def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "qt", qt)
     for name in _modules_on_qt():
         monkeypatch.delitem(sys.modules, name)
-    from slicer_panel import application  # one that can also show widgets: there is only one in a process
+    from slicer_panel import application  # can also show widgets; a process has only one
 
     yield application()
     for name in _modules_on_qt():
@@ -121,6 +138,6 @@ def qt_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _modules_on_qt() -> list[str]:
-    """What was imported of the Slicer libraries and holds on to the ``qt`` of that moment."""
+    """The imported modules of the Slicer libraries that hold on to the current ``qt``."""
     last = ("background", "jobs", "_export")
     return [name for name in sys.modules if "SlicerLib." in name and name.endswith(last)]

@@ -1,4 +1,4 @@
-"""A Python environment of the project's own for the demo and the tests, made on first use.
+"""The project's own Python environment for the demo and the tests, made on first use.
 
 Needs nothing but Python 3.11 or newer and a network package index.
 """
@@ -20,7 +20,7 @@ _SOURCES = ("HematomaExpansion", "HematomaSynthesis")
 
 
 def python_with(*requirements: str) -> Path:
-    """The environment's Python, after installing what these files in ``Testing`` pin, if it is not yet there."""
+    """The environment's Python, after installing what these files in ``Testing`` pin, if missing."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
     python = _ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -43,7 +43,7 @@ def python_with(*requirements: str) -> Path:
 
 
 def variables() -> dict[str, str]:
-    """Environment variables under which the project's packages are found, with no need to install them."""
+    """Environment variables that make the project's packages importable without installing them."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(str(REPOSITORY / source) for source in _SOURCES),
@@ -58,7 +58,7 @@ def run(python: Path, *arguments: str) -> int:
 
 
 def continue_in_environment(script: str, *requirements: str) -> None:
-    """Go on here if this Python has the libraries, else in the environment, which is made first."""
+    """Continue here if this Python has the libraries, otherwise in the environment, which is made first."""
     if importlib.util.find_spec("torch") and importlib.util.find_spec("SimpleITK"):
         sys.path[:0] = [str(REPOSITORY / source) for source in _SOURCES]
         return

@@ -1,8 +1,9 @@
-"""What a GPU gives, in under five minutes: ``python3 Testing/gpu.py``, for ``Testing/benchmarks/RESULTS.md``.
+"""Measures what a GPU gives, in under five minutes: ``python3 Testing/gpu.py``, for
+``Testing/benchmarks/RESULTS.md``.
 
-Checks that a prediction on the GPU equals that on the CPU, and that the CPU takes over where the GPU's memory does
-not suffice. Times each stage of a prediction, and a training step of each published network in full and in mixed
-precision, with its memory. Exit status 1 if a check fails, 0 with a sentence where there is no GPU.
+Checks that a prediction on the GPU equals that on the CPU, and that the CPU takes over when the GPU runs out of
+memory. Times each stage of a prediction, and a training step of each published network in full and in mixed
+precision, with its memory. Exit status 1 if a check fails, 0 with a sentence if there is no GPU.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from environment import TESTING, continue_in_environment
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
     import torch
     from HematomaExpansionLib.prediction import Prediction
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     Loss = Callable[[torch.nn.Module, Batch], dict[str, torch.Tensor]]
 
 NO_GPU = "There is no GPU that torch can use on this computer, so there is nothing to check."
-LARGEST_DIFFERENCE_ML, SMALLEST_DICE, GOAL_S = 0.1, 0.99, 2.0
-LARGEST_DIFFERENCE_OF_LOSS = 0.05
+MAX_DIFFERENCE_ML, MIN_DICE, GOAL_S = 0.1, 0.99, 2.0
+MAX_DIFFERENCE_OF_LOSS = 0.05
 """Between full and mixed precision, as a share of the loss."""
 
 
@@ -43,10 +43,10 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether a reader could take the one for the other."""
+        """Whether a reader could mistake one for the other."""
         return (
-            abs(self.first_ml - self.second_ml) <= LARGEST_DIFFERENCE_ML
-            and min(self.dice_baseline, self.dice_followup) >= SMALLEST_DICE
+            abs(self.first_ml - self.second_ml) <= MAX_DIFFERENCE_ML
+            and min(self.dice_baseline, self.dice_followup) >= MIN_DICE
         )
 
 
@@ -63,7 +63,7 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one training step: seconds, peak memory in GiB (None on a CPU), and the loss it began with."""
+    """Cost of one training step: seconds, peak memory in GiB (None on a CPU), and its initial loss."""
 
     seconds: float
     peak_gib: float | None
@@ -71,7 +71,7 @@ class StepCost:
 
 
 def published_steps() -> Iterator[TrainingStep]:
-    """The networks of the papers and those that ship, each with its own batch."""
+    """The networks of the papers and the shipped ones, each with its own batch."""
     from functools import partial
 
     from HematomaExpansionLib.training.growth import samples as growth_samples
@@ -118,10 +118,10 @@ def published_steps() -> Iterator[TrainingStep]:
 
 
 def step_cost(step: TrainingStep, device: torch.device, *, mixed: bool, times: int = 3) -> StepCost:
-    """The median of some steps of Adam, after one to warm up; from the same weights and input in both precisions.
+    """The median of several Adam steps, after one to warm up; both precisions use the same weights and input.
 
     Raises:
-        torch.cuda.OutOfMemoryError: the GPU's memory does not suffice.
+        torch.cuda.OutOfMemoryError: the GPU does not have enough memory.
     """
     import torch
     from HematomaExpansionLib.models.networks.build import build_network
@@ -158,23 +158,21 @@ def _wait_for(device: torch.device) -> None:
 
 
 def agreement_of(first: Prediction, second: Prediction) -> Agreement:
-    """Of two predictions of one scan in which a hematoma was found."""
-    import SimpleITK as sitk
+    """Compare two predictions of one scan in which a hematoma was found."""
     from HematomaExpansionLib.measures.agreement import dice
-    from HematomaExpansionLib.measures.volumes import volume_ml
 
     assert first.growth is not None
     assert second.growth is not None
-    pairs: list[tuple[sitk.Image, sitk.Image]] = [
+    pairs = [
         (first.baseline_mask, second.baseline_mask),
         (first.growth.followup_mask, second.growth.followup_mask),
     ]
-    overlaps = [dice(*(sitk.GetArrayViewFromImage(mask) > 0 for mask in pair)) for pair in pairs]
-    return Agreement(*(volume_ml(mask) for mask in pairs[1]), *overlaps)
+    overlaps = [dice(*(mask.voxels for mask in pair)) for pair in pairs]
+    return Agreement(*(mask.volume_ml for mask in pairs[1]), *overlaps)
 
 
 def check_predictions() -> bool:
-    """The sample on GPU and CPU, and on a GPU without memory."""
+    """Check the sample on GPU and CPU, and on a GPU without free memory."""
     import torch
     from HematomaExpansionLib.device import GPU_MEMORY
     from HematomaExpansionLib.prediction import predict
@@ -193,9 +191,9 @@ def check_predictions() -> bool:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     holds &= _print_agreement("its memory full: the CPU takes over", agreement_of(on_cpu, without_memory))
-    is_told = GPU_MEMORY in without_memory.result["input"]["warnings"]
-    print(f"\nThat the CPU took over is {'told' if is_told else 'NOT TOLD'}: “{GPU_MEMORY}”\n", flush=True)
-    return holds and is_told
+    is_known = GPU_MEMORY in without_memory.result["input"]["warnings"]
+    print(f"\nThat the CPU took over is {'told' if is_known else 'NOT TOLD'}: “{GPU_MEMORY}”\n", flush=True)
+    return holds and is_known
 
 
 def _print_agreement(title: str, found: Agreement) -> bool:
@@ -206,7 +204,7 @@ def _print_agreement(title: str, found: Agreement) -> bool:
 
 
 def print_stages() -> None:
-    """Seconds of each stage of a warm prediction on the GPU and on the CPU."""
+    """Print the seconds of each stage of a warm prediction on the GPU and on the CPU."""
     from speed import THICK, scan_of, warm_run
 
     with tempfile.TemporaryDirectory() as folder:
@@ -224,7 +222,7 @@ def print_stages() -> None:
 
 
 def print_training_steps(device: torch.device) -> bool:
-    """A line for each published network; whether full and mixed precision agree wherever both fit."""
+    """Print a line for each published network; returns whether both precisions agree wherever both fit."""
     import torch
 
     print("| training step | full, s | GiB | mixed, s | GiB | loss, full and mixed |")
@@ -244,7 +242,7 @@ def print_training_steps(device: torch.device) -> bool:
         full, half = costs
         losses = ""
         if full is not None and half is not None:
-            agrees = abs(full.loss - half.loss) <= LARGEST_DIFFERENCE_OF_LOSS * abs(full.loss)
+            agrees = abs(full.loss - half.loss) <= MAX_DIFFERENCE_OF_LOSS * abs(full.loss)
             holds &= agrees
             losses = f"{full.loss:.3f}, {half.loss:.3f}{'' if agrees else ' DIFFERENT'}"
         print(f"| {step.name} | {cells[0]} | {cells[1]} | {losses} |", flush=True)
@@ -252,7 +250,7 @@ def print_training_steps(device: torch.device) -> bool:
 
 
 def main() -> int:
-    """All of it, on the first GPU."""
+    """Run everything on the first GPU."""
     import torch
 
     if not torch.cuda.is_available():

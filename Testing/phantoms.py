@@ -1,4 +1,4 @@
-"""Heads and DICOM series made for the tests, whose every length and volume is known."""
+"""Heads and DICOM series made for the tests, with every length and volume known."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.mask import Mask
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -23,7 +24,7 @@ HeadFunction = Callable[[np.ndarray], np.ndarray]
 
 def head_hu(points: np.ndarray, center: Sequence[float] = (0.0, 0.0, 0.0), sphere_mm: float = 0.0) -> np.ndarray:
     """HU at LPS positions (…, 3) of a head around ``center``: an ellipsoid brain in a shell of bone, a scalp,
-    eyes and neck outside of it, a foramen at the base, a table behind, and a ball of blood of that radius."""
+    eyes and neck outside it, a foramen at the base, a table behind, and a ball of blood of that radius."""
     x, y, z = np.moveaxis(points - np.asarray(center), -1, 0)
     a, b, c = BRAIN_SEMI_AXES
 
@@ -93,7 +94,7 @@ def sample() -> sitk.Image:
 def without_flap(
     image: sitk.Image, index: Sequence[float] = (52, 129, 14.7), radius_mm: float = 50.0
 ) -> sitk.Image:
-    """A scan (HU) whose bone within so far of a voxel (x, y, z) was taken out."""
+    """A scan (HU) without the bone within ``radius_mm`` of a voxel (x, y, z)."""
     hu = sitk.GetArrayFromImage(image)
     grid = Grid.of(image)
     near = np.linalg.norm(positions(grid) - grid.point(index), axis=-1) < radius_mm
@@ -117,7 +118,7 @@ def write_slices(
     folder: Path,
     **tags: Any,
 ) -> list[Path]:
-    """Slices given as (LPS position of the first voxel, HU as (y, x)); the files' names are in no order."""
+    """Write slices given as (LPS position of the first voxel, HU as (y, x)); the file names are in no order."""
     folder.mkdir(parents=True, exist_ok=True)
     series, study, frame = generate_uid(), generate_uid(), generate_uid()
     names = np.random.default_rng(1).permutation(len(slices))
@@ -157,3 +158,14 @@ def write_slices(
         header.save_as(path, enforce_file_format=True)
         files.append(path)
     return files
+
+
+def voxels(shape: sitk.Image | Mask) -> np.ndarray:
+    """The voxels of a mask as Booleans (z, y, x); for an image, those above 0."""
+    return shape.voxels if isinstance(shape, Mask) else sitk.GetArrayFromImage(shape) > 0
+
+
+def volume_ml(shape: sitk.Image | Mask) -> float:
+    """The volume of those voxels in mL."""
+    grid = shape.grid if isinstance(shape, Mask) else Grid.of(shape)
+    return float(np.count_nonzero(voxels(shape)) * abs(np.linalg.det(grid.axes)) / 1000)

@@ -2,10 +2,10 @@
 
 ``FOLDER`` holds scans (``NAME.nii.gz``) and ``labels.csv``, which says for each slice, counted from 0, feet first,
 which kinds of blood two readers saw in it: the columns ``scan``, ``slice`` and one per kind (0 or 1). Each scan
-goes through ``hematoma predict``; its pictures and files stay in ``DIR`` where one is named.
+goes through ``hematoma predict``; its pictures and files stay in ``DIR`` if one is given.
 
-A slice counts as called where the hematoma's mask holds a voxel of it. Only blood inside the brain is looked for,
-so that of other kinds every called slice is one too many.
+A slice counts as called if the hematoma's mask has a voxel in it. The tool looks only for blood inside the brain,
+so every slice called for another kind of blood is one too many.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ReadSlice:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What ``predict`` made of a scan: ``slice_ml`` is the volume found in each slice, feet first. It is empty
-    where the scan was refused, and ``sentence`` tells why.
+    """What ``predict`` made of a scan: ``slice_ml`` is the volume found in each slice, feet first. It is empty if
+    the scan was refused, and ``sentence`` says why.
     """
 
     scan: str
@@ -114,7 +114,7 @@ def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
 
 
 def print_result(result: ScanResult, labels: Sequence[ReadSlice]) -> None:
-    """A line per scan, with the volume in slices where no reader saw any blood, and what the tool said."""
+    """Print a line per scan, with the volume in slices where no reader saw blood, and what the tool said."""
     own = {label.number: label.kinds for label in labels if label.scan == result.scan}
     seen = ", ".join(sorted({kind for kinds in own.values() for kind in kinds})) or NO_BLOOD
     if not result.slice_ml:
@@ -131,7 +131,7 @@ def print_result(result: ScanResult, labels: Sequence[ReadSlice]) -> None:
 
 
 def print_counts(counts: Sequence[KindCount]) -> None:
-    """A table, and where blood inside the brain was missed."""
+    """Print a table, and where blood inside the brain was missed."""
     print("\n| slices with | slices | called | not called |")
     print("| --- | --- | --- | --- |")
     for count in counts:
@@ -146,7 +146,7 @@ def print_counts(counts: Sequence[KindCount]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Every scan that the labels name; exit status 1 if one of them ended in anything but a result."""
+    """Process every scan that the labels name; exit status 1 if any of them ended without a result."""
     parser = argparse.ArgumentParser(description="What the tool finds in real scans whose slices were labeled.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="scans NAME.nii.gz and labels.csv")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep results and pictures here")

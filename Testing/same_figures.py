@@ -1,11 +1,11 @@
-"""Every figure of a fixed set of cases, to hold two versions of the software against each other to the last digit.
+"""Every figure of a fixed set of cases, to compare two versions of the software to the last digit.
 
     python3 Testing/same_figures.py -o before.json              the version in this checkout
     python3 Testing/same_figures.py -o after.json --against before.json
 
 Runs the commands as a user does, and keeps a checksum of what each leaves: voxels and grids of images, JSON and
-CSV without times, pixels of pictures, weights of models. ``--scans FOLDER`` adds the scans in a folder. Two runs
-on one machine give the same; another machine may round differently.
+CSV without times and checksums, pixels of pictures, weights of models. ``--scans FOLDER`` adds the scans in a
+folder. Two runs on one machine give the same figures; another machine may round differently.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from typing import Any
 from environment import REPOSITORY, continue_in_environment, variables
 
 SAMPLE = REPOSITORY / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"
-TIMES = {"timing_s", "seconds"}
+NO_FIGURES = {"timing_s", "seconds", "sha256"}
+"""Times, and checksums of files, which change with their compression."""
 PATIENTS, SEED = 12, 4100
 
 
 def main() -> int:
-    """Compute the figures, and compare them where there are others."""
+    """Compute the figures, and compare them if there are others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="JSON")
     parser.add_argument("--against", type=Path, metavar="JSON", help="figures of another version")
@@ -68,7 +69,7 @@ def _figures(folder: Path, scans: Path | None) -> dict[str, str]:
 
 
 def _counts(path: Path) -> bool:
-    """Whether a file is a figure: not the inputs, the log of a training, nor a list of checksums of files."""
+    """Whether a file counts as a figure: not the inputs, a training log, or a list of file checksums."""
     return path.parts[0] != "input" and "training" not in path.parts and path.name != "provenance.json"
 
 
@@ -125,7 +126,7 @@ def _trainings(folder: Path, cohort: list[str]) -> Iterator[tuple[str, list[str]
     yield "calibrate", ["train", "growth", *cohort, *calibrated]
     for task in ("growth", "segmentation", "markers", "risk"):
         yield f"evaluate {task}", ["evaluate", task, *cohort, "-o", str(folder / f"evaluated-{task}")]
-    folds = ["--folds", "2", "-o", str(folder / "evaluated-folds")]
+    folds = ["--folds", "3", "-o", str(folder / "evaluated-folds")]
     yield "evaluate risk folds", ["evaluate", "risk", *cohort, *folds]
     yield "distributions", ["distributions", *cohort, "-o", str(folder / "distributions")]
 
@@ -177,29 +178,29 @@ def _checksum(file: Path) -> str:
 
 
 def _content(file: Path) -> bytes:
-    """What counts in a file: not how it is compressed, and no times."""
+    """What counts in a file: not its compression, and neither times nor checksums."""
     import SimpleITK as sitk
 
     if file.name.endswith((".nii.gz", ".nrrd")):
         image = sitk.ReadImage(str(file))
         grid = (image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), image.GetPixelID())
-        return repr(grid).encode() + sitk.GetArrayViewFromImage(image).tobytes()
+        return repr(grid).encode() + sitk.GetArrayFromImage(image).tobytes()
     if file.suffix == ".json":
-        return json.dumps(_timeless(json.loads(file.read_text(encoding="utf-8"))), sort_keys=True).encode()
+        return json.dumps(_lasting(json.loads(file.read_text(encoding="utf-8"))), sort_keys=True).encode()
     if file.suffix == ".csv":
         with file.open(newline="", encoding="utf-8") as lines:
-            return json.dumps(_timeless(list(csv.DictReader(lines)))).encode()
+            return json.dumps(_lasting(list(csv.DictReader(lines)))).encode()
     if file.suffix == ".png":
-        return sitk.GetArrayViewFromImage(sitk.ReadImage(str(file))).tobytes()
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(file))).tobytes()
     if file.suffix == ".pdf":
         return b""
     return file.read_bytes()
 
 
-def _timeless(value: Any) -> Any:
+def _lasting(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(own) for key, own in value.items() if key not in TIMES}
-    return [_timeless(own) for own in value] if isinstance(value, list) else value
+        return {key: _lasting(own) for key, own in value.items() if key not in NO_FIGURES}
+    return [_lasting(own) for own in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A panel's .ui file, loaded by Qt without Slicer: its own widgets are replaced by what they are made of."""
+"""A panel's .ui file, loaded by Qt without Slicer: Slicer's own widgets are replaced by what they are made of."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _ZOOM, _CLOSER = 0.5, 0.6
 
 
 def slice_picture(application: Any, run: Any) -> np.ndarray:
-    """An axial view at the hematoma, RGB (y, x, 3)."""
+    """An axial view of the hematoma, RGB (y, x, 3)."""
     from HematomaSlicerLib.prediction_display import look_at
 
     view = _view(application, ViewLayoutDefinition.axial_view())
@@ -32,7 +32,7 @@ def slice_picture(application: Any, run: Any) -> np.ndarray:
 
 
 def variant_pictures(application: Any, variants: Any) -> dict[str, np.ndarray]:
-    """The growth paper's Figure 1 of the first variant: mask, target, deformation, original and changed CT."""
+    """The growth paper's Figure 1 for the first variant: mask, target, deformation, original and changed CT."""
     from HematomaSlicerLib.node_files import Segment
     from HematomaSynthesisLib.target_shapes import Family, TargetOptions
     from HematomaSynthesisSlicerLib.target_preview import hide_target, show_target
@@ -95,7 +95,7 @@ def _view(application: Any, definition: Any) -> Any:
 
 
 def _picture(view: Any) -> np.ndarray:
-    view.renderer().SetUseDepthPeeling(False)  # needs what off-screen buffers may lack: transparent things vanish
+    view.renderer().SetUseDepthPeeling(False)  # off-screen buffers may lack its needs: transparent things vanish
     view.render()
     capture = vtk.vtkWindowToImageFilter()
     capture.SetInput(view.render_window())
@@ -107,7 +107,7 @@ def _picture(view: Any) -> np.ndarray:
 
 
 def draw(scan: Path, result: Path, picture: Path) -> None:
-    """An axial view, one with arrows of the deformation, and the growing surface at 0, 50 and 100 %."""
+    """Draw an axial view, one with deformation arrows, and the growing surface at 0, 50 and 100 %."""
     import SimpleITK as sitk
     import slicer
     from HematomaSlicerLib.node_images import volume_from_image
@@ -134,7 +134,7 @@ def draw(scan: Path, result: Path, picture: Path) -> None:
 
 
 def draw_variants(case: Path, picture: Path) -> None:
-    """The first variant as the growth paper's Figure 1 shows one."""
+    """Draw the first variant as in the growth paper's Figure 1."""
     import SimpleITK as sitk
     import slicer
     from HematomaSlicerLib.node_images import volume_from_image

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.grid import Grid, image_on
 from phantoms import positions
 
 RADIUS_MM, GROWN = 12.0, 1 / 0.75
@@ -33,13 +33,13 @@ def grid(direction: str) -> Grid:
 
 def sphere(where: Grid, radius: float = RADIUS_MM) -> sitk.Image:
     """A 0/1 ball in the middle of the grid."""
-    return image(where, (_offsets(where, np.zeros(3)) < radius).astype(np.uint8))
+    return image_on(where, (_offsets(where, np.zeros(3)) < radius).astype(np.uint8))
 
 
 def ct(where: Grid) -> sitk.Image:
     """Brain with that ball of blood in it, and noise, in HU."""
     noise = np.random.default_rng(0).normal(scale=3, size=where.shape)
-    return image(where, (35 + 30 * (_offsets(where, np.zeros(3)) < RADIUS_MM) + noise).astype(np.int16))
+    return image_on(where, (35 + 30 * (_offsets(where, np.zeros(3)) < RADIUS_MM) + noise).astype(np.int16))
 
 
 def growth_field(where: Grid) -> sitk.Image:
@@ -47,7 +47,7 @@ def growth_field(where: Grid) -> sitk.Image:
     offset = positions(where) - _middle(where)
     distance = np.linalg.norm(offset, axis=-1, keepdims=True)
     fading = np.clip((30 - distance) / (30 - RADIUS_MM * GROWN), 0, 1)
-    return image(where, (1 / GROWN - 1) * offset * fading)
+    return image_on(where, (1 / GROWN - 1) * offset * fading)
 
 
 def write_result(folder: Path, direction: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def write_result(folder: Path, direction: str) -> dict[str, Any]:
     folder.mkdir()
     field = growth_field(where)
     moved = np.linalg.norm(positions(where) + sitk.GetArrayFromImage(field) - _middle(where), axis=-1)
-    followup = image(where, (moved < RADIUS_MM).astype(np.uint8))
+    followup = image_on(where, (moved < RADIUS_MM).astype(np.uint8))
     baseline = sphere(where)
     for name, content in {
         "baseline-mask": baseline,
@@ -118,15 +118,6 @@ def write_result(folder: Path, direction: str) -> dict[str, Any]:
     return result
 
 
-def image(where: Grid, array: np.ndarray) -> sitk.Image:
-    """An array, (z, y, x) or with vectors, on a grid."""
-    made = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
-    made.SetSpacing(where.spacing)
-    made.SetOrigin(where.origin)
-    made.SetDirection(where.direction)
-    return made
-
-
 def overlap(first: sitk.Image, second: sitk.Image) -> float:
     """Dice of two masks, the first resampled onto the second's grid."""
     a = sitk.GetArrayFromImage(sitk.Resample(first, second, sitk.Transform(), sitk.sitkNearestNeighbor)) > 0
@@ -139,8 +130,61 @@ def nodes(scene: Any) -> Counter[str]:
     return Counter(scene.GetNthNode(k).GetClassName() for k in range(scene.GetNumberOfNodes()))
 
 
+def drawn(scene: Any, mask: sitk.Image) -> Any:
+    """A segment as if the user had drawn it."""
+    from HematomaSlicerLib.node_files import Segment
+    from HematomaSlicerLib.node_images import labelmap_from_image
+
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    segmentation.CreateDefaultDisplayNodes()
+    return Segment(
+        segmentation, segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap_from_image(mask), "blood")
+    )
+
+
+def segment_image(group: Any, name: str) -> sitk.Image:
+    """The segment with that name in a prediction or a set of variants."""
+    from HematomaSlicerLib.node_images import image_from_segment
+
+    return image_from_segment(group.segmentation, group.segment_id(name))
+
+
+def save_scene(scene: Any, path: Path) -> bool:
+    """Save the scene as an .mrb file, as Slicer's own dialog does."""
+    for index in range(scene.GetNumberOfNodes()):
+        node = scene.GetNthNode(index)
+        if node.IsA("vtkMRMLStorableNode") and node.GetSaveWithScene() and node.GetStorageNode() is None:
+            node.AddDefaultStorageNode()
+    return bool(scene.WriteToMRB(str(path)))
+
+
+def end_of(
+    application: Any,
+    start: Callable[..., Any],
+    *arguments: Any,
+    told: Callable[..., Any] = lambda _command, _stage, _fraction: None,
+) -> tuple[Any, Any]:
+    """Start a background job and wait for its end; returns the outcome, and what was added to the scene.
+
+    ``told`` gets the command, and the stage and fraction that it reports.
+    """
+    ended: list[Any] = []
+    command = start(*arguments, lambda *stage: told(command, *stage), lambda *end: ended.append(end))
+    assert not command.is_over, "the window would wait for it"
+    wait_for(application, ended)
+    (end,) = ended
+    return end
+
+
+def added_by(application: Any, start: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a job that goes well adds to the scene; see ``end_of``."""
+    outcome, added = end_of(application, start, *arguments, **options)
+    assert outcome.finished, outcome
+    return added
+
+
 def wait_for(application: Any, ended: list[Any], seconds: float = 120) -> None:
-    """Let Qt's events come until the list holds something."""
+    """Process Qt's events until the list holds something."""
     deadline = time.monotonic() + seconds
     while not ended and time.monotonic() < deadline:
         application.processEvents()

@@ -1,11 +1,11 @@
-"""A stand-in for Slicer's window: the panels' own code over Qt and the real MRML scene, without the application.
+"""A stand-in for Slicer's window: the panels' own code on Qt and the real MRML scene, without the application.
 
 Widgets come from the panels' .ui files through another binding of the same Qt, wrapped so that they behave as
 under PythonQt: properties are attributes, signals are connected by their signature, and a name that Qt does not
-know is an error. Parameter node and selectors of nodes are our own, with the behavior of Slicer's: values are
-kept in the scene's node and read anew when it changes, whoever changed it; a selector that offers no "none"
-chooses the first node that comes. Errors in what Qt and VTK call are collected, where both only print them. What
-only Slicer itself does cannot be seen here.
+know is an error. The parameter node and the node selectors are our own and behave like Slicer's: values are kept
+in the scene's node and reread when it changes, whoever changed it; a selector without a "none" entry chooses the
+first node added. Errors in functions that Qt and VTK call are collected; both would only print them. What only
+Slicer itself does cannot be seen here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 import slicer
 import slicer_panel
+import slicer_scene
 import vtk
 from PySide6 import QtCore, QtWidgets
 
@@ -37,7 +38,7 @@ failures: list[str] = []
 
 
 def collected(called: Callable[..., Any]) -> Callable[..., Any]:
-    """The same callable, whose errors are noted; Qt and VTK go on after one."""
+    """The same callable, with its errors recorded; Qt and VTK carry on after one."""
 
     def calling(*arguments: Any) -> None:
         try:
@@ -95,7 +96,7 @@ class Wrapped:
         checked_signal(self.qobject, signal).connect(passing)
 
     def _item_kept(self, signal: str, slot: Callable[..., None]) -> Callable[..., None]:
-        """The slot is called from within a method of the changed item, which must not be deleted meanwhile."""
+        """A slot during which the changed item must not be deleted, since one of the item's methods calls it."""
         if not signal.startswith("itemChanged("):
             return slot
 
@@ -129,7 +130,7 @@ class _Timers:
 
 
 class Signal:
-    """A signal whose argument Qt does not know."""
+    """A signal whose argument type Qt does not know."""
 
     def __init__(self) -> None:
         self._slots: list[Callable[..., None]] = []
@@ -193,7 +194,7 @@ class NodeBox(QtWidgets.QWidget):
         self._offered = [node for node in everything if self._is_offered(node)]
 
     def _on_imported(self) -> None:
-        """The list is made anew only when an opened scene is there as a whole, and what was chosen is lost."""
+        """Rebuild the list, only once an opened scene is complete; the user's choice is lost."""
         self._list(slicer.mrmlScene)
         none = self.property("noneEnabled") is not False or not self._offered
         self.setCurrentNode(None if none else self._offered[0])
@@ -201,7 +202,7 @@ class NodeBox(QtWidgets.QWidget):
     def _on_added(self, node: Any) -> None:
         if self._is_offered(node) and not slicer.mrmlScene.IsImporting():
             self._offered.append(node)
-            # An empty combo box chooses what comes first; with "none" or commands in its list it is not empty.
+            # An empty combo box chooses what is added first; with "none" or commands in its list it is not empty.
             empty = self.property("noneEnabled") is False and not self.property("renameEnabled")
             if empty and len(self._offered) == 1 and self._node is None:
                 self.setCurrentNode(node)
@@ -224,7 +225,7 @@ class SegmentBox(NodeBox):
         self.own_signals["currentSegmentChanged(QString)"] = self.segment_changed
 
     def currentSegmentID(self) -> str:  # noqa: N802
-        return self._segment  # that of the node before, where there is no node
+        return self._segment  # the previous node's, if there is no node
 
     def setCurrentSegmentID(self, segment: str) -> None:  # noqa: N802
         if segment != self._segment and segment in ("", *self._segments()) and self._segments():
@@ -424,10 +425,12 @@ def parameter_node(cls: type) -> type:
 class _Widget:
     def __init__(self, parent: Any = None) -> None:
         self.parent, self.layout = parent, types.SimpleNamespace(addWidget=lambda _widget: None)
+        self.moduleName = type(self).__name__.removesuffix("Widget")
 
     def setup(self) -> None: ...
 
-    def onReload(self) -> None: ...  # noqa: N802
+    def onReload(self) -> None:  # noqa: N802
+        slicer.util.reloadScriptedModule(self.moduleName)
 
     def resourcePath(self, name: str) -> str:  # noqa: N802
         return str(pathlib.Path(sys.modules[type(self).__module__].__file__ or "").parent / "Resources" / name)
@@ -489,6 +492,17 @@ class LayoutManager:
         assert all(view.GetBackgroundVolumeID() for view in self._views), "there is nothing yet to be fitted"
 
 
+def _executed(name: str) -> types.ModuleType:
+    """The module made by running its file."""
+    specification = importlib.util.spec_from_file_location(name, REPOSITORY / name / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    specification.loader.exec_module(module)
+    return module
+
+
 class Window:
     """Slicer as far as the two modules use it."""
 
@@ -502,7 +516,7 @@ class Window:
         failures.clear()
 
     def modules(self) -> dict[str, types.ModuleType]:
-        """What an import finds in place of what only the application has; background work's ``qt`` is there."""
+        """Stand-ins for modules that only the application has; background work's ``qt`` is already there."""
         qt = types.ModuleType("qt")
         for name, value in {
             "Qt": QtCore.Qt,
@@ -536,19 +550,20 @@ class Window:
         return {module.__name__: module for module in (qt, translations, wrapper, bases, samples)}
 
     def attributes(self) -> dict[str, Any]:
-        """What is found in ``slicer``."""
+        """The attributes of ``slicer``."""
         application = types.SimpleNamespace(
             processEvents=self._qt.processEvents, layoutManager=lambda: self.layouts, connect=self._on_signal
         )
         return {"app": application, "modules": self, "mrmlScene": self.scene}
 
     def utilities(self) -> dict[str, Any]:
-        """What is found in ``slicer.util``."""
+        """The attributes of ``slicer.util``."""
         return {
             "VTKObservationMixin": _Observations,
             "loadUI": self._load_ui,
             "childWidgetVariables": self._child_widgets,
             "selectModule": self._select,
+            "reloadScriptedModule": self._reload,
             "tempDirectory": lambda: str(self._temporary),
             "saveScene": self._save,
             "loadScene": self.scene.ReadFromMRB,
@@ -566,24 +581,25 @@ class Window:
 
     def load(self, name: str) -> types.ModuleType:
         """Load a module as Slicer does when it starts, with its panel."""
-        path = REPOSITORY / name / f"{name}.py"
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[name] = module
-        specification.loader.exec_module(module)
-        parent = types.SimpleNamespace(isEntered=False)
+        module, parent = _executed(name), types.SimpleNamespace(isEntered=False)
         getattr(module, name)(parent)
         while self._when_started:
             self._when_started.pop()()
-        panel = getattr(module, f"{name}Widget")(parent)
-        panel.setup()
-        self._panels[name] = panel
+        self._open(module, parent)
         return module
 
+    def _reload(self, name: str) -> None:
+        module, panel = _executed(name), self._panels[name]
+        panel.cleanup()
+        self._open(module, panel.parent)
+
+    def _open(self, module: types.ModuleType, parent: Any) -> None:
+        name = module.__name__
+        self._panels[name] = getattr(module, f"{name}Widget")(parent)
+        self._panels[name].setup()
+
     def close(self) -> None:
-        """The window goes away with its panels."""
+        """Close the window with its panels."""
         for name, panel in self._panels.items():
             panel.exit()
             panel.cleanup()
@@ -623,8 +639,4 @@ class Window:
         return volume_from_image(sitk.ReadImage(str(path)), name)
 
     def _save(self, path: str) -> bool:
-        for index in range(self.scene.GetNumberOfNodes()):
-            node = self.scene.GetNthNode(index)
-            if node.IsA("vtkMRMLStorableNode") and node.GetSaveWithScene() and node.GetStorageNode() is None:
-                node.AddDefaultStorageNode()
-        return bool(self.scene.WriteToMRB(path))
+        return slicer_scene.save_scene(self.scene, pathlib.Path(path))

@@ -1,6 +1,6 @@
 """Formatting, lint, types and tests: ``python3 Testing/test.py [--slow] [pytest arguments]``.
 
-The files of tests are shared out among the cores; ``-n 0`` runs them one after another.
+The test files are distributed over the cores; ``-n 0`` runs them one after another.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import sys
 
 from environment import python_with, run
 
-_MOST_WORKERS = 4  # each may need some 2 GiB
+_MAX_WORKERS = 4  # each may need about 2 GiB
 
 
 def main(arguments: list[str]) -> int:
-    """Run every check; the first that fails ends it."""
+    """Run every check; stop at the first that fails."""
     slow = "--slow" in arguments
     chosen = [argument for argument in arguments if argument != "--slow"]
     cores = os.cpu_count() or 1
-    workers = min(cores, _MOST_WORKERS)
+    workers = min(cores, _MAX_WORKERS)
     side_by_side = ("-n", str(workers), "--dist", "loadfile")
-    # Threads of several workers that wait for each other on the same cores take several times as long.
+    # Threads of several workers that compete for the same cores take several times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
     checks = (
         ("-m", "ruff", "format", "--check", "."),

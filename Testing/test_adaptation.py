@@ -1,4 +1,4 @@
-"""Adaptation to another site: what is learned and what is not, and that it brings a network back."""
+"""Adaptation to another site: what is learned and what is not, and that it restores a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from HematomaExpansionLib.models.networks.build import build_network
 from HematomaExpansionLib.models.networks.risk import MarkerLogistic
 from HematomaExpansionLib.models.package import ModelPackage, find_package, open_package, write_package
 from HematomaExpansionLib.scan.grid import image_on
-from HematomaExpansionLib.training.data import cohort
+from HematomaExpansionLib.training.data import each_case
 from HematomaExpansionLib.training.fitting import FitOptions
 from HematomaExpansionLib.training.segmentation import adaptation
 from HematomaExpansionLib.training.segmentation.adaptation import (
@@ -60,7 +60,7 @@ def package_of(folder: Path, network: nn.Module, settings: dict[str, object] | N
 
 
 def shaken(network: nn.Module) -> nn.Module:
-    """The network with adapters that have learned something, and with statistics of its own."""
+    """The network with adapters that have learned something, and with its own statistics."""
     for name, parameter in network.named_parameters():
         if name.endswith(".b"):
             parameter.data.normal_(std=0.2)
@@ -112,8 +112,8 @@ def test_only_the_adapters_learn_and_they_are_fewer_than_3_percent() -> None:
 
 
 def scan(seed: int, scale: float = 1.0, offset: float = 0.0, bone: bool = False) -> Sample:
-    """A ball of blood in brain, in parts of the window, which the site's scanner scales and moves; at will with a
-    margin of bone, which is brighter."""
+    """A ball of blood in brain, as a fraction of the window, scaled and shifted by the site's scanner; optionally
+    with a margin of bone, which is brighter."""
     random = np.random.default_rng(seed)
     z, y, x = np.ogrid[:32, :64, :64]
     center, radius = random.uniform((14, 18, 18), (18, 46, 46)), random.uniform(7, 11)
@@ -155,7 +155,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Sample]],
         def prepare_all(prepare: object, folders: Sequence[Path], title: str) -> list[list[Sample]]:
             return [[make(int(folder.name))] for folder in folders]
 
-        for module in (adaptation, cohort):
+        for module in (adaptation, each_case):
             monkeypatch.setattr(module, "prepare_all", prepare_all)
         return [Path(str(number)) for number in range(6)]
 
@@ -204,7 +204,7 @@ def test_statistics_of_the_new_site_bring_the_network_back(
 def test_adapters_learn_what_statistics_cannot(
     trained: nn.Module, tmp_path: Path, site: Callable[..., list[Path]]
 ) -> None:
-    """That something brighter than blood is none."""
+    """They learn that something brighter than blood is not blood."""
 
     def with_bone(seed: int) -> Sample:
         return scan(seed, bone=True)
@@ -265,12 +265,12 @@ def test_statistics_are_of_the_scans_and_of_nothing_before() -> None:
 
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cases are prepared here, as processes take longer to start than these cases need."""
+    """Prepare cases in this process, since processes take longer to start than these cases need."""
 
     def prepare_all(prepare: Callable[[Path], object], folders: Sequence[Path], title: str) -> list[object]:
         return [prepare(folder) for folder in folders]
 
-    for module in (adaptation, cohort):
+    for module in (adaptation, each_case):
         monkeypatch.setattr(module, "prepare_all", prepare_all)
 
 
@@ -333,7 +333,9 @@ def test_what_cannot_be_adapted_is_refused(tmp_path: Path, capsys: pytest.Captur
     description = find_package(None, "segmentation").description
     assert "for risk, not for segmentation" in refused("risk-compact")
     finer = replace(description, name="finer", arguments=ARGUMENTS, spacing_mm=(1.0, 1.0, 1.0))
-    assert "another grid" in refused(str(write_package(tmp_path / "finer", finer, network_of()).folder))
+    assert "its grid or intensity window is not the one" in refused(
+        str(write_package(tmp_path / "finer", finer, network_of()).folder)
+    )
     assert not output.exists()
 
 

@@ -1,4 +1,4 @@
-"""Whatever is given to ``predict``: a right result or a sentence, never a traceback; within time and memory."""
+"""Given anything, ``predict`` returns a right result or a sentence, never a traceback, within time and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from HematomaExpansionLib.batch.workers import case_workers, use_one_torch_threa
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.scan.grid import Grid
 
-MOST_SECONDS, MOST_GIB = 120.0, 4.0
+MAX_SECONDS, MAX_GIB = 120.0, 4.0
 VOLUME_TOLERANCE = 0.12
 """Half a voxel of 2 mm on the surface of a ball of 18 mm radius is 15 %."""
 PLACE_TOLERANCE_MM = 1.5
@@ -52,7 +52,7 @@ def fault(case: Input, outcome: Outcome, output: Path) -> str:
     """What is wrong with an outcome, or nothing."""
     if outcome.raised or outcome.status not in (0, 2):
         return f"status {outcome.status}, raised {outcome.raised}"
-    if outcome.seconds > MOST_SECONDS or outcome.peak_gib > MOST_GIB:
+    if outcome.seconds > MAX_SECONDS or outcome.peak_gib > MAX_GIB:
         return f"{outcome.seconds:.0f} s, {outcome.peak_gib:.1f} GiB"
     if outcome.status == 2:
         return fault_of_refusal(case, outcome.sentence, output)

@@ -23,7 +23,7 @@ import pytest
 import SimpleITK as sitk
 from environment import variables
 from HematomaExpansionLib.batch.cases import BatchCase, find_cases
-from HematomaExpansionLib.batch.rows import DONE, LITTLE_MEMORY, UNFORESEEN, CaseRow
+from HematomaExpansionLib.batch.rows import DONE, UNEXPECTED, WORKER_DIED, CaseRow
 from HematomaExpansionLib.batch.run import predict_case, run_batch
 from HematomaExpansionLib.batch.workers import Workers, local_workers
 from HematomaExpansionLib.cli.main import main
@@ -44,7 +44,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def batch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command as a process of its own, with the method that needs no weights to segment."""
+    """Run the command in its own process, with the segmentation method that needs no weights."""
     return subprocess.run(
         command("batch", *arguments, "--segmenter", "threshold"),
         env=variables(),
@@ -82,13 +82,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 # --- a folder of mixed scans --------------------------------------------------------------------------
 
-# By their places, in alphabetical order.
+# By path, in alphabetical order.
 WITHOUT_BLEED, CUT, GARBAGE, ONE, THREE, TWO = (f"case-000{number}" for number in range(1, 7))
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scans of all kinds, and what is none, with an earlier prediction among them."""
+    """Scans of all kinds and files that are not scans, with an earlier prediction among them."""
     folder = tmp_path_factory.mktemp("batch") / "scans"
     scan = write_head(folder / "one" / "baseline CT.nii.gz", 20.0)
     write_dicom_series(head_image(GRID, 20.0), folder / "two", PatientName="Doe^Jane", PatientID="4711")
@@ -108,7 +108,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mixed_run(mixed: Path) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """The run over it, with the output inside of the input."""
+    """The run over that folder, with the output inside the input."""
     predicted = mixed / "one" / "predicted"
     options = ["--segmenter", "threshold", "--expansion-definition", "12.5ml"]
     assert main(["predict", "-i", str(mixed / "one" / "baseline CT.nii.gz"), "-o", str(predicted), *options]) == 0
@@ -140,7 +140,7 @@ def test_each_scan_has_its_row_and_its_folder(mixed_run: MixedRun) -> None:
     assert "damaged or cut off" in table[CUT]["reason"]
     for name in (CUT, GARBAGE):
         assert f"{name}: {table[name]['reason']}" in done.stdout
-    assert "cases-private.csv, which is private" in done.stdout
+    assert "cases-private.csv says which case is which scan. Keep it private" in done.stdout
     assert "4 of 6 cases predicted, 0 of them with expansion; 2 failed." in done.stdout
     assert done.stdout.endswith("Research use only.\n")
 
@@ -229,10 +229,10 @@ def test_cases_of_a_folder_are_numbered_and_keep_their_numbers(tmp_path: Path) -
     output.mkdir()
     found = find_cases(scans, output)
     assert names(found) == [f"case-000{number}" for number in range(1, 6)]
-    assert found == find_cases(scans, output)  # nothing was written yet
+    assert found == find_cases(scans, output)  # nothing has been written yet
     run_batch(found, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
     (scans / "a-b.nrrd").unlink()
-    touch(scans / "Aaron.nii")  # the first in the order of places
+    touch(scans / "Aaron.nii")  # the first by path
     again = find_cases(scans, output)
     places = {case.place: case.name for case in found}
     assert {case.place: case.name for case in again} == {
@@ -262,7 +262,7 @@ def test_numbers_that_are_lost_or_changed_are_not_given_to_others(tmp_path: Path
     with pytest.raises(InputError, match="is missing there"):
         find_cases(scans, output)
     private.write_text(kept.replace("a.nii", "c.nii"))
-    with pytest.raises(InputError, match="numbered the cases of that folder meanwhile"):
+    with pytest.raises(InputError, match="numbered the cases in that folder in the meantime"):
         run_batch(cases, output, options(), Workers(1, ThreadPoolExecutor), predict_one=only_named)
 
 
@@ -304,12 +304,12 @@ def test_every_folder_with_dicom_files_is_a_case(tmp_path: Path) -> None:
 
 
 def test_dicom_files_are_known_by_what_they_hold(tmp_path: Path) -> None:
-    """Also without preamble, meta header and suffix; what merely begins like one is none."""
+    """Even without preamble, meta header and suffix; a file that merely begins like DICOM is not one."""
     for name in ("without-preamble", "data-set-alone"):
         write_series(tmp_path / name)
         (file,) = (tmp_path / name).iterdir()
         content = file.read_bytes()
-        group_bytes = 144 + int.from_bytes(content[140:144], "little")  # its first element tells its length
+        group_bytes = 144 + int.from_bytes(content[140:144], "little")  # its first element gives its length
         skipped = 132 if name == "without-preamble" else group_bytes
         file.rename(file.with_name("IM0")).write_bytes(content[skipped:])
     for name, content in (("text", b"notes of a study"), ("bytes", b"\x08\x00 no such thing"), ("nothing", b"")):
@@ -389,7 +389,7 @@ def test_a_killed_run_is_resumed_where_it_ended(tmp_path: Path, capsys: pytest.C
             time.sleep(0.02)
         run.send_signal(signal.SIGKILL)
     killed = read_table(output)
-    assert list(killed) in (["bad", "P1"], ["bad", "P1", "P2"])  # in their order, and whole
+    assert list(killed) in (["bad", "P1"], ["bad", "P1", "P2"])  # in order, and complete
     assert killed["bad"]["status"] == "failed"
     finished = {path: path.stat().st_mtime_ns for path in output.glob("P*/*")}
     assert finished
@@ -426,7 +426,7 @@ def test_a_killed_run_is_resumed_where_it_ended(tmp_path: Path, capsys: pytest.C
 
 
 def options() -> PredictionOptions:
-    return PredictionOptions(growth=find_package(None, "growth"), segmenter=None, device="cpu")
+    return PredictionOptions(growth=find_package(None, "growth"), segmenter=None, device_name="cpu")
 
 
 def only_named(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
@@ -446,14 +446,14 @@ def test_a_worker_that_dies_takes_no_other_case_along(tmp_path: Path) -> None:
     rows = run_batch(cases, output, options(), local_workers(2), predict_one=only_named)
     assert [row.case for row in rows] == found
     assert [row.case for row in rows if row.status != DONE] == ["deadly"]
-    assert rows[2].reason == LITTLE_MEMORY
+    assert rows[2].reason == WORKER_DIED
     assert rows[2].unforeseen
     assert list(read_table(output)) == found
     assert [path.name for path in output.iterdir()] == ["results.csv"]
 
 
 def started_again(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
-    """Stands in for a prediction, during which somebody starts the same run once more."""
+    """Stands in for a prediction, during which someone starts the same run again."""
     with pytest.raises(InputError, match="Another run is writing"):
         run_batch([case], output, options, local_workers(1), predict_one=only_named)
     return CaseRow(case.name, DONE)
@@ -461,7 +461,7 @@ def started_again(options: PredictionOptions, output: Path, case: BatchCase) -> 
 
 def test_two_runs_into_one_folder_do_not_destroy_each_other(tmp_path: Path) -> None:
     cases = [BatchCase("P0", tmp_path)]
-    for _ in range(2):  # the second time nothing of the first is in the way
+    for _ in range(2):  # the first leaves nothing in the way of the second
         (row,) = run_batch(cases, tmp_path, options(), local_workers(1), predict_one=started_again)
         assert (row.case, row.status) == ("P0", DONE)
         assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
@@ -501,7 +501,7 @@ def test_an_error_that_nobody_foresaw_is_a_row_without_its_text(
         raise MemoryError
 
     case = BatchCase("P1", tmp_path / "scan.nii.gz", onset_hours=2.0)
-    for failure, reason in ((fail, UNFORESEEN), (need_memory, LITTLE_MEMORY)):
+    for failure, reason in ((fail, UNEXPECTED), (need_memory, WORKER_DIED)):
         monkeypatch.setattr("HematomaExpansionLib.batch.run.read_head_ct", failure)
         row = predict_case(options(), tmp_path, case)
         assert (row.status, row.reason, row.onset_hours, row.mask) == ("failed", reason, 2.0, "automatic")
@@ -522,7 +522,7 @@ def test_a_run_in_which_nothing_succeeds_has_status_2(tmp_path: Path, capsys: py
 
 
 def predict_and_weigh(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
-    """The prediction; beside it the worker's largest memory so far, in KiB."""
+    """Predict, and write beside the result the worker's peak memory so far, in KiB."""
     import resource
 
     row = predict_case(options, output, case)

@@ -1,4 +1,4 @@
-"""A batch that is resumed keeps what was made from the same scans, masks, options and models, and nothing else."""
+"""A resumed batch keeps what was made from the same scans, masks, options and models, and nothing else."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Batch:
     options: PredictionOptions
 
     def run(self, **changes: object) -> dict[str, str]:
-        """Run, or resume; the status of each case."""
+        """Run or resume; returns the status of each case."""
         options = replace(self.options, **changes)  # type: ignore[arg-type]
         rows = run_batch(self.cases, self.output, options, Workers(1, ThreadPoolExecutor))
         return {row.case: row.status for row in rows}
 
     def results(self) -> dict[str, tuple[int, str]]:
-        """Of each case, when its result was written, and the checksum that it tells of its scan."""
+        """For each case, when its result was written, and the checksum of its scan that it records."""
         return {
             path.parent.name: (path.stat().st_mtime_ns, json.loads(path.read_text())["input"]["sha256"])
             for path in self.output.glob("*/prediction.json")
@@ -67,14 +67,14 @@ def finished_batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     output = folder / "out"
     output.mkdir()
     growth = find_package(None, "growth")
-    batch = Batch(cases, output, PredictionOptions(growth=growth, segmenter=None, device="cpu"))
+    batch = Batch(cases, output, PredictionOptions(growth=growth, segmenter=None, device_name="cpu"))
     assert set(batch.run().values()) == {"done"}
     return batch
 
 
 @pytest.fixture
 def batch(finished_batch: Batch, tmp_path: Path) -> Batch:
-    """A copy of it, elsewhere and under other names."""
+    """A copy of the finished batch, elsewhere and under other names."""
     shutil.copytree(finished_batch.output.parent, tmp_path / "moved")
 
     def moved(path: Path | None) -> Path | None:

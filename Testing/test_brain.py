@@ -1,4 +1,4 @@
-"""The inside of the skull: of known volume in a made head, plausible in the real one."""
+"""The inside of the skull: of known volume in a synthetic head, plausible in the real one."""
 
 from pathlib import Path
 
@@ -9,7 +9,17 @@ from HematomaExpansionLib.anatomy.brain import extract_brain
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import read_head_ct
-from phantoms import BRAIN_ML, BRAIN_SEMI_AXES, STRAIGHT, head_grid, head_image, positions, sample, without_flap
+from phantoms import (
+    BRAIN_ML,
+    BRAIN_SEMI_AXES,
+    STRAIGHT,
+    head_grid,
+    head_image,
+    positions,
+    sample,
+    voxels,
+    without_flap,
+)
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.1, 0.2).GetMatrix()
 
@@ -33,9 +43,9 @@ def test_the_brain_is_found_whole_and_nothing_else(
 ) -> None:
     grid = head_grid(spacing, direction)
     brain = extract_brain(head_image(grid, sphere_mm=20.0))
-    assert brain.volume_ml == pytest.approx(BRAIN_ML, rel=0.05)
-    found, true = sitk.GetArrayFromImage(brain.mask) > 0, in_brain(grid)
-    assert Grid.of(brain.mask) == grid
+    assert brain.mask.volume_ml == pytest.approx(BRAIN_ML, rel=0.05)
+    found, true = voxels(brain.mask), in_brain(grid)
+    assert brain.mask.grid == grid
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.96
     far = np.linalg.norm(positions(grid) / (np.array(BRAIN_SEMI_AXES) + 8), axis=-1) > 1
     assert (found & far).sum() * grid.voxel_volume_ml < 10.0, "eyes, scalp, table or neck were taken along"
@@ -49,7 +59,7 @@ def test_blood_at_the_inner_table_and_calcifications_are_inside() -> None:
     blood = (np.linalg.norm(points - (50.0, 0, 0), axis=-1) < 18) & in_brain(grid)
     calcification = np.linalg.norm(points - (0.0, 10, 0), axis=-1) < 4
     hu[blood], hu[calcification] = 68, 400
-    found = sitk.GetArrayFromImage(extract_brain(image_on(grid, hu)).mask) > 0
+    found = voxels(extract_brain(image_on(grid, hu)).mask)
     assert found[blood].mean() > 0.95
     assert found[calcification].all()
 
@@ -65,8 +75,8 @@ def test_a_body_without_a_skull_full_of_brain_is_refused() -> None:
 def test_the_real_head(real_head_ct: Path) -> None:
     scan = read_head_ct(real_head_ct)
     brain = extract_brain(scan.image)
-    assert 1300 < brain.volume_ml < 1600
-    mask, hu = sitk.GetArrayFromImage(brain.mask) > 0, sitk.GetArrayFromImage(scan.image)
+    assert 1300 < brain.mask.volume_ml < 1600
+    mask, hu = voxels(brain.mask), sitk.GetArrayFromImage(scan.image)
     assert (hu[mask] < -20).mean() < 0.01, "fat of the orbits or the scalp, or air of the sinuses, is inside"
     assert (hu[mask] > 160).mean() < 0.01, "bone is inside"
     depth = sitk.GetArrayFromImage(
@@ -79,7 +89,7 @@ def test_the_real_head(real_head_ct: Path) -> None:
 
 
 def without_bone(where: np.ndarray) -> sitk.Image:
-    """The shipped sample whose bone is gone in a part."""
+    """The shipped sample with part of its bone removed."""
     hu = sitk.GetArrayFromImage(sample())
     hu[where & (hu > 100)] = 20
     return image_on(Grid.of(sample()), hu)
@@ -102,7 +112,7 @@ def test_the_inside_does_not_end_where_bone_is_missing(kind: str) -> None:
     brain = extract_brain(scan)
     assert brain.missing_bone_cm2 > 50
     assert brain.unseen_skull_cm2 == 0
-    before, found = (sitk.GetArrayFromImage(mask) > 0 for mask in (whole.mask, brain.mask))
+    before, found = (voxels(mask) for mask in (whole.mask, brain.mask))
     assert (found & before).sum() > 0.99 * before.sum()
     bone_that_was = sitk.GetArrayFromImage(sample()) > 100
     voxel_ml = Grid.of(scan).voxel_volume_ml
@@ -110,13 +120,13 @@ def test_the_inside_does_not_end_where_bone_is_missing(kind: str) -> None:
 
 
 def test_the_inside_does_not_end_where_the_skull_is_out_of_view() -> None:
-    whole = sitk.GetArrayFromImage(extract_brain(sample()).mask)[..., 65:] > 0
+    whole = voxels(extract_brain(sample()).mask)[..., 65:]
     brain = extract_brain(sample()[65:, :, :])
     assert brain.unseen_skull_cm2 > 20
     assert brain.missing_bone_cm2 == 0
-    found = sitk.GetArrayFromImage(brain.mask) > 0
+    found = voxels(brain.mask)
     assert (found & whole).sum() > 0.98 * whole.sum()
-    assert (found & ~whole).sum() * Grid.of(brain.mask).voxel_volume_ml < 15
+    assert (found & ~whole).sum() * brain.mask.grid.voxel_volume_ml < 15
 
 
 def test_a_stack_that_ends_in_the_head_is_no_opening() -> None:

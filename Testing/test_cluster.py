@@ -1,4 +1,4 @@
-"""The batch on a Dask cluster of two local workers, one of which is killed half way."""
+"""The batch on a Dask cluster of two local workers, one of which is killed halfway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from bad_input import BALL_MM
 from HematomaExpansionLib.batch.cases import BatchCase
 from HematomaExpansionLib.batch.cluster import connect
-from HematomaExpansionLib.batch.rows import DONE, LITTLE_MEMORY, CaseRow
+from HematomaExpansionLib.batch.rows import DONE, WORKER_DIED, CaseRow
 from HematomaExpansionLib.batch.run import run_batch
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
@@ -29,7 +29,7 @@ CASES = 12
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """Of the scheduler of two workers."""
+    """The address of a scheduler with two workers."""
     from distributed import LocalCluster
 
     with LocalCluster(
@@ -39,12 +39,12 @@ def address() -> Iterator[str]:
 
 
 def short_case(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
-    """Stands in for a prediction, and tells of its beginning and of its end."""
+    """Stands in for a prediction, and marks its start and its end."""
     began = output / f"{case.name}.{os.getpid()}.began"
     again = any(output.glob(f"{case.name}.*.began"))
     began.touch()
     if case.name == "deadly" or (case.name == "deadly once" and not again):
-        # A result is with its worker until it is fetched; this worker's others are.
+        # A worker holds a result until it is fetched; wait until this worker's others have been.
         while not {path.name.split(".")[0] for path in output.glob(f"*.{os.getpid()}.ended")} <= listed(output):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -100,7 +100,7 @@ def test_a_case_that_kills_every_worker_is_a_failed_row(address: str, tmp_path: 
     with connect(address) as workers:
         rows = run_batch(cases, tmp_path, options(), workers, predict_one=short_case)
     assert [row.status for row in rows] == [DONE, "failed", DONE]
-    assert rows[1].reason == LITTLE_MEMORY
+    assert rows[1].reason == WORKER_DIED
 
 
 def test_the_command_hands_its_cases_to_the_scheduler(address: str, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_scheduler_that_goes_away_gets_a_sentence(tmp_path: Path, monkeypatch:
     from distributed import LocalCluster
     from HematomaExpansionLib.batch import cluster as module
 
-    monkeypatch.setattr(module, "_TIMEOUT_S", 2)  # for which it is waited for
+    monkeypatch.setattr(module, "_TIMEOUT_S", 2)  # how long to wait for it
     here = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
     cases = [BatchCase(f"P{number}", tmp_path) for number in range(50)]
 

@@ -1,4 +1,4 @@
-"""A researcher's cohort: masks that nobody drew, damaged cases and too few cases are told, not passed over."""
+"""A researcher's cohort: masks that nobody drew, damaged cases and too few cases are reported, not ignored."""
 
 from __future__ import annotations
 
@@ -29,25 +29,19 @@ from HematomaExpansionLib.training.data.preparation import read_pairs
 from HematomaExpansionLib.training.growth import evaluation
 from HematomaExpansionLib.training.growth import samples as growth_samples
 from HematomaExpansionLib.training.growth import training as growth_training
-from HematomaExpansionLib.training.risk import (
-    evaluation as risk_evaluation,
-)
-from HematomaExpansionLib.training.risk import (
-    logistic as risk_training,
-)
-from HematomaExpansionLib.training.risk import (
-    networks as risk_network_training,
-)
+from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
+from HematomaExpansionLib.training.risk import logistic as risk_training
+from HematomaExpansionLib.training.risk import networks as risk_network_training
 from HematomaExpansionLib.training.risk.evaluation import check_folds
 from HematomaExpansionLib.training.risk.logistic import fit_risk
 from phantoms import head_grid, head_image, positions
-from test_risk import patients
+from test_risk import TRUE_MASKS, patients
 
 GRID = head_grid((3.0, 3.0, 5.0))
 
 
 def write_case(folder: Path, followup_mm: float = 19.0, **description: Any) -> Path:
-    """A head with a ball of blood of 18 mm that grows to another radius; ``case.json`` says what is given."""
+    """A head with a ball of blood of 18 mm that grows to another radius; ``case.json`` holds ``description``."""
     folder.mkdir(parents=True)
     distance = np.linalg.norm(positions(GRID), axis=-1)
     for name, radius in (("baseline", 18.0), ("followup", followup_mm)):
@@ -108,13 +102,13 @@ def test_prepare_says_in_how_many_cases_it_found_a_mask_itself(
     lines = [preparation.PreparedCase(f"P{k}", True, masks=masks) for k, masks in enumerate([*AUTOMATIC, "given"])]
     monkeypatch.setattr(preparation, "prepare_cohort", lambda *_: lines)
     assert run("prepare", "--pairs", tmp_path / "pairs.csv", "-o", tmp_path / "cohort") == 0
-    assert "in 2 of them a mask was found automatically" in capsys.readouterr().out
+    assert "In 2 of them a mask was found automatically" in capsys.readouterr().out
 
 
 def test_a_segmentation_is_not_measured_against_masks_that_nobody_drew(
     make_cohort: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the network against itself the Dice is 1.000."""
+    """The Dice of the network against itself is 1.000."""
     cohort = make_cohort(3, masks="automatic")
     command = ["evaluate", "segmentation", "--cohort", cohort, "-o", tmp_path / "out", "--model", "threshold"]
     assert run(*command) == 2
@@ -164,9 +158,9 @@ def test_a_model_learned_from_masks_that_nobody_drew_says_so(
     ("text", "what"),
     [
         ("{", "damaged"),
-        ("[]", "what cannot be"),
+        ("[]", "holds no description"),
         ("[" * 100_000, "damaged"),
-        ('"three"', "what cannot be"),
+        ('"three"', "holds no description"),
         ('{"onset_hours": "three"}', "onset_hours"),
         ('{"onset_hours": NaN}', "onset_hours"),
         ('{"onset_hours": Infinity}', "onset_hours"),
@@ -196,7 +190,7 @@ def test_hours_that_cannot_be_are_refused_in_a_list_of_pairs(hours: str, tmp_pat
 
 
 def damaged(cohort: Path) -> list[str]:
-    """Two cases of the cohort damaged, each in another way; their names."""
+    """Two cases of the cohort damaged, each in a different way; returns their names."""
     with (cohort / "case-1" / "followup.nii.gz").open("r+b") as file:
         file.truncate(2000)
     (cohort / "case-3" / "case.json").write_text('{"onset_hours": "three"}')
@@ -267,7 +261,9 @@ def test_whatever_goes_wrong_with_a_case_is_told_with_its_name(
     assert [done[k] for k in (0, 1, 2, 6, 7)] == [0, 1, 2, None, 7]
     reasons = [result.reason for result in done[3:6] if isinstance(result, LeftOut)]
     assert len(reasons) == 3
-    assert all(word in reason for word, reason in zip(("foreseen", "memory", "sentence"), reasons, strict=True))
+    assert all(
+        word in reason for word, reason in zip(("failed unexpectedly", "memory", "sentence"), reasons, strict=True)
+    )
     assert "RuntimeError: not foreseen" in capfd.readouterr().err
     with pytest.raises(InputError, match=r"3 of 8 cases .* 3: .* 4: .* 5: A sentence\."):
         prepare_all(number_of, folders, "Cases")
@@ -299,20 +295,20 @@ def test_parts_are_prepared_at_once_and_kept_apart(tmp_path: Path) -> None:
 def test_folds_of_a_small_cohort_work_or_are_refused(
     expanded: int, others: int, folds: int, sentence: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Within each fold the regularization is chosen in folds again, for which few patients made a traceback."""
+    """Each fold chooses the regularization in inner folds; with few patients that raised a traceback."""
     kinds = np.repeat([True, False], [expanded, others])
     samples = patients(400, 5)
     chosen = [*[s for s in samples if s.expanded][:expanded], *[s for s in samples if not s.expanded][:others]]
     monkeypatch.setattr(risk_evaluation, "measure_cases", lambda *_arguments: chosen)
     monkeypatch.setattr(risk_evaluation, "case_folders", lambda cohort: [cohort])
     if sentence is None:
-        rows = risk_evaluation.cross_validate_risk(tmp_path, folds, "true", None, "cpu", 0)
+        rows = risk_evaluation.cross_validate_risk(tmp_path, folds, TRUE_MASKS, 0)
         assert sorted(row.case for row in rows) == sorted(sample.case for sample in chosen)
         return
     with pytest.raises(InputError, match=sentence):
         check_folds(kinds, folds)
     with pytest.raises(InputError, match=sentence):
-        risk_evaluation.cross_validate_risk(tmp_path, folds, "true", None, "cpu", 0)
+        risk_evaluation.cross_validate_risk(tmp_path, folds, TRUE_MASKS, 0)
 
 
 def test_a_risk_model_needs_two_patients_of_each_kind() -> None:

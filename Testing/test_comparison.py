@@ -18,17 +18,17 @@ from HematomaExpansionLib import comparison
 from HematomaExpansionLib.anatomy.brain import extract_brain
 from HematomaExpansionLib.anatomy.registration import Registration, register, similarity
 from HematomaExpansionLib.cli.main import main
-from HematomaExpansionLib.comparison import Found, doubt_of_growth
+from HematomaExpansionLib.comparison import FoundAutomatically, doubt_of_growth
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.measures.agreement import dice
-from HematomaExpansionLib.measures.volumes import volume_ml
-from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image, read_head_ct
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.training.data import cohort
 from HematomaExpansionLib.training.data.case_description import note_on_registration, read_description
 from HematomaExpansionLib.training.data.cohort import case_folders, read_case
 from HematomaExpansionLib.training.data.preparation import read_pairs
-from phantoms import head_grid, head_image, positions
+from phantoms import head_grid, head_image, positions, volume_ml, voxels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +56,10 @@ def motion() -> sitk.Euler3DTransform:
 
 @pytest.fixture(scope="module")
 def followup(patient: SimulatedPatient, motion: sitk.Transform) -> tuple[sitk.Image, sitk.Image]:
-    """CT and mask of the follow-up, where the patient has moved."""
-    mask = sitk.Cast(moved(sitk.Cast(patient.followup_mask, sitk.sitkFloat32), motion, 0.0) >= 0.5, sitk.sitkUInt8)
+    """CT and mask of the follow-up, after the patient has moved."""
+    mask = sitk.Cast(
+        moved(sitk.Cast(patient.followup_mask.image, sitk.sitkFloat32), motion, 0.0) >= 0.5, sitk.sitkUInt8
+    )
     return moved(patient.followup, motion, -1024.0), mask
 
 
@@ -70,8 +72,8 @@ def test_a_known_motion_is_found_although_the_hematoma_grew(
     assert found.overlap > 0.95
     assert found.similarity > 0.9
     assert similarity(sitk.AffineTransform(3), scans[0], inside[0], scans[1]) < 0.8
-    points = np.argwhere(sitk.GetArrayFromImage(inside[0]) > 0)[::997, ::-1]
-    grid = Grid.of(inside[0])
+    points = np.argwhere(voxels(inside[0]))[::997, ::-1]
+    grid = inside[0].grid
     errors = []
     for index in points:
         here = grid.point(index)
@@ -87,11 +89,10 @@ def test_scans_of_different_heads_are_refused(patient: SimulatedPatient) -> None
     scan = head_ct_from_image(patient.baseline).image
     inside = extract_brain(scan).mask
     grid = Grid.of(scan)
-    half = sitk.GetArrayFromImage(inside)
-    half[:, :, half.shape[2] // 2 :] = 0  # what is left of another brain
-    other = sitk.GetImageFromArray(half)
-    other.CopyInformation(inside)
-    assert grid.size == inside.GetSize()
+    half = inside.voxels.copy()
+    half[:, :, half.shape[2] // 2 :] = False  # what is left of another brain
+    other = Mask.on(inside.grid, half)
+    assert grid.size == inside.grid.size
     with pytest.raises(InputError, match="same patient"):
         register(scan, inside, scan, other)
 
@@ -108,7 +109,7 @@ def test_compare_measures_the_prediction_against_the_real_followup(
     nibabel.save(doubtful, tmp_path / "followup.nii.gz")
     prediction = tmp_path / "prediction"
     prediction.mkdir()
-    sitk.WriteImage(patient.followup_mask, prediction / "followup-mask.nii.gz")  # a perfect one
+    sitk.WriteImage(patient.followup_mask.image, prediction / "followup-mask.nii.gz")  # a perfect one
     scans = [
         f"--{name}={tmp_path / name}.nii.gz" for name in ("baseline", "baseline-mask", "followup", "followup-mask")
     ]
@@ -117,14 +118,14 @@ def test_compare_measures_the_prediction_against_the_real_followup(
     result = json.loads((output / "comparison.json").read_text())
     assert result["research_use_only"] is True
     (warning,) = result["warnings"]
-    assert warning.startswith("Follow-up: The scan's header tells its place twice, up to 9.0 mm apart")
+    assert warning.startswith("Follow-up: The scan's header gives two positions, up to 9.0 mm apart")
     assert f"Note: {warning}" in capsys.readouterr().out
     assert result["baseline"]["volume_ml"] == pytest.approx(volume_ml(patient.baseline_mask))
     assert result["followup"]["volume_ml"] == pytest.approx(volume_ml(patient.followup_mask), rel=0.05)
     assert result["prediction"]["lesion_dice"] > 0.88
     registered = sitk.ReadImage(str(output / "followup-mask.nii.gz"))
     assert Grid.of(registered).is_same(Grid.of(patient.baseline))
-    arrays = [sitk.GetArrayFromImage(mask) > 0 for mask in (registered, patient.followup_mask)]
+    arrays = [voxels(mask) for mask in (registered, patient.followup_mask)]
     assert dice(*arrays) == pytest.approx(result["prediction"]["lesion_dice"], abs=1e-6)
     assert (output / "comparison.png").stat().st_size > 30_000
     transform = sitk.ReadTransform(str(output / "baseline-to-followup.tfm"))
@@ -135,7 +136,7 @@ def test_compare_measures_the_prediction_against_the_real_followup(
 def write_pair(folder: Path, patient: SimulatedPatient, followup: tuple[sitk.Image, sitk.Image]) -> None:
     for name, image in (
         ("baseline", patient.baseline),
-        ("baseline-mask", patient.baseline_mask),
+        ("baseline-mask", patient.baseline_mask.image),
         ("followup", followup[0]),
         ("followup-mask", followup[1]),
     ):
@@ -161,10 +162,10 @@ def test_prepare_makes_a_cohort_and_says_what_became_of_each_pair(
     assert lines[1]["reason"]
     assert [folder.name for folder in case_folders(cohort)] == ["P1"]
     case = read_case(cohort / "P1")
-    assert Grid.of(case.followup).is_same(Grid.of(case.baseline))
+    assert case.followup.grid.is_same(case.baseline.grid)
     masks = [
-        sitk.GetArrayFromImage(mask) > 0
-        for mask in (case.followup_mask, head_ct_mask(patient.followup_mask, case.baseline))
+        voxels(mask)
+        for mask in (case.followup.hematoma, head_ct_mask(patient.followup_mask.image, case.baseline.ct))
     ]
     assert dice(*masks) > 0.88
     assert read_description(cohort / "P1")["registered"] is True
@@ -174,19 +175,19 @@ BLEED_MM = 18.0
 """Radius of the hematoma of the phantom."""
 
 
-def ball_mask(grid: Grid, radius_mm: float, center: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> sitk.Image:
+def ball_mask(grid: Grid, radius_mm: float, center: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Mask:
     inside = np.linalg.norm(positions(grid) - np.array(center), axis=-1) <= radius_mm
-    return image_on(grid, inside.astype(np.uint8))
+    return Mask.on(grid, inside)
 
 
 def compare_found(
-    found: Sequence[sitk.Image],
+    found: Sequence[Mask],
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     *options: str,
     similarity: float = 0.97,
 ) -> dict[str, Any]:
-    """What `compare` says of two scans of the phantom, aligned already, in which these masks are found."""
+    """What `compare` says about two aligned scans of the phantom in which these masks are found."""
     grid = head_grid()
     for name in ("baseline", "followup"):
         sitk.WriteImage(head_image(grid, BLEED_MM), folder / f"{name}.nii.gz")
@@ -215,11 +216,11 @@ def test_what_was_not_found_again_is_not_known_to_be_gone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It used to be a growth of −24 mL, and "no expansion"."""
+    """This used to give a growth of −24 mL and "no expansion"."""
     grid = head_grid()
     (tmp_path / "prediction").mkdir()
-    sitk.WriteImage(ball_mask(grid, 21.0), tmp_path / "prediction" / "followup-mask.nii.gz")
-    found = ball_mask(grid, BLEED_MM), ball_mask(grid, radius, center) if radius else ball_mask(grid, 0.0) * 0
+    sitk.WriteImage(ball_mask(grid, 21.0).image, tmp_path / "prediction" / "followup-mask.nii.gz")
+    found = ball_mask(grid, BLEED_MM), ball_mask(grid, radius, center) if radius else Mask.empty(grid)
     result = compare_found(found, tmp_path, monkeypatch, "--prediction", str(tmp_path / "prediction"))
     assert result["growth"] is None
     assert sentence in result["warnings"][-1]
@@ -235,7 +236,7 @@ def test_what_was_not_found_again_is_not_known_to_be_gone(
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
 
 
-def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_told(
+def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = head_grid()
@@ -257,7 +258,7 @@ def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_told(
 def test_scans_that_look_unlike_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Their insides overlap by 0.9 and more even in two different heads, once one is stretched onto the other."""
+    """Even the insides of two different skulls overlap by 0.9 or more once one is stretched onto the other."""
     grid = head_grid()
     found = ball_mask(grid, 18.0), ball_mask(grid, 20.0)
     result = compare_found(found, tmp_path, monkeypatch, similarity=0.81)
@@ -266,7 +267,7 @@ def test_scans_that_look_unlike_are_told_of(
 
 
 def turned_case(case_folder: Path, folder: Path, description: dict[str, Any] | None) -> Path:
-    """The case with its follow-up turned by 0.3 rad on its own grid, and this for its case.json."""
+    """The case with its follow-up turned by 0.3 rad on its own grid, and ``description`` as its case.json."""
     shutil.copytree(case_folder, folder)
     (folder / "case.json").unlink()
     if description is not None:
@@ -282,13 +283,13 @@ def turned_case(case_folder: Path, folder: Path, description: dict[str, Any] | N
 def test_a_followup_that_nobody_calls_registered_is_measured_and_registered(
     case_folder: Path, tmp_path: Path
 ) -> None:
-    """Taken for registered, an unchanged bleed seemed to have grown by 14.7 mL in another place."""
+    """If taken for registered, an unchanged bleed seemed to have grown by 14.7 mL in another place."""
     turned = turned_case(case_folder, tmp_path / "turned", None)
     case, original = read_case(turned), read_case(case_folder)
-    first, second = (sitk.GetArrayFromImage(each.followup_mask) > 0 for each in (case, original))
+    first, second = (each.followup.hematoma.voxels for each in (case, original))
     assert dice(first, second) > 0.9
     as_said = read_case(turned_case(case_folder, tmp_path / "said", {"registered": True}))
-    assert dice(sitk.GetArrayFromImage(as_said.followup_mask) > 0, second) < 0.5, "what is said counts"
+    assert dice(as_said.followup.hematoma.voxels, second) < 0.5, "what is said counts"
 
 
 def test_a_followup_that_lies_on_its_baseline_stays_there(
@@ -298,7 +299,7 @@ def test_a_followup_that_lies_on_its_baseline_stays_there(
     shutil.copytree(case_folder, tmp_path / "case")
     (tmp_path / "case" / "case.json").unlink()
     case, original = read_case(tmp_path / "case"), read_case(case_folder)
-    np.testing.assert_array_equal(*(sitk.GetArrayFromImage(each.followup_mask) for each in (case, original)))
+    np.testing.assert_array_equal(*(each.followup.hematoma.voxels for each in (case, original)))
     note = note_on_registration([case_folder, tmp_path / "case"])
     assert note is not None
     assert note.startswith("In 1 of 2 cases")
@@ -306,7 +307,10 @@ def test_a_followup_that_lies_on_its_baseline_stays_there(
 
 
 def test_masks_that_a_person_gave_are_taken_as_they_are() -> None:
-    given, automatic = Found(baseline=False, followup=False), Found(baseline=True, followup=True)
+    given, automatic = (
+        FoundAutomatically(baseline=False, followup=False),
+        FoundAutomatically(baseline=True, followup=True),
+    )
     assert doubt_of_growth(20.0, 5.0, True, given) is None, "it may have been evacuated"
     apart = doubt_of_growth(20.0, 25.0, False, given)
     assert apart is not None

@@ -1,4 +1,4 @@
-"""What headers in the field say of contrast medium, both ways."""
+"""What headers in the field say about contrast medium, with and without it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ mit und ohne KM | avec et sans injection | con y sin contraste | pre and post co
 C+/- | C-/C+ | CTA HEAD W/O | HEAD NON CONTRAST / CTA | HEAD W | CT BRAIN W/ | HEAD POST | Delayed
 Circle of Willis | CAROTID | HEAD IV | HEAD CE
 """
-UNSAID = """
+NOT_STATED = """
 - | HEAD | Head 5.0 H31s | AXIAL BRAIN | HEAD ROUTINE | STROKE | 5mm STD | C-SPINE | HEAD W C-SPINE
 HEAD WITH C SPINE | HIGH CONTRAST | Soft tissue contrast | edge enhanced | POST FOSSA | Post op | post-trauma
 Post thrombectomy | Cavernous angioma | amyloid angiopathy | Hemangioma | Thin Bone | HEAD 10 CM | 4 cm
@@ -74,7 +74,12 @@ def lines(table: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("table", "expected"),
-    [(GIVEN, Contrast.GIVEN), (NONE, Contrast.NONE), (UNCLEAR, Contrast.UNCLEAR), (UNSAID, Contrast.UNSAID)],
+    [
+        (GIVEN, Contrast.GIVEN),
+        (NONE, Contrast.NONE),
+        (UNCLEAR, Contrast.UNCLEAR),
+        (NOT_STATED, Contrast.NOT_STATED),
+    ],
     ids=["given", "none", "unclear", "unsaid"],
 )
 @pytest.mark.parametrize("change", [str, str.upper, str.lower], ids=["as written", "capitals", "small"])
@@ -89,7 +94,7 @@ def test_descriptions_are_understood(table: str, expected: Contrast, change: typ
         (NO_AGENT, Contrast.NONE),
         (AGENT, Contrast.GIVEN),
         (UNKNOWN_AGENT, Contrast.UNCLEAR),
-        (" ", Contrast.UNSAID),
+        (" ", Contrast.NOT_STATED),
     ],
     ids=["none", "an agent", "unknown", "unsaid"],
 )

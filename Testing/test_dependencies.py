@@ -32,7 +32,7 @@ class Slicer:
         self.installed += arguments
 
     def ensure(self, requirements: list[str], requester: str) -> None:
-        """Of Slicer 5.12: it asks by itself."""
+        """The function of Slicer 5.12, which asks the user itself."""
         self.ask(", ".join(requirements), requester)
         if not self.agrees:
             raise RuntimeError("declined")
@@ -70,7 +70,7 @@ def test_missing_packages_are_installed_after_asking(
     dependencies.ensure_installed(requirements, "Tests")
     assert len(user.asked) == 1
     assert "monai==1.0" in user.asked[0]
-    # Greedy asks for any SimpleITK: its dependencies are not installed, or Slicer's own would be replaced.
+    # Greedy requires SimpleITK: its dependencies are not installed, or they would replace Slicer's own build.
     assert user.installed == ["monai==1.0", "--no-deps", "picsl_greedy==2.0"]
     dependencies.ensure_installed(requirements, "Tests")
     assert len(user.asked) == 1, "asked again though nothing is missing"
@@ -113,7 +113,7 @@ def test_without_pytorch_the_user_is_sent_to_its_extension(
     requirements: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = put_in_place(monkeypatch, agrees=True, packaging=False)
-    monkeypatch.setattr(dependencies, "_torch_is_there", lambda: False)
+    monkeypatch.setattr(dependencies, "_is_torch_installed", lambda: False)
     assert "Extensions Manager" in dependencies.cannot_be_installed()
     with pytest.raises(dependencies.DependencyError, match="PyTorch extension"):
         dependencies.ensure_installed(requirements, "Tests")

@@ -1,4 +1,4 @@
-"""DICOM series as they are met: read whatever way they were stored, refused where slices or values are lost."""
+"""DICOM series as found in the field: read however they are stored, refused if slices or values are lost."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def test_blank_slices_beyond_the_head_are_air(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("usual", "lost"), [(-1024, 0), (0, -1024)])
-def test_a_slice_with_the_scale_of_none_is_not_believed(usual: int, lost: int, tmp_path: Path) -> None:
-    """Exports that lose the intercept of a slice may write 0 for it, or that of stored values from another one."""
+def test_a_slice_with_an_odd_scale_is_refused(usual: int, lost: int, tmp_path: Path) -> None:
+    """Exports that lose a slice's intercept may write 0 for it, or that of another slice's stored values."""
     stored = sitk.Cast(HEAD, sitk.sitkInt16) - usual
     files = write_dicom_series(stored, tmp_path, RescaleIntercept=usual)
     assert read(tmp_path).warnings == []
@@ -111,7 +111,7 @@ def test_slices_on_scales_of_their_own_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quantity", ["MGML", "Z_EFF"])
-def test_maps_of_dual_energy_are_no_hu(quantity: str, series: list[Path]) -> None:
+def test_dual_energy_maps_are_refused(quantity: str, series: list[Path]) -> None:
     edited(series, RescaleType=quantity)
     with pytest.raises(InputError, match="dual-energy"):
         read(series[0].parent)
@@ -200,7 +200,7 @@ def test_protocols_that_change_the_distance_are_read(
     assert (size - 1) * spacing == pytest.approx(along[-1], abs=spacing)
 
 
-def test_numbers_that_skip_where_no_gap_is_are_no_loss(tmp_path: Path) -> None:
+def test_skipped_numbers_without_a_gap_are_not_missing_slices(tmp_path: Path) -> None:
     slices_at(tmp_path, np.arange(32) * 5.0, numbers=np.arange(32) * 2 + (np.arange(32) > 12) * 20 + 7)
     assert read(tmp_path).warnings == []
 
@@ -215,7 +215,7 @@ def test_numbers_that_skip_where_no_gap_is_are_no_loss(tmp_path: Path) -> None:
     ],
     ids=["first", "last", "thin slices far apart", "between ranges"],
 )
-def test_gaps_that_may_be_lost_slices_are_told(
+def test_gaps_that_may_be_lost_slices_are_reported(
     gaps: list[float], thickness: list[float] | None, tmp_path: Path
 ) -> None:
     slices_at(tmp_path, np.cumsum([0.0, *gaps]), None if thickness is None else np.array(thickness))
@@ -304,11 +304,11 @@ def test_a_series_that_is_said_to_be_without_contrast_is_read(tags: dict[str, An
     ],
     ids=str,
 )
-def test_what_leaves_contrast_open_is_told(tags: dict[str, Any]) -> None:
+def test_unclear_contrast_is_reported(tags: dict[str, Any]) -> None:
     assert ["leave open whether contrast" in note for note in check_headers([header_with(**tags)])] == [True]
 
 
-def test_what_is_said_of_contrast_reaches_who_reads_the_series(series: list[Path]) -> None:
+def test_contrast_warnings_reach_the_reader_of_the_series(series: list[Path]) -> None:
     edited(series, SeriesDescription="HEAD W/O", ContrastBolusAgent="N/A")
     assert read(series[0].parent).warnings == []
     edited(series, SeriesDescription="HEAD W/WO CONTRAST", ContrastBolusAgent="")
@@ -369,7 +369,7 @@ def test_data_sets_without_a_preamble_are_read(store: Callable[[Path], None], se
     assert [case.scan for case in find_cases(folder.parent, folder.parent / "out")] == [folder]
 
 
-def test_dicom_is_told_by_what_a_file_holds(series: list[Path], tmp_path: Path) -> None:
+def test_dicom_is_recognized_by_content(series: list[Path], tmp_path: Path) -> None:
     assert is_dicom(series[0].rename(tmp_path / "image.txt"))
     for name in ("ExplVR_BigEndNoMeta.dcm", "ExplVR_LitEndNoMeta.dcm", "meta_missing_tsyntax.dcm"):
         assert is_dicom(Path(str(get_testdata_file(name))))
@@ -386,7 +386,7 @@ def test_dicom_is_told_by_what_a_file_holds(series: list[Path], tmp_path: Path) 
 
 
 def screen_save(folder: Path, **tags: Any) -> None:
-    """A picture of 8 bits with a series of its own, as scanners add a dose report."""
+    """An 8-bit picture in its own series, like the dose report that scanners add."""
     folder.mkdir(exist_ok=True)
     values = {
         "SOPClassUID": SecondaryCaptureImageStorage,
@@ -417,7 +417,7 @@ def test_what_lies_beside_the_series_is_left_out_and_told(series: list[Path]) ->
     scan = read(folder)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.image), sitk.GetArrayFromImage(alone.image))
     assert scan.warnings == [
-        "Left out beside the series: 1 empty file, 1 file that is no DICOM in spite of its name, "
+        "Left out of the series: 1 empty file, 1 file that is not DICOM despite its name, "
         "1 image of another modality, 2 localizer images, 3 screen saves or reports."
     ]
 
@@ -503,7 +503,7 @@ def test_sentences_on_files_are_true(tmp_path: Path, series: list[Path], monkeyp
     folder.mkdir()
     assert "The folder is empty" in sentence(folder)
     (folder / "note.dcm").write_text("called the ward at 3")
-    assert "only have the name of DICOM" in sentence(folder)
+    assert "are DICOM in name only" in sentence(folder)
     assert [case.scan for case in find_cases(folder, tmp_path / "out")] == [folder]  # a row, not silence
     (folder / "report").write_bytes(Path(str(get_testdata_file("reportsi.dcm"))).read_bytes())
     assert "only other objects such as reports" in sentence(folder)
@@ -556,7 +556,7 @@ def test_a_folder_that_cannot_be_opened_is_not_passed_over(
 def test_libraries_that_decode_pixels_write_nothing_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Slices in 12-bit JPEG, which pydicom's decoders refuse, each with a message, and GDCM reads."""
+    """Slices in 12-bit JPEG: pydicom's decoders refuse them, each with a message, and GDCM reads them."""
     source = pydicom.dcmread(str(get_testdata_file("JPGExtended.dcm")))
     frame = next(generate_frames(source.PixelData, number_of_frames=1))
     files = write_dicom_series(HEAD[:, :, :9], tmp_path / "series")
@@ -571,5 +571,5 @@ def test_libraries_that_decode_pixels_write_nothing_to_the_terminal(
     image = read(tmp_path / "series").image
     assert image.GetSize()[:2] == (source.Columns, source.Rows)
     assert np.ptp(sitk.GetArrayViewFromImage(image)) > 100
-    os.write(2, b"heard\n")  # what comes later is
+    os.write(2, b"heard\n")  # later output is heard
     assert capfd.readouterr() == ("", "heard\n")

@@ -1,4 +1,4 @@
-"""Masks in DICOM SEG: the named segment at its place, whatever the order of frames, and those left out."""
+"""Masks in DICOM SEG: the named segment in its place, whatever the frames' order and whichever are left out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import InputError, MissingLibraryError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.head_ct import read_head_ct
-from HematomaExpansionLib.scan.masks import read_mask, read_mask_file
-from phantoms import head_grid, head_hu, head_image, positions, write_dicom_series, write_slices
+from HematomaExpansionLib.scan.mask_files import read_mask, read_mask_file
+from phantoms import head_grid, head_hu, head_image, positions, volume_ml, voxels, write_dicom_series, write_slices
 
 highdicom = pytest.importorskip("highdicom")
 
@@ -100,8 +99,8 @@ def test_the_named_segment_lies_where_it_was_drawn(grid: Grid, kind: str, tmp_pa
         read_mask(path, scan)
     for label in ("hematoma", "2"):
         read = read_mask(path, scan, label)
-        assert sitk.GetArrayFromImage(read).sum() == hematoma.sum()
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, ball(positions(scan.grid)))
+        assert voxels(read).sum() == hematoma.sum()
+        np.testing.assert_array_equal(voxels(read), ball(positions(scan.grid)))
     assert volume_ml(read_mask_file(path, "hematoma")) == pytest.approx(hematoma.sum() * grid.voxel_volume_ml)
 
 
@@ -111,7 +110,7 @@ def test_segments_that_overlap_are_kept_apart(series: tuple[Grid, list[Path]], t
     everything = np.ones_like(inside)
     path = write_segmentation(files, {"head": everything, "hematoma": inside}, tmp_path / "mask.dcm")
     read = read_mask(path, read_head_ct(files[0].parent), "hematoma")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, inside)
+    np.testing.assert_array_equal(voxels(read), inside)
 
 
 def test_the_only_segment_is_the_hematoma_even_with_slices_left_out(
@@ -123,7 +122,7 @@ def test_the_only_segment_is_the_hematoma_even_with_slices_left_out(
     path = write_segmentation(files, {"bleed": inside}, tmp_path / "mask.dcm", shuffle=True)
     assert pydicom.dcmread(path).NumberOfFrames == inside.any(axis=(1, 2)).sum()
     read = read_mask(path, read_head_ct(files[0].parent))
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, inside)
+    np.testing.assert_array_equal(voxels(read), inside)
 
 
 def test_a_single_frame_is_enough(series: tuple[Grid, list[Path]], tmp_path: Path) -> None:
@@ -132,7 +131,7 @@ def test_a_single_frame_is_enough(series: tuple[Grid, list[Path]], tmp_path: Pat
     inside[:20] = inside[21:] = False
     path = write_segmentation(files, {"bleed": inside}, tmp_path / "mask.dcm")
     read = read_mask(path, read_head_ct(files[0].parent))
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, inside)
+    np.testing.assert_array_equal(voxels(read), inside)
 
 
 def test_slices_of_a_tilted_gantry_keep_their_places(tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_slices_of_a_tilted_gantry_keep_their_places(tmp_path: Path) -> None:
     assert scan.resampled
     read = read_mask(path, scan)
     assert volume_ml(read) == pytest.approx(BALL_ML, rel=0.04)
-    places = positions(scan.grid)[sitk.GetArrayFromImage(read) > 0]
+    places = positions(scan.grid)[voxels(read)]
     np.testing.assert_allclose(places.mean(axis=0), CENTER, atol=0.4)
 
 
@@ -177,7 +176,7 @@ def test_a_folder_is_searched_for_the_one_segmentation(series: tuple[Grid, list[
     for file in files[:3]:
         (folder / file.name).write_bytes(file.read_bytes())
     write_segmentation(files, {"bleed": inside}, folder / "one.dcm")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(folder, scan)) > 0, inside)
+    np.testing.assert_array_equal(voxels(read_mask(folder, scan)), inside)
     write_segmentation(files, {"bleed": inside}, folder / "two.dcm")
     with pytest.raises(InputError, match="holds 2 DICOM segmentations"):
         read_mask(folder, scan)

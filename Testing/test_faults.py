@@ -1,4 +1,4 @@
-"""Killed at any moment, or on a full disk: no half result, and the next run succeeds."""
+"""Killed at any moment, or on a full disk: no partial result, and the next run succeeds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def arguments(scan: Path, output: Path) -> list[str]:
 
 
 def start(scan: Path, output: Path) -> subprocess.Popen[bytes]:
-    """The command in a process of its own; it tells on standard output of each stage."""
+    """Start the command in its own process; it reports each stage on standard output."""
     command = [sys.executable, "-m", "HematomaExpansionLib", *arguments(scan, output), "--json-progress"]
     return subprocess.Popen(command, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 

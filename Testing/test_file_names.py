@@ -1,4 +1,4 @@
-"""Names of files that are no text: their scans are read, or refused with a sentence, and never end the process."""
+"""File names that are not text: such scans are read, or refused with a sentence, and never end the process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems a
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scans of each kind whose names hold a byte that is no UTF-8."""
+    """Scans of each kind whose names contain a byte that is not UTF-8."""
     folder = tmp_path_factory.mktemp("names")
     head = head_image(head_grid((4.0, 4.0, 8.0)), 20.0)
     for suffix in (".nii.gz", ".nrrd", ".mha"):

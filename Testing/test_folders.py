@@ -1,4 +1,4 @@
-"""Results on disk: what they were made from stands beside them, and nobody else's file is ever removed."""
+"""Results on disk: what they were made from is recorded beside them, and no one else's file is ever removed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_result_says_what_it_was_made_from_and_is_used_again_for_the_same_alon
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"software": 1}', '{"software": {"name": "Other"}}', "\xff"])
-def test_what_is_no_provenance_of_ours_counts_as_none(text: str, tmp_path: Path) -> None:
+def test_foreign_provenance_is_ignored(text: str, tmp_path: Path) -> None:
     (tmp_path / PROVENANCE_FILE).write_text(text, encoding="latin-1")
     assert read_provenance(tmp_path) is None
     with pytest.raises(InputError, match="other files"):
@@ -180,7 +180,7 @@ def test_an_empty_folder_is_filled_also_where_it_is_the_current_one(
 
 
 def test_a_mount_point_is_filled_and_never_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As that of a container's volume, whose parent may not be writable either."""
+    """Such as that of a container's volume, whose parent may not be writable either."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     rename, mkdtemp = Path.rename, tempfile.mkdtemp
@@ -216,7 +216,7 @@ def test_a_mount_point_is_filled_and_never_renamed(tmp_path: Path, monkeypatch: 
         (errno.EPROTO, os.strerror(errno.EPROTO)),
     ],
 )
-def test_the_true_reason_is_told(number: int, reason: str, tmp_path: Path) -> None:
+def test_the_true_reason_is_reported(number: int, reason: str, tmp_path: Path) -> None:
     def fail() -> None:
         with whole_or_nothing(tmp_path / "result", MADE):
             raise OSError(number, "of the system")
@@ -285,7 +285,7 @@ def test_scratch_of_a_living_run_stays_and_that_of_a_dead_one_goes(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_ones_own_scratch_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_scratch_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with own_scratch(Path()) as scratch:
         remove_unfinished(tmp_path)
@@ -360,7 +360,7 @@ def test_a_disk_without_locks_is_written_and_scratch_on_it_is_left(
 def test_two_runs_do_not_replace_one_folder_at_the_same_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(folders, "_LOCK_TIMEOUT_S", 0.1)
     folder = make(tmp_path / "result")
     with alone_in(folder), pytest.raises(InputError, match="Another run"):
         make(folder, text="2")

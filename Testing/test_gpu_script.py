@@ -41,7 +41,7 @@ def test_every_published_network_has_its_published_size_and_batch() -> None:
 
 
 def _narrow(step: TrainingStep) -> TrainingStep:
-    """The same with a few channels and small images, for a CPU."""
+    """The same step with a few channels and small images, for a CPU."""
     arguments: dict[str, Any] = {**step.arguments, "channels": [4] * len(step.arguments["channels"])}
     sides = {"risk, slices, vgg16": 64}.get(step.name, 32)
     shapes = {name: (2, 1, *(sides for _ in shape[2:])) for name, shape in step.shapes.items()}
@@ -53,7 +53,7 @@ def test_each_step_learns_alike_in_full_and_mixed_precision(step: TrainingStep) 
     full, mixed = (step_cost(_narrow(step), CPU, mixed=precision, times=1) for precision in (False, True))
     assert full.peak_gib is None
     assert full.seconds > 0
-    assert mixed.loss == pytest.approx(full.loss, rel=gpu.LARGEST_DIFFERENCE_OF_LOSS)
+    assert mixed.loss == pytest.approx(full.loss, rel=gpu.MAX_DIFFERENCE_OF_LOSS)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -24,7 +24,7 @@ def grid(request: pytest.FixtureRequest) -> Grid:
 
 
 def position_image(grid: Grid) -> sitk.Image:
-    """An image whose vectors are the LPS positions of its own voxels, by SimpleITK's reckoning."""
+    """An image whose vectors are the LPS positions of its own voxels, as SimpleITK computes them."""
     return sitk.PhysicalPointSource(
         sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
     )
@@ -92,6 +92,15 @@ def test_average_onto_keeps_the_mean_and_fills_outside() -> None:
     values = average_onto(image, larger, outside=-1000.0)
     np.testing.assert_allclose(values[:, :, :9], 37.0, atol=1e-3)
     assert (values[:, :, 12:] == -1000.0).all()
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.1, 0.5, 5.0), (4.0, 4.0, 4.0)])
+def test_average_onto_smooths_as_the_whole_image_is_smoothed(grid: Grid, spacing: tuple[float, ...]) -> None:
+    noise = np.random.default_rng(0).normal(0, 500, grid.shape).astype(np.float32)
+    image = image_on(grid, noise)
+    for target in (grid.with_spacing(spacing), grid.cropped((-3, 4, 2), (12, 30, 6)).with_spacing(spacing)):
+        whole = resample(smooth_for(crop_to(image, target), spacing), target, outside=-1000.0)
+        np.testing.assert_array_equal(average_onto(image, target, outside=-1000.0), sitk.GetArrayFromImage(whole))
 
 
 def test_bounding_box() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.forecast.followup_range import followup_range, told_range
+from HematomaExpansionLib.forecast.followup_range import calibrated_range, followup_range
+from HematomaExpansionLib.forecast.strength import growth_strength
 from HematomaExpansionLib.growth.field import confined_displacement, growth_channels, growth_region, warp
 from HematomaExpansionLib.growth.growth import predict_growth
 from HematomaExpansionLib.growth.warping import smallest_jacobian, warp_ct, warp_image, warp_mask
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.models.description import (
     ARCHITECTURES_OF,
     GROWTH_BY_PROBABILITY,
@@ -24,6 +24,9 @@ from HematomaExpansionLib.models.networks.build import ARCHITECTURES, build_netw
 from HematomaExpansionLib.models.networks.unet import displacement_unet, segmentation_unet
 from HematomaExpansionLib.models.package import ModelPackage, write_package
 from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.subject import Subject
+from phantoms import volume_ml
 from torch import nn
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix()
@@ -31,14 +34,14 @@ STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 PERMUTED_FLIP = (0.0, -1.0, 0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0)
 
 
-def sphere(grid: Grid, center: np.ndarray, radius: float) -> sitk.Image:
+def sphere(grid: Grid, center: np.ndarray, radius: float) -> Mask:
     """Mask of a ball in LPS mm on a grid."""
     points = sitk.GetArrayFromImage(
         sitk.PhysicalPointSource(
             sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
         )
     )
-    return image_on(grid, (np.linalg.norm(points - center, axis=-1) <= radius).astype(np.uint8))
+    return Mask.on(grid, np.linalg.norm(points - center, axis=-1) <= radius)
 
 
 def scaling_field(grid: Grid, center: np.ndarray, factor: float) -> sitk.Image:
@@ -59,7 +62,7 @@ def test_a_known_field_enlarges_a_sphere_as_it_should(direction: tuple[float, ..
     after = warp_mask(before, scaling_field(grid, center, 1.3))
     expected = sphere(grid, center, 14.0 * 1.3)
     overlap = sitk.LabelOverlapMeasuresImageFilter()
-    overlap.Execute(after, expected)
+    overlap.Execute(after.image, expected.image)
     assert overlap.GetDiceCoefficient() > 0.98
     assert volume_ml(after) == pytest.approx(volume_ml(expected), rel=0.02)
 
@@ -67,24 +70,23 @@ def test_a_known_field_enlarges_a_sphere_as_it_should(direction: tuple[float, ..
 @pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0])
 @pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE, PERMUTED_FLIP], ids=["straight", "oblique", "permuted"])
 def test_growth_by_less_than_half_a_slice_is_not_lost(direction: tuple[float, ...], slice_mm: float) -> None:
-    """1.2 mm more of radius, in slices of up to 5 mm: cut at the half-way surface, the poles would not move."""
+    """The radius grows by 1.2 mm, in slices of up to 5 mm: cut at the halfway surface, the poles would stay."""
     grid = Grid((70, 70, round(70 / slice_mm)), (1.0, 1.0, slice_mm), (-30.0, 5, 12), direction)
     center = grid.point((34.6, 34.2, (round(70 / slice_mm) - 1) / 2 + 0.1))
     before = sphere(grid, center, 12.0)
     after = warp_mask(before, scaling_field(grid, center, 1.1))
     assert volume_ml(after) == pytest.approx(1.1**3 * volume_ml(before), rel=0.02)
-    inside, grown = (sitk.GetArrayFromImage(mask) > 0 for mask in (before, after))
+    inside, grown = (mask.voxels for mask in (before, after))
     assert (grown | ~inside).all(), "nothing that was blood is lost"
     still = scaling_field(grid, center, 1.0)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(warp_mask(before, still)) > 0, inside)
-    nothing = sitk.Cast(0 * before, sitk.sitkUInt8)
-    assert volume_ml(warp_mask(nothing, still)) == 0
+    np.testing.assert_array_equal(warp_mask(before, still).voxels, inside)
+    assert warp_mask(Mask.empty(grid), still).is_empty
 
 
 def box(grid: Grid, first: tuple[int, int, int], size: tuple[int, int, int]) -> sitk.Image:
     array = np.zeros(grid.shape, np.uint8)
     array[tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))] = 1
-    return image_on(grid, array)
+    return Mask.on(grid, array)
 
 
 def shifting_field(grid: Grid, shift_mm: tuple[float, float, float]) -> sitk.Image:
@@ -94,24 +96,22 @@ def shifting_field(grid: Grid, shift_mm: tuple[float, float, float]) -> sitk.Ima
 
 @pytest.mark.parametrize("shift_mm", [(0.01, 0.0, 0.0), (0.0, 0.0, 0.01), (0.3, -0.2, 1.1), (0.5, 0.5, 2.5)])
 def test_a_box_that_is_moved_keeps_its_volume_to_a_voxel(shift_mm: tuple[float, float, float]) -> None:
-    """All voxels of a face are equally deep: taken together, a move by 0.01 mm would add 10 %."""
+    """All voxels of a face are equally deep: if taken together, a shift of 0.01 mm would add 10 %."""
     grid = Grid((40, 40, 16), (1.0, 1.0, 5.0), (0.0, 0, 0), STRAIGHT)
     before = box(grid, (10, 12, 4), (20, 16, 6))
     field = shifting_field(grid, shift_mm)
     after = warp_mask(before, field)
-    count = np.count_nonzero(sitk.GetArrayViewFromImage(before))
-    assert abs(np.count_nonzero(sitk.GetArrayViewFromImage(after)) - count) <= 1
-    np.testing.assert_array_equal(*(sitk.GetArrayFromImage(each) for each in (after, warp_mask(before, field))))
+    count = before.voxel_count
+    assert abs(after.voxel_count - count) <= 1
+    np.testing.assert_array_equal(*(each.voxels for each in (after, warp_mask(before, field))))
     if max(shift_mm) < 0.02:
-        np.testing.assert_array_equal(*(sitk.GetArrayFromImage(each) for each in (after, before)))
+        np.testing.assert_array_equal(*(each.voxels for each in (after, before)))
 
 
-def test_of_voxels_that_are_equally_deep_no_side_is_preferred() -> None:
-    """Half a voxel further, each face is as near as the opposite one: of both, half is taken."""
+def test_equally_deep_voxels_favor_no_side() -> None:
+    """After a shift of half a voxel, opposite faces are equally near: half of each is taken."""
     grid = Grid((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0, 0), STRAIGHT)
-    after = sitk.GetArrayFromImage(
-        warp_mask(box(grid, (10, 10, 10), (20, 20, 20)), shifting_field(grid, (0.5, 0, 0)))
-    )
+    after = warp_mask(box(grid, (10, 10, 10), (20, 20, 20)), shifting_field(grid, (0.5, 0, 0))).voxels
     left, right = int(after[10:30, 10:30, 10].sum()), int(after[10:30, 10:30, 30].sum())
     assert left + right == 400
     assert abs(left - right) < 80
@@ -120,12 +120,12 @@ def test_of_voxels_that_are_equally_deep_no_side_is_preferred() -> None:
 @pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0])
 @pytest.mark.parametrize("factor", [1.0, 1.1, 1.3])
 def test_mask_and_ct_show_the_same_growth(slice_mm: float, factor: float) -> None:
-    """Cut half way between brain and clot, the predicted CT holds as much blood as the predicted mask."""
+    """Cut halfway between brain and clot, the predicted CT holds as much blood as the predicted mask."""
     grid = Grid((70, 70, round(70 / slice_mm)), (1.0, 1.0, slice_mm), (-30.0, 5, 12), OBLIQUE)
     center = grid.point((34.6, 34.2, (round(70 / slice_mm) - 1) / 2 + 0.1))
     before = sphere(grid, center, 14.0)
     noise = np.random.default_rng(0).normal(0, 2.0, grid.shape)
-    hu = np.where(sitk.GetArrayViewFromImage(before) > 0, 62.0, 33.0) + noise
+    hu = np.where(before.voxels, 62.0, 33.0) + noise
     ct, field = image_on(grid, np.round(hu).astype(np.int16)), scaling_field(grid, center, factor)
     after = warp_mask(before, field)
     moved = warp_ct(ct, before, after, field)
@@ -152,7 +152,7 @@ def test_smallest_jacobian_sees_shrinking_and_folding() -> None:
 
 
 def rough_velocity(shape: tuple[int, int, int], size: float) -> torch.Tensor:
-    """A random field of neighboring values that all but contradict each other."""
+    """A random field whose neighboring values all but contradict each other."""
     torch.manual_seed(3)
     coarse = torch.randn(1, 3, *(n // 4 for n in shape)) * size
     return nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)
@@ -237,10 +237,10 @@ def test_predicted_growth_is_the_networks_flow_on_the_scans_own_grid(
     center = grid.point((63, 63, 14))
     hematoma, skull = sphere(grid, center, 12.0), sphere(grid, center, 50.0)
     ct = image_on(grid, np.full(grid.shape, 30.0, np.float32))
-    growth = predict_growth(ct, hematoma, skull, outward_package, None, torch.device("cpu"))
+    growth = predict_growth(Subject(ct, skull, hematoma), outward_package, 1.0, torch.device("cpu"))
     # v = -s·(x - c) for unit time is the pull-back x -> c + (x - c)·exp(-s): radii grow by exp(0.25).
     assert volume_ml(growth.followup_mask) == pytest.approx(4 / 3 * np.pi * 12**3 * np.exp(0.75) / 1000, rel=0.06)
-    assert Grid.of(growth.followup_mask) == Grid.of(growth.displacement) == Grid.of(growth.followup_ct) == grid
+    assert growth.followup_mask.grid == Grid.of(growth.displacement) == Grid.of(growth.followup_ct) == grid
     assert smallest_jacobian(growth.displacement) > 0
     index = (75, 63, 14)
     expected = (np.exp(-0.25) - 1) * (grid.point(index) - center)
@@ -251,7 +251,7 @@ BY_PROBABILITY = {"constant": 0.0, "slope": 0.5, "smallest": 0.1, "largest": 2.0
 
 
 def test_growth_is_stronger_by_the_probability_and_bounded(outward_package: ModelPackage) -> None:
-    """The flow is a constant one, so that twice as strong a one carries twice as far in logarithms."""
+    """The flow is constant, so one twice as strong carries twice as far on a log scale."""
     settings = {**outward_package.description.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY}
     follows = replace(outward_package, description=replace(outward_package.description, settings=settings))
     grid = Grid((110, 110, 74), (1.0, 1.0, 1.5), (-55.0, -55, -55), OBLIQUE)
@@ -260,7 +260,8 @@ def test_growth_is_stronger_by_the_probability_and_bounded(outward_package: Mode
     ct = image_on(grid, np.full(grid.shape, 30.0, np.float32))
 
     def grown_ml(package: ModelPackage, probability: float | None) -> float:
-        growth = predict_growth(ct, hematoma, skull, package, probability, torch.device("cpu"))
+        strength = growth_strength(package.description, probability)
+        growth = predict_growth(Subject(ct, skull, hematoma), package, strength, torch.device("cpu"))
         assert smallest_jacobian(growth.displacement) > 0
         return volume_ml(growth.followup_mask)
 
@@ -276,18 +277,23 @@ def test_a_range_is_told_with_the_probability_it_was_checked_with(outward_packag
     plain = replace(outward_package.description, settings={VOLUME_RANGE: ranges})
     follows = replace(plain, settings={**plain.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY})
     told = followup_range(ranges["true"], 20.0, 24.0)
-    assert told_range(plain, "true", None, 20.0, 24.0) == told_range(follows, "true", 0.3, 20.0, 24.0) == told
-    assert told_range(follows, "true", None, 20.0, 24.0) is None
-    assert told_range(plain, "automatic", 0.3, 20.0, 24.0) is None
+    assert (
+        calibrated_range(plain, "true", None, 20.0, 24.0)
+        == calibrated_range(follows, "true", 0.3, 20.0, 24.0)
+        == told
+    )
+    assert calibrated_range(follows, "true", None, 20.0, 24.0) is None
+    assert calibrated_range(plain, "automatic", 0.3, 20.0, 24.0) is None
 
 
 def test_channels_are_windowed_and_confined() -> None:
     grid = Grid((64, 64, 30), (2.0, 2.0, 4.0), (0.0, 0, 0), STRAIGHT)
     center = grid.point((32, 32, 15))
     skull = sphere(grid, center, 40.0)
-    ct = image_on(grid, np.where(sitk.GetArrayFromImage(skull) > 0, 50.0, 900.0).astype(np.float32))
+    ct = image_on(grid, np.where(skull.voxels, 50.0, 900.0).astype(np.float32))
     region = growth_region(sphere(grid, center, 10.0), (2.0, 2.0, 2.0), (48, 48, 48))
-    brain, mask, confinement = growth_channels(ct, sphere(grid, center, 10.0), skull, region, (0.0, 100.0))
+    subject = Subject(ct, skull, sphere(grid, center, 10.0))
+    brain, mask, confinement = growth_channels(subject, region, (0.0, 100.0))
     middle = tuple(n // 2 for n in brain.shape)
     assert brain[middle] == pytest.approx(0.5, abs=0.02)
     assert mask[middle] == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Reading scans: true geometry from whatever was stored, and a sentence for whatever is no head CT."""
+"""Reading scans: true geometry from whatever was stored, and a sentence for whatever is not a head CT."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image, read_head_ct
-from HematomaExpansionLib.scan.masks import mask_on_scan, read_mask, read_mask_file
-from phantoms import STRAIGHT, head_grid, head_hu, head_image, positions, write_dicom_series, write_slices
+from HematomaExpansionLib.scan.mask_files import mask_on_scan, read_mask, read_mask_file
+from phantoms import (
+    STRAIGHT,
+    head_grid,
+    head_hu,
+    head_image,
+    positions,
+    volume_ml,
+    voxels,
+    write_dicom_series,
+    write_slices,
+)
 
 TILT = np.deg2rad(18.5)
 SPHERE_MM = 25.0
@@ -24,7 +33,7 @@ UNEVEN = np.cumsum([0.0] + 14 * [4.22] + [1.14] + 13 * [7.38])
 
 
 def blood_ml(image: sitk.Image) -> float:
-    """Volume of what is nearer to the blood's 65 HU than to the brain's 33."""
+    """Volume of the voxels nearer to the blood's 65 HU than to the brain's 33."""
     hu = sitk.GetArrayViewFromImage(image)
     smooth = sitk.GetArrayFromImage(sitk.DiscreteGaussian(image, 1.0))
     return (
@@ -64,7 +73,7 @@ def test_a_tilted_series_comes_out_in_true_geometry(along_table: np.ndarray, tmp
     blood = (hu > 55) & (hu < 100) & (_distance_from_center(scan.image) < 40)
     points = positions(scan.grid)[blood]
     np.testing.assert_allclose(points.mean(axis=0), 0.0, atol=0.4)
-    for axis in np.eye(3):  # as long in every direction: neither sheared nor stretched
+    for axis in np.eye(3):  # equally long in every direction: neither sheared nor stretched
         assert np.ptp(points @ axis) == pytest.approx(2 * SPHERE_MM, abs=4.5)
     for diagonal in ([0, 1, 1], [0, 1, -1]):
         assert (points @ diagonal).std() == pytest.approx(points[:, 0].std() * np.sqrt(2), rel=0.04)
@@ -261,7 +270,7 @@ def without_air(hu: np.ndarray) -> np.ndarray:
         (with_nan, "NaN"),
         (windowed, "windowed"),
         (lambda hu: windowed(hu).astype(np.uint8), "windowed"),
-        (lambda hu: (hu > 50).astype(np.uint8), "as a mask does"),
+        (lambda hu: (hu > 50).astype(np.uint8), "like a mask"),
         (lambda hu: np.abs(hu) * 3 + 20, "not Hounsfield units"),
         (lambda hu: np.full_like(hu, -1000), "blank"),
         (lambda hu: np.where(hu > 300, 40, hu), "no skull"),
@@ -330,7 +339,7 @@ def test_a_mask_on_the_scans_grid_is_used_as_it_is(scan: HeadCT, tmp_path: Path)
     mask = ball_on(scan.grid)
     sitk.WriteImage(sitk.DICOMOrient(mask, "RIP") * 7, str(tmp_path / "mask.nii.gz"))
     read = read_mask(tmp_path / "mask.nii.gz", scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(mask))
+    np.testing.assert_array_equal(voxels(read), voxels(mask))
     own = read_mask_file(tmp_path / "mask.nii.gz")
     assert volume_ml(own) == pytest.approx(volume_ml(mask))
 
@@ -347,9 +356,9 @@ def test_a_mask_on_the_scans_grid_is_used_as_it_is(scan: HeadCT, tmp_path: Path)
 def test_a_mask_on_another_grid_keeps_its_volume_and_place(grid: Grid, scan: HeadCT) -> None:
     mask = ball_on(grid)
     moved = mask_on_scan(mask, scan)
-    assert Grid.of(moved).is_same(scan.grid)
+    assert moved.grid.is_same(scan.grid)
     assert volume_ml(moved) == pytest.approx(volume_ml(mask), rel=0.04)
-    points = positions(scan.grid)[sitk.GetArrayFromImage(moved) > 0]
+    points = positions(scan.grid)[voxels(moved)]
     np.testing.assert_allclose(points.mean(axis=0), 0.0, atol=0.5)
 
 

@@ -1,4 +1,4 @@
-"""CT markers and BAT, on bleeds of which every sign is known."""
+"""CT markers and BAT, on bleeds with every sign known."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.forecast.probability import measurements
 from HematomaExpansionLib.markers.markers import Marker, describe_markers, find_markers
-from HematomaExpansionLib.markers.scores import (
-    ClinicalData,
-    bat_score,
-    brain_score,
-    overrule,
-    present_markers,
-)
+from HematomaExpansionLib.markers.scores import ClinicalData, bat_score, brain_score, overrule, present_markers
 from HematomaExpansionLib.models.measurement_names import MEASUREMENTS
 from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.training.risk.marker_evaluation import MarkerRow, painted_markers, summarize_markers
 from phantoms import STRAIGHT, positions
 from scipy.ndimage import gaussian_filter
@@ -45,14 +40,14 @@ def grid(spacing: tuple[float, float, float] = (0.6, 0.6, 5.0), direction: tuple
 
 
 def ball(radius: float, at: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Signed:
-    """Distance inside a ball; its center is given from the middle of the bleed, LPS mm."""
+    """Distance inside a ball; its center is given relative to the middle of the bleed, LPS mm."""
     return lambda points: radius - np.linalg.norm(points - CENTER - np.array(at), axis=-1)
 
 
 def scan(
     on: Grid, shape: list[Signed], parts: list[tuple[Signed, float]], texture_hu: float = 0.0
-) -> tuple[sitk.Image, sitk.Image]:
-    """CT and mask of a bleed: the union of shapes, with parts of other densities in it, in even brain."""
+) -> tuple[sitk.Image, Mask]:
+    """CT and mask of a bleed in uniform brain: a union of shapes that contains parts of other densities."""
     points = positions(on)
     level = np.max([signed(points) for signed in shape], axis=0)
     blood = np.full(level.shape, CLOT_HU)
@@ -65,7 +60,7 @@ def scan(
     blood = blood + texture_hu * texture / texture.std()
     share = np.clip(level + 0.5, 0, 1)
     hu = BRAIN_HU * (1 - share) + blood * share + random.normal(0, 2.0, level.shape)
-    return image_on(on, hu.astype(np.float32)), image_on(on, (level > 0).astype(np.uint8))
+    return image_on(on, hu.astype(np.float32)), Mask.on(on, level > 0)
 
 
 def found(markers: dict[str, Marker]) -> set[str]:
@@ -186,7 +181,7 @@ def test_the_names_that_a_risk_model_may_ask_for_are_those_that_are_measured() -
 @pytest.mark.parametrize("radius", [3.0, 0.5])
 def test_a_bleed_of_a_few_voxels_is_answered_too(radius: float) -> None:
     ct, mask = scan(grid((0.6, 0.6, 5.0)), [ball(radius, (0.3, 0.3, 0.0))], [])
-    assert np.count_nonzero(sitk.GetArrayViewFromImage(mask)) > 0
+    assert not mask.is_empty
     markers = find_markers(ct, mask)
     assert found(markers) <= {"irregular"}
     assert all(np.isfinite(value) for marker in markers.values() for value in marker.evidence.values())
@@ -248,7 +243,7 @@ def test_a_reader_overrules_a_marker_and_bat_follows() -> None:
 
 
 def painted(**values: float) -> dict[str, bool | None]:
-    """Which markers a patient has with these figures, all others being those of an even bleed."""
+    """Which markers a patient has with these figures and otherwise those of a uniform bleed."""
     even = {
         "pocket_mm": 0, "decoy_mm": 0, "swirl_mm": 0, "black_hole_mm": 0, "hu": 62, "hypodense_hu": 40,
         "blend_share": 0, "fluid_share": 0, "satellites": 0,

@@ -1,4 +1,4 @@
-"""Masks of several labels, of probabilities, in Slicer's files: the hematoma is chosen, never merged."""
+"""Masks with several labels, with probabilities, in Slicer's files: the hematoma is chosen, never merged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT, head_ct_from_image
-from HematomaExpansionLib.scan.masks import mask_on_scan, read_mask, read_mask_file
-from phantoms import head_grid, head_image, positions
+from HematomaExpansionLib.scan.mask_files import mask_on_scan, read_mask, read_mask_file
+from phantoms import head_grid, head_image, positions, volume_ml, voxels
 
 SPACING = (2.0, 2.0, 4.0)
 _TURNED = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
@@ -56,7 +57,7 @@ def test_several_labels_are_refused_unless_one_is_named(label_map: Path, scan: H
     with pytest.raises(InputError, match="2 labels"):
         mask_on_scan(sitk.ReadImage(str(label_map)), scan)
     expected = labels_on(scan.grid) == 1
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(label_map, scan, "1")) == 1, expected)
+    np.testing.assert_array_equal(voxels(read_mask(label_map, scan, "1")), expected)
     assert volume_ml(read_mask_file(label_map, "1")) == volume_ml(image_on(scan.grid, expected.astype(np.uint8)))
     for label in ("3", "hematoma", ""):
         with pytest.raises(InputError, match=r"no label .* it holds 1, 2\."):
@@ -75,7 +76,7 @@ def test_labels_of_any_type_are_labels(kind: Any, scan: HeadCT) -> None:
 def test_a_mask_of_one_label_is_the_hematoma_whatever_its_number(value: int, scan: HeadCT) -> None:
     inside = ball(scan.grid, 18.0)
     read = mask_on_scan(image_on(scan.grid, inside.astype(np.int16) * value), scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) == 1, inside)
+    np.testing.assert_array_equal(voxels(read), inside)
     with pytest.raises(InputError, match=f"it holds {value}"):
         mask_on_scan(image_on(scan.grid, inside.astype(np.int16) * value), scan, "4")
 
@@ -84,7 +85,7 @@ def test_probabilities_are_cut_at_a_half(scan: HeadCT) -> None:
     distance = np.linalg.norm(positions(scan.grid), axis=-1)
     smooth = 1 / (1 + np.exp((distance - 18) / 2)).astype(np.float32)
     read = mask_on_scan(image_on(scan.grid, smooth), scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) == 1, distance < 18)
+    np.testing.assert_array_equal(voxels(read), distance < 18)
     with pytest.raises(InputError, match="probabilities, not labels"):
         mask_on_scan(image_on(scan.grid, smooth), scan, "1")
     with pytest.raises(InputError, match="none of its probabilities is above"):
@@ -114,7 +115,7 @@ def test_a_scan_given_for_a_mask_is_refused(
 def slicer_file(
     path: Path, grid: Grid, segments: Sequence[tuple[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Written by Slicer itself: segments that overlap go into layers, and the file holds their extent alone."""
+    """Written by Slicer itself: overlapping segments go into layers, and the file holds only their extent."""
     slicer = pytest.importorskip("slicer")
     from HematomaSlicerLib.node_images import labelmap_from_image
 
@@ -152,14 +153,14 @@ def test_segments_of_slicer_are_read_by_name(
     assert volume_ml(read_mask_file(path, "hematoma")) == pytest.approx(volume_ml(expected))
     read = read_mask(path, scan, "hematoma")
     assert volume_ml(read) == pytest.approx(volume_ml(expected), rel=0.03)
-    points = positions(scan.grid)[sitk.GetArrayFromImage(read) > 0]
+    points = positions(scan.grid)[voxels(read)]
     np.testing.assert_allclose(points.mean(axis=0), (12.0, 0.0, 0.0), atol=0.3)
     with pytest.raises(InputError, match='no label "tumor"'):
         read_mask(path, scan, "tumor")
     if grid.is_same(scan.grid):
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, hematoma)
+        np.testing.assert_array_equal(voxels(read), hematoma)
     if overlap:
-        with pytest.raises(InputError, match='The label "1" stands for several'):
+        with pytest.raises(InputError, match='The label "1" matches several'):
             read_mask(path, scan, "1")
 
 
@@ -168,8 +169,8 @@ def test_the_only_segment_of_slicer_is_the_hematoma(
 ) -> None:
     inside = ball(scan.grid, 18.0)
     path = slicer_file(tmp_path / "s.seg.nrrd", scan.grid, [("bleed", inside)], monkeypatch)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(path, scan)) > 0, inside)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(path, scan, "Bleed")) > 0, inside)
+    np.testing.assert_array_equal(voxels(read_mask(path, scan)), inside)
+    np.testing.assert_array_equal(voxels(read_mask(path, scan, "Bleed")), inside)
 
 
 def test_the_panel_passes_on_the_chosen_segment_alone(
@@ -187,11 +188,11 @@ def test_the_panel_passes_on_the_chosen_segment_alone(
     assert node.GetSegmentation().GetNumberOfLayers() == 1
     segment = Segment(node, node.GetSegmentation().GetSegmentIdBySegmentName("hematoma"))
     read = read_mask(write_segment(segment, tmp_path / "mask.nrrd"), scan)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, labels == 1)
+    np.testing.assert_array_equal(voxels(read), labels == 1)
 
 
 def test_layers_of_an_old_slicer_are_segments(scan: HeadCT, tmp_path: Path) -> None:
-    """Before 4.11 there was neither Layer nor LabelValue."""
+    """Before 4.11, there was no Layer and no LabelValue."""
     inside = [ball(scan.grid, 18.0), ball(scan.grid, 27.0)]
     image = image_on(scan.grid, np.stack(inside, axis=-1).astype(np.uint8))
     for number, name in enumerate(("hematoma", "edema")):
@@ -200,7 +201,7 @@ def test_layers_of_an_old_slicer_are_segments(scan: HeadCT, tmp_path: Path) -> N
     sitk.WriteImage(image, str(tmp_path / "old.seg.nrrd"))
     for name, expected in zip(("hematoma", "edema"), inside, strict=True):
         read = read_mask(tmp_path / "old.seg.nrrd", scan, name)
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(read) > 0, expected)
+        np.testing.assert_array_equal(voxels(read), expected)
 
 
 # --- the command line ----------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ def test_measure_takes_the_label(label_map: Path, capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def files(label_map: Path, tmp_path: Path) -> dict[str, str]:
-    """A scan and its mask of two labels, as paths."""
+    """A scan and its mask with two labels, as paths."""
     sitk.WriteImage(head_image(head_grid(SPACING), 18.0), str(tmp_path / "scan.nii.gz"))
     return {"scan": str(tmp_path / "scan.nii.gz"), "mask": str(label_map), "out": str(tmp_path / "out")}
 
@@ -260,7 +261,9 @@ def test_lists_have_columns_for_labels(files: dict[str, str], tmp_path: Path) ->
     lines = [line.format(**files, first=first, second=second) for first, second in ((9, 1), (1, 8), ("", 1))]
     lines = [f"P{number},{line}" for number, line in enumerate(lines)]
     (tmp_path / "pairs.csv").write_text("\n".join([columns, *lines]))
-    prepared = prepare_cohort(read_pairs(tmp_path / "pairs.csv"), tmp_path / "cohort", "tests", None, "cpu")
+    prepared = prepare_cohort(
+        read_pairs(tmp_path / "pairs.csv"), tmp_path / "cohort", "tests", None, torch.device("cpu")
+    )
     reasons = [case.reason for case in prepared]
     assert 'no label "9"' in reasons[0]
     assert 'no label "8"' in reasons[1]
@@ -275,7 +278,11 @@ def test_a_mask_of_several_labels_in_a_cohort_is_refused(files: dict[str, str], 
     for name in ("baseline", "followup"):
         (case / f"{name}.nii.gz").symlink_to(files["scan"])
         (case / f"{name}-mask.nii.gz").symlink_to(files["mask"])
-    for read in (read_case, has_expanded, lambda folder: read_baseline(folder, "true", None, "cpu")):
+    for read in (
+        read_case,
+        has_expanded,
+        lambda folder: read_baseline(folder, MaskSource("true", torch.device("cpu"))),
+    ):
         with pytest.raises(InputError, match="2 labels: 1, 2"):
             read(case)
 
@@ -283,8 +290,8 @@ def test_a_mask_of_several_labels_in_a_cohort_is_refused(files: dict[str, str], 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--cohort FOLDER --mask MASK", "--mask applies in `hematoma synthesize` only without --cohort"),
-        ("-i SCAN --label 1", "--label applies in `hematoma synthesize` only without --cohort and with --mask"),
+        ("--cohort FOLDER --mask MASK", "In `hematoma synthesize`, --mask applies only without --cohort"),
+        ("-i SCAN --label 1", "In `hematoma synthesize`, --label applies only without --cohort and with --mask"),
         ("-i SCAN --mask MASK --label 1 --followup-mask MASK", "only without --cohort and with --followup"),
     ],
 )

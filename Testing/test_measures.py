@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from HematomaExpansionLib.measures.abc2 import EllipsoidEstimate, abc2
 from HematomaExpansionLib.measures.expansion import ExpansionDefinition, measure_growth
-from HematomaExpansionLib.measures.volumes import volume_ml
-from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.mask import Mask
+from phantoms import volume_ml
 
 STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 def ellipsoid(
     semi_axes: tuple[float, float, float], spacing: tuple[float, float, float], turn: float = 0.0
-) -> sitk.Image:
+) -> Mask:
     """Mask of an ellipsoid, semi-axes (x, y, z) in mm, turned about z by ``turn`` radians."""
     half = np.ceil(1.5 * max(semi_axes) / np.array(spacing)).astype(int)
     z, y, x = np.meshgrid(
@@ -23,25 +23,25 @@ def ellipsoid(
     a, b, c = semi_axes
     inside = (along / a) ** 2 + (across / b) ** 2 + (z / c) ** 2 <= 1
     size = tuple(int(2 * n + 1) for n in half)
-    return image_on(Grid((size[0], size[1], size[2]), spacing, (3.0, -8, 11), STRAIGHT), inside.astype(np.uint8))
+    return Mask.on(Grid((size[0], size[1], size[2]), spacing, (3.0, -8, 11), STRAIGHT), inside)
 
 
-def box(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> sitk.Image:
+def box(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> Mask:
     """Mask of a box of that many voxels (x, y, z)."""
     array = np.zeros((size[2] + 4, size[1] + 4, size[0] + 4), np.uint8)
     array[2:-2, 2:-2, 2:-2] = 1
-    return image_on(Grid((array.shape[2], array.shape[1], array.shape[0]), spacing, (0.0, 0, 0), STRAIGHT), array)
+    return Mask.on(Grid((array.shape[2], array.shape[1], array.shape[0]), spacing, (0.0, 0, 0), STRAIGHT), array)
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.5, 1.2])
 def test_abc2_of_an_ellipsoid_is_its_three_axes(turn: float) -> None:
-    # Half-axes of whole voxels and a half: along the grid's axes the voxels' outline is then exact.
+    # Semi-axes of a whole number of voxels plus a half: along the grid's axes the voxels' outline is then exact.
     half_a, half_b, half_c = 23.75, 14.75, 9.75
     mask = ellipsoid((half_a, half_b, half_c), (0.5, 0.5, 0.5), turn)
     estimate = abc2(mask)
     assert estimate.a_mm == pytest.approx(2 * half_a, abs=0.5)
     assert estimate.b_mm == pytest.approx(2 * half_b, abs=0.5)
-    # A slice at height z has the share 1 - (z/c)² of the area: above 75 % up to c/2, above 25 % up to c·√3/2.
+    # A slice at height z has 1 - (z/c)² of the largest area: above 75 % up to c/2, above 25 % up to c·√3/2.
     assert estimate.c_mm == pytest.approx(half_c + 0.5 * (np.sqrt(3) - 1) * half_c, abs=0.5)
     assert estimate.simplified_volume_ml == pytest.approx(half_a * half_b * half_c * 4 / 1000, rel=0.03)
     assert volume_ml(mask) == pytest.approx(4 / 3 * np.pi * half_a * half_b * half_c / 1000, rel=0.01)
@@ -61,12 +61,12 @@ def test_diameters_are_physical_on_anisotropic_pixels() -> None:
     assert estimate.b_mm == pytest.approx(24.0, abs=0.8)
 
 
-def slab_areas(areas: list[int]) -> sitk.Image:
+def slab_areas(areas: list[int]) -> Mask:
     """Slices whose areas are those numbers of voxels in one row."""
     array = np.zeros((len(areas), 5, max(areas) + 4), np.uint8)
     for k, area in enumerate(areas):
         array[k, 2, 2 : 2 + area] = 1
-    return image_on(Grid((array.shape[2], 5, len(areas)), (1.0, 1.0, 5.0), (0.0, 0, 0), STRAIGHT), array)
+    return Mask.on(Grid((array.shape[2], 5, len(areas)), (1.0, 1.0, 5.0), (0.0, 0, 0), STRAIGHT), array)
 
 
 def test_slices_count_by_their_share_of_the_largest() -> None:
@@ -90,7 +90,7 @@ def test_sheared_slices_keep_their_true_distance() -> None:
     direction = (1.0, 0, 0, 0, 1, float(np.sin(angle)), 0, 0, float(np.cos(angle)))
     array = np.zeros((6, 20, 20), np.uint8)
     array[1:5, 5:15, 5:15] = 1
-    mask = image_on(Grid((20, 20, 6), (1.0, 1.0, 5.0), (0.0, 0, 0), direction), array)
+    mask = Mask.on(Grid((20, 20, 6), (1.0, 1.0, 5.0), (0.0, 0, 0), direction), array)
     assert volume_ml(mask) == pytest.approx(4 * 100 * 5 * np.cos(angle) / 1000)
     assert abc2(mask).c_mm == pytest.approx(4 * 5 * np.cos(angle))
     assert abc2(mask).a_mm == pytest.approx(np.hypot(10, 10), abs=1.0)
@@ -100,7 +100,7 @@ def test_single_voxel_and_empty_mask() -> None:
     single = abc2(box((1, 1, 1), (0.5, 0.5, 5.0)))
     assert single.a_mm == pytest.approx(0.5, abs=0.01)
     assert single.c_mm == pytest.approx(5.0)
-    empty = image_on(Grid((4, 4, 4), (1.0, 1, 1), (0.0, 0, 0), STRAIGHT), np.zeros((4, 4, 4), np.uint8))
+    empty = Mask.empty(Grid((4, 4, 4), (1.0, 1, 1), (0.0, 0, 0), STRAIGHT))
     assert abc2(empty) == EllipsoidEstimate(0, 0, 0, 0, 0)
     assert volume_ml(empty) == 0
 

@@ -74,7 +74,7 @@ def test_what_is_written_is_read_again(package: ModelPackage) -> None:
 
 
 def test_variances_beyond_half_precision_survive(package: ModelPackage, tmp_path: Path) -> None:
-    """As infinity they would silence their channels, and another network be shipped than was trained."""
+    """As infinity they would silence their channels, and the shipped network would not be the trained one."""
     arguments = {"channels": [4, 8], "norm": "BATCH"}
     torch.manual_seed(2)
     network = build_network("displacement-unet", arguments)
@@ -248,7 +248,7 @@ def test_the_shipped_packages_are_whole_small_and_say_what_they_are(task: str) -
     package.load()
     assert package.folder.parent == shipped_models_folder()
     assert (package.folder / "weights.safetensors").stat().st_size <= 12e6
-    assert package.description.trained_on_whom == "simulated patients, no real ones"
+    assert package.description.training_sources == "simulated patients, no real ones"
     assert "Not for diagnosis" in package.description.intended_use
 
 
@@ -257,7 +257,7 @@ def risk_package(folder: Path, features: Any = FEATURES, results: dict[str, Any]
     shipped = find_package(None, "risk").description
     arguments = {"features": list(features) if isinstance(features, tuple) else features}
     given = shipped.results if results is None else results
-    with suppress(ModelPackageError):  # it is read anew once it is written, and stays for the test
+    with suppress(ModelPackageError):  # it is read back after writing, and stays for the test
         write_package(folder, replace(shipped, arguments=arguments, results=given), MarkerLogistic(FEATURES))
     return folder
 
@@ -277,7 +277,7 @@ def risk_package(folder: Path, features: Any = FEATURES, results: dict[str, Any]
 def test_a_risk_package_that_looks_at_what_nobody_measures_is_refused(
     tmp_path: Path, features: Any, sentence: str
 ) -> None:
-    """Each such feature would count as the mean of the patients learned from, and the probability look sound."""
+    """Each such feature would count as the training patients' mean, and the probability would look sound."""
     with pytest.raises(ModelPackageError, match=re.escape(sentence)):
         open_package(risk_package(tmp_path / "odd", features))
 
@@ -328,7 +328,7 @@ def test_what_an_evaluation_needs_of_a_package_is_missed_before_the_work(
     for task, model in models.items():
         arguments = ["--model", str(model), "--cohort", str(tmp_path), "-o", str(tmp_path / "out")]
         assert main(["evaluate", task, *arguments]) == 2
-        assert "does not tell 'training" in capsys.readouterr().err
+        assert "does not report 'training" in capsys.readouterr().err
 
 
 def test_a_name_that_will_not_do_is_refused_before_the_work(
@@ -363,7 +363,7 @@ def test_a_model_is_named_after_the_folder_that_a_path_means(
 
 
 def test_the_one_sentence_of_an_earlier_package_still_opens(package: ModelPackage) -> None:
-    """A fine-tuned one nested the sentences of those it began from, without end."""
+    """A fine-tuned package nested the sentences of the packages it started from, without end."""
     sentence = "12 simulated patients, no real ones"
     while len(sentence) < 2500:
         sentence = f"12 simulated patients, no real ones; 3 more chose the weights; began from small ({sentence})"
@@ -378,7 +378,7 @@ def test_the_one_sentence_of_an_earlier_package_still_opens(package: ModelPackag
 def test_a_result_says_in_few_words_whom_a_model_was_trained_on(package: ModelPackage) -> None:
     steps = [TrainingStep("learned from", 9, "simulated patients, no real ones", "seed 1")] * 30
     real = TrainingStep("learned from", 9, "patients (site A)")
-    short = replace(package.description, trained_on=(*steps, real)).trained_on_whom
+    short = replace(package.description, trained_on=(*steps, real)).training_sources
     assert short == "simulated patients, no real ones, then patients (site A)"
     many = tuple(TrainingStep("learned from", 9, f"patients (site {k})") for k in range(40))
-    assert len(replace(package.description, trained_on=many).trained_on_whom) <= 120
+    assert len(replace(package.description, trained_on=many).training_sources) <= 120

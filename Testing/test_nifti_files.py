@@ -1,4 +1,4 @@
-"""NIfTI files as they come: of both versions, packed or not, scaled, turned, sheared, contradicting themselves."""
+"""NIfTI files as found in the field: both versions, packed or not, scaled, turned, sheared, self-contradictory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
-from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT, read_head_ct
-from HematomaExpansionLib.scan.masks import read_mask
+from HematomaExpansionLib.scan.mask_files import read_mask
+from HematomaExpansionLib.scan.nifti_files import write_compressed_nifti
 from HematomaExpansionLib.scan.volume_files import read_volume
-from phantoms import head_grid, head_hu, head_image, positions
+from phantoms import head_grid, head_hu, head_image, positions, volume_ml
 
 SPHERE_MM = 20.0
 SPHERE_ML = 4 / 3 * np.pi * SPHERE_MM**3 / 1000
@@ -54,7 +54,7 @@ def head() -> nibabel.Nifti1Image:
 
 
 def saved(image: Any, path: Path, **fields: Any) -> Path:
-    """On disk, with those fields of the header overwritten afterwards: nibabel itself would mend them."""
+    """Save to disk, then overwrite those header fields, which nibabel itself would correct."""
     buffer = io.BytesIO()
     image.to_stream(buffer)
     buffer.seek(0)
@@ -100,7 +100,7 @@ def test_bytes_in_the_other_order_are_read(head: nibabel.Nifti1Image, tmp_path: 
 def test_a_packed_file_whose_checksum_is_wrong_is_refused(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     path = saved(head, tmp_path / "scan.nii.gz")
     content = bytearray(path.read_bytes())
-    content[-6] ^= 1  # of the checksum, which stands behind all voxels
+    content[-6] ^= 1  # in the checksum, which follows all voxels
     path.write_bytes(bytes(content))
     with pytest.raises(InputError, match="damaged or cut off"):
         read_head_ct(path)
@@ -175,7 +175,7 @@ def test_a_header_without_its_voxels_says_so(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_not_called_damaged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who runs the tests may be allowed to read everything."""
+    """The user running the tests may be allowed to read everything."""
     sitk.WriteImage(head_image(head_grid(SPACING)), str(tmp_path / name))
 
     def deny(*_arguments: Any) -> None:
@@ -230,7 +230,7 @@ def test_invalid_numbers_are_refused(
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
-def test_a_scale_that_is_none_changes_nothing(slope: float, head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+def test_an_invalid_scale_changes_nothing(slope: float, head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     check_ball(read_head_ct(saved(head, tmp_path / "scan.nii", scl_slope=slope, scl_inter=5.0)))
 
 
@@ -265,7 +265,11 @@ def wider(affine: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [(mirrored, "left and right are not sure"), (turned, "left and right are not sure"), (wider, "2 × 2 × 4 mm")],
+    [
+        (mirrored, "left and right are uncertain"),
+        (turned, "left and right are uncertain"),
+        (wider, "2 × 2 × 4 mm"),
+    ],
 )
 def test_positions_that_contradict_each_other_are_refused(
     change: Callable[[np.ndarray], np.ndarray], sentence: str, head: nibabel.Nifti1Image, tmp_path: Path
@@ -281,7 +285,7 @@ def test_a_voxel_size_that_the_affine_contradicts_is_refused(head: nibabel.Nifti
         read_head_ct(path)
 
 
-def test_positions_that_are_apart_are_told(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+def test_positions_that_are_apart_are_reported(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     moved = head.affine.copy()
     moved[0, 3] += 7.0
     scan = read_head_ct(placed(head, head.affine, moved, tmp_path / "scan.nii"))
@@ -332,7 +336,7 @@ def test_other_formats_without_a_place_are_read_with_a_word(
     path.write_bytes(b"\n".join(lines) + end + rest)
     scan = read_head_ct(path)
     assert scan.grid.spacing == pytest.approx(SPACING)
-    assert not scan.is_place_sure
+    assert not scan.is_position_certain
     assert "does not say which way the head lies" in scan.warnings[0]
 
 
@@ -340,7 +344,7 @@ def test_a_space_of_other_axes_is_a_place(tmp_path: Path) -> None:
     path = tmp_path / "scan.nrrd"
     sitk.WriteImage(head_image(head_grid(SPACING)), str(path))
     path.write_bytes(path.read_bytes().replace(b"left-posterior-superior", b"right-anterior-superior", 1))
-    assert read_head_ct(path).is_place_sure
+    assert read_head_ct(path).is_position_certain
 
 
 def test_a_mask_without_a_place_fits_its_own_scan_alone(
@@ -363,7 +367,7 @@ def test_a_mask_without_a_place_fits_its_own_scan_alone(
     assert "which way the head lies" in warning
 
 
-def test_an_empty_sform_is_none(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+def test_an_empty_sform_is_ignored(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
     rows = dict.fromkeys(("srow_x", "srow_y", "srow_z"), [0.0] * 4)
     check_ball(read_head_ct(saved(head, tmp_path / "scan.nii", **rows)))
 
@@ -382,16 +386,16 @@ def test_a_shear_is_resolved_and_told(shear: float, tmp_path: Path) -> None:
     check_ball(scan)
     direction = np.array(scan.grid.direction).reshape(3, 3)
     np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-9)
-    is_told = shear > 1e-3
+    is_known = shear > 1e-3
     assert all("resampled onto a straight grid" in warning for warning in scan.warnings)
-    assert scan.resampled == bool(scan.warnings) == is_told
+    assert scan.resampled == bool(scan.warnings) == is_known
     mask = nibabel.Nifti1Image(((hu > 60) & (hu < 70)).astype(np.uint8), affine, image.header)
     read = read_mask(saved(mask, tmp_path / "mask.nii.gz"), scan)
     assert volume_ml(read) == pytest.approx(SPHERE_ML, rel=0.05)
     by_distance = [1, *SPACING, 0, 0, 0, 0]  # between planes, where the sform has it along the sheared axis
     check_ball(read_head_ct(saved(image, tmp_path / "scan.nii.gz", pixdim=by_distance)))
-    sitk.WriteImage(scan.restore(read), str(tmp_path / "written.nii.gz"))
-    assert Grid.of(sitk.ReadImage(str(tmp_path / "written.nii.gz"))).is_same(Grid.of(scan.restore(read)))
+    sitk.WriteImage(scan.restore_mask(read).image, str(tmp_path / "written.nii.gz"))
+    assert Grid.of(sitk.ReadImage(str(tmp_path / "written.nii.gz"))).is_same(scan.restore_mask(read).grid)
 
 
 def test_lengths_in_meters_are_understood(head: nibabel.Nifti1Image, tmp_path: Path) -> None:
@@ -399,3 +403,16 @@ def test_lengths_in_meters_are_understood(head: nibabel.Nifti1Image, tmp_path: P
     image.set_sform(image.affine, 1)
     image.header.set_xyzt_units("meter")
     check_ball(read_head_ct(saved(image, tmp_path / "scan.nii")))
+
+
+@pytest.mark.parametrize("kind", [sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkFloat32, sitk.sitkVectorFloat32])
+@pytest.mark.parametrize("size", [(40, 50, 19), (30, 20, 1)])
+def test_compressed_files_hold_what_itk_writes(kind: int, size: tuple[int, int, int], tmp_path: Path) -> None:
+    turned = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
+    grid = Grid(size, (0.8, 0.7, 3.0), (-12.0, 30.0, 5.0), turned)
+    noise = np.random.default_rng(1).integers(0, 200, (*grid.shape, *([3] * (kind == sitk.sitkVectorFloat32))))
+    image = sitk.Cast(image_on(grid, noise.astype(np.float32)), kind)
+    write_compressed_nifti(image, tmp_path / "ours.nii.gz")
+    sitk.WriteImage(image, str(tmp_path / "itk.nii.gz"))
+    ours, theirs = (gzip.decompress((tmp_path / f"{name}.nii.gz").read_bytes()) for name in ("ours", "itk"))
+    assert ours == theirs

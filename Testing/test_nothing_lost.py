@@ -1,4 +1,4 @@
-"""No command removes a file that is not its own: each says so before its work begins."""
+"""No command removes a file that is not its own: it refuses before its work begins."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_preparing_beside_the_raw_scans_leaves_them(
     head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The folders of the raw scans are named as the cases."""
+    """The folders of the raw scans are named like the cases."""
     studies = tmp_path / "studies"
     for name in ("baseline.nii.gz", "followup.nii.gz"):
         (studies / "P1").mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def test_a_table_replaces_one_of_its_kind_alone(tmp_path: Path) -> None:
         assert list(csv.DictReader(file)) == [{"case": "P1", "value": "2"}]
     for other in ("case,value,comment\nP1,1,mine\n", "", "\xff\xfe"):
         table.write_text(other, encoding="latin-1")
-        with pytest.raises(InputError, match=r"another table\.csv"):
+        with pytest.raises(InputError, match=r"a different table\.csv"):
             write_rows(Row, [], table)
         assert table.read_text(encoding="latin-1") == other
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
@@ -116,7 +116,7 @@ def test_a_batch_leaves_folders_that_are_not_its_own(
     for resume in ((), ("--resume",)):
         arguments = ["batch", "-i", str(studies / "list.csv"), "-o", str(studies), *resume]
         assert "other files" in refused(capsys, *arguments)
-    options = PredictionOptions(find_package(None, "growth"), None, device="cpu")
+    options = PredictionOptions(find_package(None, "growth"), None, device_name="cpu")
     row = predict_case(options, studies, BatchCase("P1", studies / "P1" / "scan.nii.gz"))
     assert row.status == "failed"
     assert "other files" in row.reason
@@ -124,7 +124,7 @@ def test_a_batch_leaves_folders_that_are_not_its_own(
 
 
 def test_a_batch_leaves_the_scratch_of_another_run_that_is_alive(tmp_path: Path) -> None:
-    """As of a prediction into a folder beside its cases."""
+    """Such as that of a prediction into a folder beside its cases."""
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
     with subprocess.Popen(
         command, env=variables(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -150,7 +150,7 @@ def test_a_table_of_results_that_somebody_has_extended_is_not_written_over(
     table = write(tmp_path / "out" / "results.csv", "case,status,comment\nP1,done,look again\n")
     write(tmp_path / "list.csv", f"case,scan\nP1,{head}\n")
     arguments = ["batch", "-i", str(tmp_path / "list.csv"), "-o", str(tmp_path / "out"), "--resume"]
-    assert "another results.csv" in refused(capsys, *arguments)
+    assert "a different results.csv" in refused(capsys, *arguments)
     assert "look again" in table.read_text()
 
 
@@ -220,7 +220,7 @@ def test_variants_that_somebody_made_are_left(
     write(case / "variants" / "1" / "baseline.nii.gz")
     before = files(case)
     assert main(["synthesize", "--cohort", str(case.parent), "--variants", "1", "--jobs", "1"]) == 0
-    assert "P1: left as it was. The output folder holds other files" in capsys.readouterr().out
+    assert "P1: left unchanged. The output folder holds other files" in capsys.readouterr().out
     assert files(case) == before
 
 

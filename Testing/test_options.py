@@ -16,7 +16,7 @@ COMMANDS = {"train": tuple(PRESETS), "evaluate": ("segmentation", "growth", "mar
 
 
 def parsers(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
-    """Each command's own, by name."""
+    """Each command's parser, by name."""
     found: dict[str, argparse.ArgumentParser] = {}
     for action in (parser or commands._parser())._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -65,7 +65,7 @@ COHORT = ["--cohort", "cohort", "-o", "out"]
         ("evaluate segmentation --segmenter threshold", "does not take --segmenter"),
         (
             "evaluate risk --folds 3 --model risk-compact",
-            "--model applies in `hematoma evaluate risk` only without",
+            "In `hematoma evaluate risk`, --model applies only without",
         ),
         ("evaluate risk --risk none", "does not take --risk"),
         ("evaluate risk --rival risk-compact", "does not take --rival"),
@@ -89,8 +89,8 @@ COHORT = ["--cohort", "cohort", "-o", "out"]
         ("train risk --segmenter threshold", "only with --masks automatic"),
         ("train growth --risk none", "only with --calibration, or with --epochs 0"),
         ("train growth --segmenter segmentation-compact", "only with --masks both"),
-        ("train growth --start growth-compact --epochs 0 --only-expanded", "only above 0 epochs"),
-        ("train growth --start growth-compact --epochs 0 --calibration other", "only above 0 epochs"),
+        ("train growth --start growth-compact --epochs 0 --only-expanded", "only with more than 0 epochs"),
+        ("train growth --start growth-compact --epochs 0 --calibration other", "only with more than 0 epochs"),
         ("adapt segmentation-compact --statistics-only --epochs 3", "only without --statistics-only"),
         ("adapt segmentation-compact --statistics-only --rank 3", "only without --statistics-only"),
     ],
@@ -111,7 +111,7 @@ def test_a_number_of_folds_that_divides_nothing_is_refused(
     for task in ("growth", "risk"):
         given = ["--cohort", str(case_folder.parent), "-o", str(tmp_path / "out"), f"--folds={folds}"]
         assert main(["evaluate", task, *given]) == 2
-        assert "--folds takes a whole number from 2" in capsys.readouterr().err
+        assert "--folds takes a whole number of 2 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_is_not_finite_is_no_number(capsys: pytest.CaptureFixture[str]) -> 
                 with pytest.raises(SystemExit) as ended:
                     main([*command.split(), f"{option}={value}"])
                 assert ended.value.code == 2
-                assert f"{option}: '{value}' is no number" in capsys.readouterr().err
+                assert f"{option}: '{value}' is not a finite number" in capsys.readouterr().err
 
 
 def test_every_number_of_the_command_line_is_checked_so() -> None:

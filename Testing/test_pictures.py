@@ -15,6 +15,7 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.comparison import Comparison
 from HematomaExpansionLib.output import comparison_folder
 from HematomaExpansionLib.output.drawing import draw_each
+from HematomaExpansionLib.scan.mask import Mask
 
 
 def half_drawn(*arguments: object) -> None:
@@ -32,7 +33,7 @@ def test_what_can_be_drawn_is_drawn_and_the_rest_told(tmp_path: Path) -> None:
 
 def test_a_comparison_is_written_without_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ct = sitk.GetImageFromArray(np.zeros((9, 10, 11), np.float32))
-    mask = sitk.Cast(ct, sitk.sitkUInt8)
+    mask = Mask(sitk.Cast(ct, sitk.sitkUInt8))
     registration = Registration(sitk.TranslationTransform(3), 1.0, 1.0)
     monkeypatch.setattr(comparison_folder, "draw_comparison", half_drawn)
     comparison = Comparison(ct, mask, ct, mask, None, registration, {"baseline": {"volume_ml": 3.0}})

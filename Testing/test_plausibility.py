@@ -1,4 +1,4 @@
-"""A scan as a whole: what cannot be is refused, what may be partial or another kind of blood is told."""
+"""A scan as a whole: the impossible is refused, what may be partial or another kind of blood is reported."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.output.report import summary_rows
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import HeadCT
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaSlicerLib.result_card import card
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions, sample, without_flap
 
@@ -31,7 +32,7 @@ def ball(center: tuple[float, float, float], radius: float) -> np.ndarray:
 
 
 def within(layer_mm: float) -> np.ndarray:
-    """The outer part of the inside of the skull, so thick."""
+    """The outer ``layer_mm`` of the inside of the skull."""
     axes = np.array(BRAIN_SEMI_AXES) - layer_mm
     return INSIDE & (np.linalg.norm(POINTS / axes, axis=-1) > 1)
 
@@ -49,8 +50,8 @@ def brain_of_the_head() -> Brain:
 
 
 @cache
-def of_the_sample() -> tuple[Brain, sitk.Image]:
-    """The inside of its skull, and its hematoma."""
+def sample_brain_and_hematoma() -> tuple[Brain, Mask]:
+    """The inside of the sample's skull, and its hematoma."""
     brain = extract_brain(sample())
     return brain, segment_by_threshold(sample(), brain.mask)
 
@@ -58,13 +59,13 @@ def of_the_sample() -> tuple[Brain, sitk.Image]:
 def notes(
     image: sitk.Image, mask: np.ndarray = NOTHING, brain: Brain | None = None, *, drawn: bool = False
 ) -> str:
-    """What is said of the head with a mask, as one text; the inside of its skull is found already."""
-    hematoma = image_on(Grid.of(image), mask.astype(np.uint8))
+    """What is said about the head with a mask, as one text; the inside of its skull is already known."""
+    hematoma = Mask.on(Grid.of(image), mask)
     return " ".join(check_plausibility(HeadCT(image), brain or brain_of_the_head(), hematoma, drawn=drawn))
 
 
 def notes_of_sample(image: sitk.Image) -> str:
-    brain, hematoma = of_the_sample()
+    brain, hematoma = sample_brain_and_hematoma()
     return " ".join(check_plausibility(HeadCT(image), brain, hematoma, drawn=False))
 
 
@@ -89,7 +90,7 @@ def test_a_whole_scan_is_not_questioned() -> None:
     [(POINTS[..., 0] > 0, "thicker on the left side"), (POINTS[..., 0] < 0, "thicker on the right side")],
     ids=["left", "right"],
 )
-def test_a_thin_layer_of_blood_along_one_side_of_the_skull_is_told(side: np.ndarray, sentence: str) -> None:
+def test_a_thin_layer_of_blood_along_one_side_of_the_skull_is_reported(side: np.ndarray, sentence: str) -> None:
     thin = within(6.0) & side & (POINTS[..., 2] > -20)
     assert sentence in notes(head(thin))
 
@@ -104,7 +105,7 @@ def test_values_that_are_shifted_are_refused(shift: float) -> None:
         notes_of_sample(changed(slice(None), shift))
 
 
-def test_values_that_were_rescaled_are_told() -> None:
+def test_values_that_were_rescaled_are_reported() -> None:
     assert "Air has -900 HU" in notes_of_sample(sample() * 0.9)
 
 
@@ -133,8 +134,8 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
         kept = image_on(Grid.of(image[:, :, : len(left)]), sitk.GetArrayFromImage(image)[left])
         return sitk.Cast(kept, image.GetPixelID())
 
-    brain, hematoma = of_the_sample()
-    parts = Brain(without(brain.mask), 1300.0), without(hematoma)
+    brain, hematoma = sample_brain_and_hematoma()
+    parts = Brain(Mask(without(brain.mask.image))), Mask(without(hematoma.image))
     assert "slices may be missing" in " ".join(
         check_plausibility(HeadCT(without(sample())), parts[0], parts[1], drawn=False)
     )
@@ -147,67 +148,67 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
     [(slice(None, 16), "top", True), (slice(14, None), "bottom", True), (slice(18, None), "bottom", False)],
     ids=["ends in the bleed", "begins in the bleed", "half a brain"],
 )
-def test_brain_or_bleed_cut_by_the_end_of_the_stack_is_told(part: slice, end: str, bleed: bool) -> None:
-    brain, hematoma = of_the_sample()
-    scan, inside, mask = (image[:, :, part] for image in (sample(), brain.mask, hematoma))
-    told = " ".join(check_plausibility(HeadCT(scan), Brain(inside, 700.0), mask, drawn=False))
+def test_brain_or_bleed_cut_by_the_end_of_the_stack_is_reported(part: slice, end: str, bleed: bool) -> None:
+    brain, hematoma = sample_brain_and_hematoma()
+    scan, inside, mask = (image[:, :, part] for image in (sample(), brain.mask.image, hematoma.image))
+    told = " ".join(check_plausibility(HeadCT(scan), Brain(Mask(inside)), Mask(mask), drawn=False))
     assert f"ends within the brain (at the {end})" in told
     assert ("hematoma reaches the end" in told) is bleed
 
 
-def test_an_open_skull_is_told() -> None:
+def test_an_open_skull_is_reported() -> None:
     mask = brain_of_the_head().mask
-    assert "Bone is missing over about 91 cm²" in notes(head(), brain=Brain(mask, 1270.0, missing_bone_cm2=91.0))
-    assert "34 cm² of the skull lie outside" in notes(head(), brain=Brain(mask, 1270.0, unseen_skull_cm2=34.0))
+    assert "Bone is missing over about 91 cm²" in notes(head(), brain=Brain(mask, missing_bone_cm2=91.0))
+    assert "34 cm² of the skull lies outside" in notes(head(), brain=Brain(mask, unseen_skull_cm2=34.0))
 
 
-def test_an_inside_with_gaps_and_blood_in_them_is_told() -> None:
+def test_an_inside_with_gaps_and_blood_in_them_is_reported() -> None:
     bleed = ball((35, 0, 20), 14)
-    found = sitk.GetArrayFromImage(brain_of_the_head().mask) > 0
+    found = brain_of_the_head().mask.voxels
     missed = (POINTS[..., 0] > 8) & (np.abs(POINTS[..., 1]) < 60) & (POINTS[..., 2] > -20)
-    part = Brain(image_on(GRID, (found & ~missed).astype(np.uint8)), 1000.0)
+    part = Brain(Mask.on(GRID, found & ~missed))
     told = notes(head(bleed), brain=part)
     assert "has gaps" in told
-    assert "outside of what was looked at" in told
+    assert "in the head, outside the region examined, is as dense as blood" in told
 
 
 def test_blood_that_does_not_count_as_hematoma_is_told_with_its_volume() -> None:
     layer = within(11) & (POINTS[..., 0] > 10) & (np.abs(POINTS[..., 2]) < 40)
     layer_ml = layer.sum() * GRID.voxel_volume_ml
     told = notes(head(layer))
-    assert "do not count as hematoma: check for blood outside of the brain" in told
+    assert "does not count as hematoma: check for blood outside of the brain" in told
     at_least = int(told.removeprefix("At least ").split(" mL")[0])
     assert 0.5 * layer_ml < at_least < layer_ml  # the margin at the bone holds some of that
     assert "do not count" not in notes(head(layer), layer)
 
 
-def test_vessels_full_of_contrast_agent_are_told() -> None:
+def test_vessels_full_of_contrast_agent_are_reported() -> None:
     x, y, z = np.moveaxis(POINTS, -1, 0)
     vessels = INSIDE & (np.abs(z) < 30) & (np.hypot(np.abs(x) - 25, y) < 3)
     assert "denser than blood: contrast agent" in notes(head(vessels, hu=220))
 
 
 def test_a_mask_of_another_patient_is_refused() -> None:
-    with pytest.raises(InputError, match="no fresh blood: it has 33 HU where the brain around it has 33"):
+    with pytest.raises(InputError, match="not mark fresh blood: it measures 33 HU, the brain around it 33 HU"):
         notes(head(), ball((25, 10, 5), 16), drawn=True)
 
 
-def test_what_is_hardly_denser_than_the_brain_is_told() -> None:
+def test_what_is_hardly_denser_than_the_brain_is_reported() -> None:
     faint = ball((25, 10, 5), 16)
     assert "hardly denser than the brain around it (43 and 33 HU)" in notes(head(faint, hu=43), faint)
     assert "hardly denser" in notes(head(faint, hu=43), faint, drawn=True)
 
 
-def test_a_mask_with_a_strip_to_the_bone_or_on_it_is_told() -> None:
+def test_a_mask_with_a_strip_to_the_bone_or_on_it_is_reported() -> None:
     bleed = ball((25, 10, 5), 16)
     strip = INSIDE & (POINTS[..., 0] > 25) & (np.abs(POINTS[..., 1] - 10) < 4) & (np.abs(POINTS[..., 2] - 5) < 3)
     assert "A thin part of the mask" in notes(head(bleed), bleed | strip, drawn=True)
     outside = (np.linalg.norm(POINTS - (52, 0, 10), axis=-1) <= 20) & ~INSIDE
     lobar = ball((52, 0, 10), 20)
-    assert "of the mask lie on bone or outside of the skull" in notes(head(lobar), lobar | outside, drawn=True)
+    assert "of the mask lies on bone or outside the skull" in notes(head(lobar), lobar | outside, drawn=True)
 
 
-def test_another_kind_of_blood_is_told() -> None:
+def test_another_kind_of_blood_is_reported() -> None:
     x, y, z = np.moveaxis(POINTS, -1, 0)
     crescent = within(10) & (x > 5) & (np.abs(z) < 40)
     lens = ball((78, 0, 10), 30)
@@ -259,12 +260,14 @@ def test_nothing_found_is_no_all_clear(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["predict", "-i", str(scan), "-o", str(output), *options, "--risk", "none"]) == 0
     assert main(["segment", "-i", str(scan), "-o", str(tmp_path / "mask.nii.gz"), *options]) == 0
     result = json.loads((output / "prediction.json").read_text(encoding="utf-8"))
-    assert dict(summary_rows(result))["Hematoma now"] == "none found, which excludes no bleed"
+    assert dict(summary_rows(result))["Hematoma now"] == "none found, which does not rule out a bleed"
     (told,) = result["input"]["warnings"]
-    assert told.startswith("No hematoma was found (blood inside the brain, from 1 mL). That excludes no bleed")
+    assert told.startswith(
+        "No hematoma was found (blood inside the brain, from 1 mL). This does not rule out a bleed"
+    )
     assert "in the ventricles was not looked for" in told
     assert capsys.readouterr().out.count(f"Note: {told}") == 2
-    assert "This excludes no bleed" in card(result)
+    assert "This does not rule out a bleed" in card(result)
 
 
 def test_a_mask_of_the_users_own_was_not_looked_for(tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import DeviceError
 from HematomaExpansionLib.growth.warping import smallest_jacobian, warp_mask
 from HematomaExpansionLib.measures.agreement import dice
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.models.package import ModelPackage, find_package, write_package
 from HematomaExpansionLib.prediction import PredictionOptions
 from HematomaExpansionLib.prediction import predict as predict_scan
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import read_head_ct
-from HematomaExpansionLib.scan.masks import read_mask
+from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.mask_files import read_mask
+from phantoms import volume_ml
 
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
@@ -115,9 +116,9 @@ def test_the_written_field_carries_baseline_onto_followup_without_folding(
     predicted: Path, case_folder: Path
 ) -> None:
     field = sitk.ReadImage(str(predicted / "displacement.nii.gz"))
-    moved = warp_mask(sitk.ReadImage(str(predicted / "baseline-mask.nii.gz")), field)
+    moved = warp_mask(Mask(sitk.ReadImage(str(predicted / "baseline-mask.nii.gz"))), field)
     followup = array(predicted / "followup-mask.nii.gz") > 0
-    assert dice(sitk.GetArrayFromImage(moved) > 0, followup) > 0.999
+    assert dice(moved.voxels, followup) > 0.999
     assert smallest_jacobian(field) > 0
     ct = array(predicted / "followup-ct.nii.gz")
     baseline = array(case_folder / "baseline.nii.gz")
@@ -342,7 +343,7 @@ def test_what_slicer_did_not_hand_over_is_not_exported(
         if content is not None:
             (tmp_path / "parts.json").write_text(content)
         message = refused(capsys, command, "-i", str(tmp_path), "-o", str(tmp_path / "out"))
-        assert "as Slicer's Export" in message
+        assert "that Slicer's Export" in message
         assert not (tmp_path / "out").exists()
 
 
@@ -454,7 +455,7 @@ def test_growth_follows_the_probability_in_prediction_and_evaluation_alike(
 def test_a_probability_by_another_model_than_growth_was_fitted_to_scales_nothing(
     case_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told as what it is, and growth and range are those without one; every output says so."""
+    """It is reported, but growth and range stay as they are without one; every output says so."""
     shipped = find_package(None, "risk")
     network = shipped.load()
     with torch.no_grad():

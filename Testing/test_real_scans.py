@@ -1,4 +1,4 @@
-"""The script that measures the tool on real scans: what it counts, and the scans where they are at hand."""
+"""The script that measures the tool on real scans: what it counts, and the scans if they are available."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The house itself: what the extension installs, what the engine may import, and which way arrows point."""
+"""The repository itself: what the extension installs, what the engine may import, and where links lead."""
 
+import argparse
 import ast
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tomllib
+from HematomaExpansionLib.cli.main import _parser
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODULES = ("HematomaExpansion", "HematomaSynthesis")
@@ -16,7 +18,7 @@ ENGINE = REPOSITORY / "HematomaExpansion" / "HematomaExpansionLib"
 
 
 def imported_names(file: Path) -> set[str]:
-    """Top-level names of everything a file imports, at whatever depth of it."""
+    """Top-level names of everything a file imports, at any depth."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -92,3 +94,68 @@ def test_cmake_keeps_to_policies_under_which_slicer_finds_its_python() -> None:
     newest = re.search(r"cmake_minimum_required\(VERSION [\d.]+?\.\.\.(\d+)\.(\d+)", text)
     assert newest is not None
     assert (int(newest[1]), int(newest[2])) < (3, 27), "CMP0148 removes FindPythonInterp"
+
+
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(page.relative_to(REPOSITORY).as_posix() for page in sorted(REPOSITORY.glob("docs/*.md"))),
+    "HematomaExpansion/Resources/Models/README.md",
+    "Testing/benchmarks/RESULTS.md",
+)
+
+
+def code_of(text: str) -> list[str]:
+    """Pieces of code on a page: the lines of its blocks, with continued lines joined, and inline code."""
+    blocks = re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return lines + re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def anchors_of(page: Path) -> set[str]:
+    """What a link may name after #, as GitHub derives it from the headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_lead_somewhere(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors_of(file), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_name_commands_and_options_that_exist(page: str) -> None:
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for code in code_of((REPOSITORY / page).read_text(encoding="utf-8")):
+        words = re.fullmatch(r"hematoma ([a-z][\w-]*)(.*)", code)
+        if words is None:
+            continue
+        assert words[1] in commands.choices, code
+        options = {name for action in commands.choices[words[1]]._actions for name in action.option_strings}
+        assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", words[2])) <= options, code
+
+
+def test_the_pages_name_every_command() -> None:
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    named = {
+        page: (REPOSITORY / page).read_text(encoding="utf-8") for page in ("README.md", "docs/command-line.md")
+    }
+    for command in commands.choices:
+        assert re.search(rf"`hematoma {command}\b", named["docs/command-line.md"]), command
+        for_slicer = command in {"export", "export-pairs"}
+        assert for_slicer or re.search(rf"`hematoma {command}\b", named["README.md"]), command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_name_source_files_that_exist(page: str) -> None:
+    homes = (REPOSITORY, ENGINE, *(REPOSITORY / module for module in MODULES))
+    for code in code_of((REPOSITORY / page).read_text(encoding="utf-8")):
+        for name in re.findall(r"(?<!\S)(?:[\w.-]+/)+[\w.-]+\.(?:py|toml|ui)\b", code):
+            assert "NAME" in name or any((home / name).is_file() for home in homes), name

@@ -1,4 +1,4 @@
-"""A result is reused only where it was made from the same: contents, options, seed and versions."""
+"""A result is reused only if it was made from the same contents, options, seed and versions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.scan.grid import Array, image_on
@@ -23,23 +25,16 @@ from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
 from HematomaExpansionLib.training.risk import networks as risk_network_training
 from HematomaExpansionLib.training.risk.logistic import RiskSample
 from HematomaExpansionLib.training.risk.networks import RiskImages
-from HematomaExpansionLib.training.segmentation import (
-    adaptation,
-    evaluation,
-)
-from HematomaExpansionLib.training.segmentation import (
-    slices as slice_training,
-)
-from HematomaExpansionLib.training.segmentation import (
-    training as segmentation_training,
-)
+from HematomaExpansionLib.training.segmentation import adaptation, evaluation
+from HematomaExpansionLib.training.segmentation import slices as slice_training
+from HematomaExpansionLib.training.segmentation import training as segmentation_training
 from HematomaExpansionLib.training.segmentation.evaluation import SegmentationRow
 from test_adaptation import network_of, package_of
 from test_training import ML_GRID, growing_balls
 
 
 def make_cohort(folder: Path, count: int) -> Path:
-    """Cases whose scans are none, but differ as those of patients do; every second hematoma expanded."""
+    """Cases with placeholder scans that differ as those of patients do; every second hematoma expanded."""
     for number in range(count):
         case = folder / f"case-{number:02d}"
         case.mkdir(parents=True)
@@ -53,7 +48,7 @@ def make_cohort(folder: Path, count: int) -> Path:
 
 
 def two_scans(_: object) -> list[dict[str, Array]]:
-    """What a segmentation network sees of a case that is a few balls."""
+    """What a segmentation network sees of a case made of a few balls."""
     z, y, x = np.ogrid[-16:16, -32:32, -32:32]
     ball = z**2 + y**2 + x**2 < 8**2
     ct, mask = (0.3 + 0.4 * ball)[None].astype(np.float16), ball[None].astype(np.uint8)
@@ -61,14 +56,14 @@ def two_scans(_: object) -> list[dict[str, Array]]:
 
 
 def images_of(cases: Sequence[Path]) -> dict[Path, RiskImages]:
-    """What a risk network of slices sees of as many heads, every second of which expanded."""
+    """What a slice-based risk network sees of these heads, every second of which expanded."""
     images = np.random.default_rng(0).normal(size=(len(cases), 3, 1, 64, 64)).astype(np.float16)
     return {case: RiskImages(images[k], None, k % 2 == 0) for k, case in enumerate(cases)}
 
 
 @dataclass(frozen=True)
 class Training:
-    """A command that trains, but for cohort and output, and the module whose preparation of cases is replaced."""
+    """A training command without its cohort and output, and the module whose case preparation is replaced."""
 
     name: str
     arguments: tuple[str, ...]
@@ -114,7 +109,7 @@ class Command:
         return main([*self.arguments, *places, "--epochs", "2", "--seed", "3", *options])
 
     def checkpoint(self) -> bytes:
-        """The checkpoint from which a run goes on."""
+        """The checkpoint from which a run resumes."""
         return (self.package / "training" / "last.ckpt").read_bytes()
 
 
@@ -142,7 +137,7 @@ def training(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 class Killed(BaseException):
-    """Ends a run as a signal would: nothing is cleaned up behind it."""
+    """Ends a run as a signal would: nothing is cleaned up afterward."""
 
 
 def kill_when_first_epoch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +160,7 @@ def test_a_finished_training_stays_as_it_is_and_is_taken_for_no_other(
     again = capsys.readouterr()
     assert first.endswith(again.out)
     assert again.out.startswith("{")
-    assert "nothing was learned anew" in again.err
+    assert "nothing was trained again" in again.err
     assert {path: path.stat().st_mtime_ns for path in training.package.rglob("*") if path.is_file()} == files
     model, checkpoint = (training.package / "model.json").read_bytes(), training.checkpoint()
     prepared = training.prepared
@@ -210,7 +205,7 @@ def test_a_killed_training_goes_on_where_it_was_but_never_as_another(
 def test_folds_are_not_used_again_after_the_cohort_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Patients of the test part would have been learned from."""
+    """Training would have used patients of the test part."""
     prepared: list[int] = []
 
     def prepare(_: object, __: object, cases: Sequence[Path], *___: object) -> object:
@@ -223,7 +218,7 @@ def test_folds_are_not_used_again_after_the_cohort_has_changed(
     cohort, output = make_cohort(tmp_path / "cohort", 6), tmp_path / "study"
 
     def run(preset: object = small) -> None:
-        run_study(cohort, output, preset, 2, "true", None, "cpu")  # type: ignore[arg-type]
+        run_study(cohort, output, preset, 2, MaskSource("true", torch.device("cpu")))  # type: ignore[arg-type]
 
     def written() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in (output / "folds").rglob("*") if path.is_file()}
@@ -276,7 +271,7 @@ def test_folds_of_a_risk_network_are_not_used_again_after_the_cohort_has_changed
 # --- cases that a model has seen ----------------------------------------------------------------------
 
 
-def test_who_evaluates_a_model_on_cases_that_it_has_seen_is_told(
+def test_evaluating_a_model_on_its_training_cases_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def prepare(_: object, *parts: Sequence[Path]) -> object:

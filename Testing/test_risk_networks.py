@@ -1,4 +1,4 @@
-"""Networks that tell the probability of expansion, and 2D mask networks: what they are, see and learn."""
+"""Networks that predict the probability of expansion, and 2D mask networks: what they are, see and learn."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ import pytest
 import SimpleITK as sitk
 import torch
 from HematomaExpansionLib.anatomy.brain import extract_brain
+from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.forecast.probability import predict_risk_of_scan
 from HematomaExpansionLib.forecast.probability_inputs import RiskView, risk_inputs, standardized, view_grid
 from HematomaExpansionLib.measures.agreement import cohen_kappa, dice, mean_iou
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.models.description import ModelDescription, TrainingStep
 from HematomaExpansionLib.models.networks.build import build_network
 from HematomaExpansionLib.models.networks.risk import TwoOutputUNet, expansion_logits
 from HematomaExpansionLib.models.package import ModelPackage, open_package, write_package
 from HematomaExpansionLib.scan.grid import image_on
 from HematomaExpansionLib.scan.head_ct import read_head_ct
-from HematomaExpansionLib.scan.masks import read_mask
+from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.mask_files import read_mask
+from HematomaExpansionLib.scan.subject import Subject
 from HematomaExpansionLib.training.fitting import FitOptions, LossModule
 from HematomaExpansionLib.training.risk.networks import (
     EXPANSION_WEIGHT,
@@ -39,7 +41,7 @@ from HematomaExpansionLib.training.risk.networks import (
     two_output_loss,
 )
 from HematomaExpansionLib.training.segmentation.slices import MASK_NETWORKS, mask_preset, slice_transform
-from phantoms import head_grid, head_image, positions
+from phantoms import head_grid, head_image, positions, volume_ml
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -116,7 +118,7 @@ def test_a_strangers_network_is_refused(architecture: str, arguments: dict[str, 
 
 
 class Fixed(nn.Module):
-    """A network that says the same whatever it sees."""
+    """A network that gives the same output whatever it sees."""
 
     def __init__(self, mask: torch.Tensor, expansion: torch.Tensor) -> None:
         super().__init__()
@@ -172,7 +174,7 @@ def test_the_learning_rate_falls_at_its_milestones_and_the_optimizer_is_the_pape
 
 
 def test_turns_keep_angles_in_millimeters_and_the_mask_goes_with_the_scan() -> None:
-    """A rod along z, 1 mm thin in plane and sampled at 5 mm: turned as if voxels were cubes, it would lie down."""
+    """A rod along z, 1 mm thin in plane and sampled at 5 mm: turned as if voxels were cubes, it would lie flat."""
     spacing = (1.0, 1.0, 5.0)
     rod = torch.zeros(1, 33, 97, 97)
     rod[0, 6:27, 47:50, 47:50] = 1
@@ -197,7 +199,7 @@ def test_turns_keep_angles_in_millimeters_and_the_mask_goes_with_the_scan() -> N
 def write_patient(folder: Path, number: int, expands: bool) -> None:
     """A head with a ball of blood somewhere, and follow-up masks.
 
-    Where it is to expand, it is large and holds a pocket, dark enough to be seen in the slices' wide window too.
+    A ball that is to expand is large and holds a pocket dark enough to show even in the slices' wide window.
     """
     random = np.random.default_rng([number, 5])
     grid = head_grid((2.5, 2.5, 5.0))
@@ -227,7 +229,7 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def package_of(folder: Path, architecture: str, seed: int = 1) -> ModelPackage:
-    """A network as chance has it, in a package."""
+    """A randomly initialized network in a package."""
     view, arguments = SMALL_VIEWS[architecture], SMALL_ARGUMENTS[architecture]
     description = ModelDescription(
         name=f"risk-{architecture}",
@@ -247,40 +249,41 @@ def package_of(folder: Path, architecture: str, seed: int = 1) -> ModelPackage:
     return write_package(folder, description, build_network(architecture, arguments))
 
 
-def scan_of(folder: Path) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
+def scan_of(folder: Path) -> Subject:
     scan = read_head_ct(folder / "baseline.nii.gz")
-    return scan.image, read_mask(folder / "baseline-mask.nii.gz", scan), extract_brain(scan.image).mask
+    hematoma = read_mask(folder / "baseline-mask.nii.gz", scan)
+    return Subject(scan.image, extract_brain(scan.image).mask, hematoma)
 
 
 def test_the_brain_is_standardized_and_nothing_else_is_seen(cohorts: dict[str, Path]) -> None:
     values, inside = np.array([[[10.0, 20.0, 30.0, 90.0]]]), np.array([[[1.0, 1.0, 1.0, 0.0]]])
     deviation = np.std([10, 20, 30])
     np.testing.assert_allclose(standardized(values, inside), [[[0, 0, 10 / deviation, 0]]], rtol=1e-6)
-    ct, hematoma, inside_skull = scan_of(cohorts["unseen"] / "case-100")
+    subject = scan_of(cohorts["unseen"] / "case-100")
     view = SMALL_VIEWS["two-output-unet"]
-    inputs = risk_inputs(ct, hematoma, inside_skull, view)
+    inputs = risk_inputs(subject, view)
     assert inputs.shape == (1, 1, 16, 64, 64)
     assert inputs.dtype == np.float32
     assert inputs.min() == 0
     blood = inputs[0, 0] > inputs.max() / 2
-    seen_ml = blood.sum() * view_grid(inside_skull, view).voxel_volume_ml
-    assert seen_ml == pytest.approx(volume_ml(hematoma), rel=0.35), "the ball, and no bone"
+    seen_ml = blood.sum() * view_grid(subject.inside_skull, view).voxel_volume_ml
+    assert seen_ml == pytest.approx(volume_ml(subject.hematoma), rel=0.35), "the ball, and no bone"
 
 
 def test_slices_are_those_through_the_hematoma(cohorts: dict[str, Path]) -> None:
-    ct, hematoma, inside_skull = scan_of(cohorts["unseen"] / "case-100")
+    subject = scan_of(cohorts["unseen"] / "case-100")
     view = SMALL_VIEWS["slice-classifier"]
-    inputs = risk_inputs(ct, hematoma, inside_skull, view)
-    height_mm = 5 * np.count_nonzero(sitk.GetArrayViewFromImage(hematoma).any(axis=(1, 2)))
+    inputs = risk_inputs(subject, view)
+    height_mm = 5 * np.count_nonzero(subject.hematoma.voxels.any(axis=(1, 2)))
     assert inputs.shape[1:] == (1, 64, 64)
     assert len(inputs) == pytest.approx(height_mm / 5, abs=1)
     assert inputs.min() == 0, "air, outside of the head"
     assert inputs.max() == 1, "bone"
     thick = replace(view, spacing_mm=(4.0, 4.0, 10.0))
-    middle = view_grid(inside_skull, thick).point((30, 30, 8))  # of one of its slices
-    dot = sitk.Image(hematoma) * 0
+    middle = view_grid(subject.inside_skull, thick).point((30, 30, 8))  # of one of its slices
+    dot = subject.hematoma.image * 0
     dot[dot.TransformPhysicalPointToIndex(middle.tolist())] = 1
-    assert len(risk_inputs(ct, dot, inside_skull, thick)) == 1
+    assert len(risk_inputs(replace(subject, hematoma=Mask(dot)), thick)) == 1
 
 
 @pytest.mark.parametrize("architecture", list(SMALL_VIEWS))
@@ -293,20 +296,20 @@ def test_how_a_scan_is_stored_does_not_matter(architecture: str, cohorts: dict[s
     package = package_of(tmp_path / "package", architecture)
     view = RiskView.of(package.description)
     straight, turned = (scan_of(folder) for folder in (source, tmp_path))
-    np.testing.assert_allclose(risk_inputs(*turned, view), risk_inputs(*straight, view), atol=1e-3)
-    told = [predict_risk_of_scan(*images, {}, package, CPU).probability for images in (straight, turned)]
+    np.testing.assert_allclose(risk_inputs(turned, view), risk_inputs(straight, view), atol=1e-3)
+    told = [predict_risk_of_scan(images, {}, package, CPU).probability for images in (straight, turned)]
     assert told[0] == pytest.approx(told[1], abs=1e-4)
 
 
 def test_a_patients_probability_is_the_mean_over_the_slices(cohorts: dict[str, Path], tmp_path: Path) -> None:
     images = scan_of(cohorts["unseen"] / "case-103")
     package = package_of(tmp_path / "package", "slice-classifier")
-    network, slices = package.load(), risk_inputs(*images, SMALL_VIEWS["slice-classifier"])
+    network, slices = package.load(), risk_inputs(images, SMALL_VIEWS["slice-classifier"])
     with torch.inference_mode():
         each = [float(torch.sigmoid(network(torch.from_numpy(one)[None]))) for one in slices]
     assert len(each) > 5
     assert np.ptp(each) > 0
-    told = predict_risk_of_scan(*images, {}, package, CPU)
+    told = predict_risk_of_scan(images, {}, package, CPU)
     assert told.probability == pytest.approx(np.mean(each), abs=1e-5)
     assert told.model == package.identity
 
@@ -319,7 +322,7 @@ def test_prediction_fills_in_the_probability_of_the_network(
     given = ["-i", str(case / "baseline.nii.gz"), "--mask", str(case / "baseline-mask.nii.gz")]
     assert main(["predict", *given, "-o", str(tmp_path / "out"), "--risk", str(package.folder)]) == 0
     result = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    expected = predict_risk_of_scan(*scan_of(case), {}, package, CPU)
+    expected = predict_risk_of_scan(scan_of(case), {}, package, CPU)
     assert result["risk"]["probability"] == pytest.approx(expected.probability, abs=1e-6)
     assert result["risk"]["model"]["name"] == package.description.name
 
@@ -363,7 +366,7 @@ def test_a_small_network_learns_what_tells_expansion(
     train = ["train", "risk", "--cohort", str(cohorts["learned"]), "-o", str(package), "--preset", preset]
     assert main([*train, *options.split()]) == 0
     description = open_package(package).description
-    assert description.trained_on_whom == "simulated patients, no real ones"
+    assert description.training_sources == "simulated patients, no real ones"
     assert description.spacing_mm[0] * description.patch_size[0] == pytest.approx(
         224 if preset == "two-output" else 256
     )
@@ -398,7 +401,7 @@ def test_each_fold_has_a_network_of_its_own_and_each_patient_is_tested_once(
     assert [fold.name for fold in folds] == ["1", "2", "3"]
     told = {row["case"]: float(row["probability"]) for row in rows}
     case = next(row["case"] for row in rows[:2])
-    said = predict_risk_of_scan(*scan_of(cohorts["unseen"] / case), {}, open_package(folds[0]), CPU)
+    said = predict_risk_of_scan(scan_of(cohorts["unseen"] / case), {}, open_package(folds[0]), CPU)
     assert told[case] == pytest.approx(said.probability, abs=1e-3)
 
 
@@ -406,8 +409,10 @@ def test_a_cohort_of_one_kind_teaches_nothing(tmp_path: Path) -> None:
     preset = risk_preset("two-output", None, (2, 2, 4, 4), (32, 32, 8))
     still = RiskImages(np.zeros((1, 1, 8, 32, 32), np.float16), np.zeros((1, 1, 8, 32, 32), np.uint8), False)
     images = {tmp_path / str(k): still for k in range(4)}
-    with pytest.raises(InputError, match="more whose did not"):
-        train_risk_network(list(images), tmp_path / "package", preset, "true", None, "cpu", images)
+    with pytest.raises(InputError, match="2 whose hematoma did not: 0 of 4 expanded"):
+        train_risk_network(
+            list(images), tmp_path / "package", preset, MaskSource("true", torch.device("cpu")), images
+        )
 
 
 def test_what_does_not_go_together_is_refused_with_a_sentence(
@@ -417,9 +422,12 @@ def test_what_does_not_go_together_is_refused_with_a_sentence(
     (cohort / "P1").mkdir(parents=True)
     (cohort / "P1" / "baseline.nii.gz").touch()  # no case is looked at
     for arguments, sentence in (
-        (["growth", "--preset", "two-output"], "is none of growth: choose compact or paper or affine"),
-        (["risk", "--preset", "paper"], "is none of risk"),
-        (["segmentation", "--preset", "affine"], "is none of segmentation"),
+        (
+            ["growth", "--preset", "two-output"],
+            "no --preset two-output for growth: choose compact or paper or affine",
+        ),
+        (["risk", "--preset", "paper"], "no --preset paper for risk"),
+        (["segmentation", "--preset", "affine"], "no --preset affine for segmentation"),
         (["risk", "--size", "64,64,16"], "only with --preset two-output or slices"),
         (["growth", "--network", "resnet34"], "`hematoma train growth` does not take --network"),
         (["risk", "--preset", "two-output", "--network", "resnet34"], "leave out --network"),

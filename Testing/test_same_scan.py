@@ -52,7 +52,7 @@ STORAGES = st.builds(
 
 
 def head() -> sitk.Image:
-    """A head with an ellipsoid of blood, uneven enough that no axis is like another."""
+    """A head with an ellipsoid of blood, uneven enough that no two axes are alike."""
     points = positions(GRID)
     hu = head_hu(points)
     blood = np.linalg.norm((points - (20.0, -10.0, 8.0)) / (14.0, 22.0, 17.0), axis=-1) <= 1
@@ -100,7 +100,7 @@ def check(storage: Storage, expected: tuple[dict[str, Any], Any]) -> None:
     assert reference["baseline"]["volume_ml"] == pytest.approx(4 / 3 * np.pi * 14 * 22 * 17 / 1000, rel=0.08)
     for part in ("baseline", "followup"):
         assert result[part]["volume_ml"] == pytest.approx(reference[part]["volume_ml"], rel=tolerance), part
-        # A and B are lengths of some 12 and 20 voxels, each of which may be one more or less on other voxels.
+        # A and B are about 12 and 20 voxels long, and each may be one more or less on other voxels.
         layer = 0.12 if resliced else 0.01
         assert result[part]["abc2_ml"] == pytest.approx(reference[part]["abc2_ml"], rel=layer), part
     growth = reference["growth"]["absolute_ml"]

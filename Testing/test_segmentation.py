@@ -1,4 +1,4 @@
-"""What counts as a hematoma among what is dense."""
+"""Which dense structures count as a hematoma."""
 
 import time
 
@@ -6,22 +6,22 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.anatomy.hematomas import keep_hematomas
 from HematomaExpansionLib.anatomy.segmentation import segment_by_threshold
-from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions
 from scipy.ndimage import label
 
 GRID = head_grid((1.0, 1.0, 4.0))
 POINTS = positions(GRID)
 DEPTH = 1 - np.linalg.norm(POINTS / BRAIN_SEMI_AXES, axis=-1)
-BRAIN = image_on(GRID, (DEPTH >= 0).astype(np.uint8))
+BRAIN = Mask.on(GRID, DEPTH >= 0)
 
 
 def ball(center: tuple[float, float, float], radius: float) -> np.ndarray:
     return np.linalg.norm(POINTS - center, axis=-1) <= radius
 
 
-def kept(mask: np.ndarray, inside: sitk.Image = BRAIN) -> np.ndarray:
-    return sitk.GetArrayFromImage(keep_hematomas(image_on(GRID, mask.astype(np.uint8)), inside)) > 0
+def kept(mask: np.ndarray, inside: Mask = BRAIN) -> np.ndarray:
+    return keep_hematomas(Mask.on(GRID, mask), inside).voxels
 
 
 def test_a_layer_on_the_skull_and_specks_are_no_hematoma() -> None:
@@ -55,7 +55,7 @@ def test_a_small_lobar_hematoma_under_the_skull_is_kept() -> None:
 
 def test_a_small_dense_spot_at_the_foramen_magnum_is_no_hematoma() -> None:
     canal = (np.hypot(POINTS[..., 0], POINTS[..., 1]) <= 16.0) & (POINTS[..., 2] < 0)
-    inside = image_on(GRID, ((DEPTH >= 0) | canal).astype(np.uint8))
+    inside = Mask.on(GRID, (DEPTH >= 0) | canal)
     foramen = float(POINTS[DEPTH >= 0][:, 2].min())
     for above in (-10.0, 4.0):  # in the spinal canal, and the medulla
         assert not kept(ball((0.0, 0.0, foramen + above), 8.0), inside).any()
@@ -68,8 +68,7 @@ def test_a_small_dense_spot_at_the_foramen_magnum_is_no_hematoma() -> None:
 def test_many_specks_cost_little_more_than_few() -> None:
     z, y, x = np.indices(GRID.shape)
     deep = ball((25.0, 10.0, 5.0), 12.0)
-    away = sitk.GetArrayFromImage(BRAIN) > 0
-    away &= np.linalg.norm(POINTS - (25.0, 10.0, 5.0), axis=-1) > 26
+    away = BRAIN.voxels & (np.linalg.norm(POINTS - (25.0, 10.0, 5.0), axis=-1) > 26)
     specks = away & (x % 6 < 3) & (y % 6 < 3) & (z % 3 == 0)
 
     def seconds(mask: np.ndarray) -> float:
@@ -84,9 +83,9 @@ def test_many_specks_cost_little_more_than_few() -> None:
 
 def test_the_threshold_method_measures_a_ball_of_blood() -> None:
     found = segment_by_threshold(sitk.Cast(head_image(GRID, sphere_mm=18.0), sitk.sitkFloat32), BRAIN)
-    assert Grid.of(found) == GRID
+    assert found.grid == GRID
     true = ball((0.0, 0.0, 0.0), 18.0)
-    mask = sitk.GetArrayFromImage(found) > 0
+    mask = found.voxels
     assert 2 * (mask & true).sum() / (mask.sum() + true.sum()) > 0.93
     nothing = segment_by_threshold(sitk.Cast(head_image(GRID), sitk.sitkFloat32), BRAIN)
-    assert not sitk.GetArrayFromImage(nothing).any()
+    assert nothing.is_empty

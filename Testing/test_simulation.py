@@ -1,4 +1,4 @@
-"""Simulated patients: the same for the same seed, of the wanted volume, growing as tissue can."""
+"""Simulated patients: the same for the same seed, with the requested volume, growing as tissue can."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import SimpleITK as sitk
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.growth.warping import warp_image
 from HematomaExpansionLib.measures.agreement import dice
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.head_ct import read_head_ct
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import resample
 from HematomaExpansionLib.scan.shapes import signed_distance
 from HematomaSynthesisLib.simulation.anatomy import Anatomy, anatomy_from_scan, crop, icbm_anatomy
@@ -38,6 +38,7 @@ from HematomaSynthesisLib.simulation.cohort import write_case
 from HematomaSynthesisLib.simulation.growth import GrowthParameters, grow
 from HematomaSynthesisLib.simulation.patient import simulate_patient
 from HematomaSynthesisLib.simulation.scanner import ScannerParameters, acquire, acquire_mask, scan_grid
+from phantoms import volume_ml
 from scipy.ndimage import binary_dilation, label
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
@@ -69,7 +70,7 @@ GROWTH = GrowthParameters(9.0, base=0.1, concentration=3.0, unevenness=0.2)
 
 
 def array(image: sitk.Image) -> np.ndarray:
-    return sitk.GetArrayFromImage(image)
+    return sitk.GetArrayFromImage(image.image if isinstance(image, Mask) else image)
 
 
 @pytest.fixture(scope="module")
@@ -350,10 +351,10 @@ def test_the_scanner_keeps_places_and_volumes(tilt: float) -> None:
         matrix=128, pixel_mm=1.1, slice_mm=5.0, tilt_degrees=tilt, noise_hu=4.0, noise_width_mm=0.5
     )
     mask, scan = acquire_mask(level, parameters), acquire(ct, parameters, np.random.default_rng(1))
-    assert Grid.of(mask).is_same(Grid.of(scan))
+    assert mask.grid.is_same(Grid.of(scan))
     assert Grid.of(scan) == scan_grid(head, parameters)
     assert volume_ml(mask) == pytest.approx(4 / 3 * np.pi * 15**3 / 1000, rel=0.03)
-    found = Grid.of(mask).point(np.argwhere(array(mask) > 0)[:, ::-1].mean(axis=0))
+    found = mask.grid.point(np.argwhere(array(mask) > 0)[:, ::-1].mean(axis=0))
     np.testing.assert_allclose(found, center, atol=0.6)
     normal = np.array(scan.GetDirection()).reshape(3, 3)[:, 2]
     assert np.degrees(np.arccos(normal[2])) == pytest.approx(tilt, abs=1e-6)
@@ -423,13 +424,13 @@ def test_simulated_patients_made_otherwise_are_not_taken_for_new_ones(
         return checksums(cohort), capsys.readouterr().out
 
     first, said = simulated()
-    assert "there already" not in said
+    assert "made before" not in said
     again, said = simulated()
     assert again == first
-    assert "1 of them there already" in said
+    assert "1 of them had been made before" in said
     other, said = simulated("--growth", "20")
     assert other["simulated-9-0001/followup.nii.gz"] != first["simulated-9-0001/followup.nii.gz"]
-    assert "there already" not in said
+    assert "made before" not in said
     (mask,) = cohort.glob("*/followup-mask.nii.gz")
     corrected = sitk.ReadImage(str(mask)) * 0
     sitk.WriteImage(corrected, str(mask))
@@ -453,7 +454,9 @@ def test_a_bleed_in_the_real_head_changes_nothing_far_from_it(real_head_ct: Path
     assert made.description["source"] == "simulated bleed in a real scan"
     assert Grid.of(made.baseline).is_same(scan.grid)
     mask = array(made.baseline_mask) > 0
-    distance = array(sitk.SignedMaurerDistanceMap(made.baseline_mask, squaredDistance=False, useImageSpacing=True))
+    distance = array(
+        sitk.SignedMaurerDistanceMap(made.baseline_mask.image, squaredDistance=False, useImageSpacing=True)
+    )
     before, after = array(scan.image), array(made.baseline)
     np.testing.assert_allclose(after[distance > 25], before[distance > 25], atol=0.51)
     assert 48 < np.median(after[mask]) < 75

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.markers.scores import NOT_TOLD, ClinicalData, overrule, scores_of
+from HematomaExpansionLib.markers.scores import NO_CLINICAL_DATA, ClinicalData, overrule, scores_of
 from HematomaSlicerLib.result_card import card, comparison_text, marker_rows, notice, scores_text, training_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ BINDABLE = {
 }
 
 
-# What the panels may set on Slicer's own widgets (5.10): a property that is not there is left out without a word.
+# What the panels may set on Slicer's own widgets (5.10): a missing property is silently skipped.
 PROPERTIES = {
     "qMRMLWidget": set[str](),
     "qMRMLNodeComboBox": {
@@ -112,9 +112,13 @@ def test_the_panel_sets_only_what_its_widgets_have(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_widget_that_the_code_uses_is_in_the_panel(module: str) -> None:
-    used = set(re.findall(r"\.ui\.(\w+)", source(module)))
-    assert used
-    assert used <= set(widgets(module))
+    shared = [
+        REPOSITORY / "HematomaExpansion" / "HematomaSlicerLib" / name for name in ("panel.py", "panel_work.py")
+    ]
+    for file in (REPOSITORY / module / f"{module}.py", *shared):
+        used = set(re.findall(r"\bself\._?ui\.(\w+)", file.read_text(encoding="utf-8")))
+        assert used
+        assert used <= set(widgets(module))
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -138,16 +142,25 @@ def test_every_selector_of_nodes_hears_of_the_scene(module: str) -> None:
     assert set(heard) == selectors
 
 
+def imported_at_start(text: str) -> set[str]:
+    """What a file imports as soon as it is imported itself; relative imports count as "."."""
+    at_start = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
+    return names | {
+        node.module if node.level == 0 else "." for node in at_start if isinstance(node, ast.ImportFrom)
+    }
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_the_module_imports_nothing_heavy_when_slicer_starts(module: str) -> None:
-    tree = ast.parse(source(module))
-    at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name for node in at_start if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in at_start if isinstance(node, ast.ImportFrom)}
-    own = {"qt", "slicer", "vtk", "ctk"}
-
-    allowed = own | set(sys.stdlib_module_names)
-    assert {name.split(".")[0] for name in names} <= allowed
+    names = imported_at_start(source(module))
+    shared = {name for name in names if name.startswith("HematomaSlicerLib.")}
+    assert shared, "of what both panels share"
+    for name in shared:
+        file = REPOSITORY / "HematomaExpansion" / f"{name.replace('.', '/')}.py"
+        names |= imported_at_start(file.read_text(encoding="utf-8"))
+    of_slicer = {"qt", "slicer", "vtk", "ctk"}
+    assert {name.split(".")[0] for name in names - shared} <= of_slicer | set(sys.stdlib_module_names)
     assert "from __future__ import annotations" not in source(module), "the parameter node needs real types"
 
 
@@ -214,7 +227,7 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
     result = {
         "input": {"onset_hours": 1.0},
         "markers": markers,
-        "scores": scores_of(markers, 1.0, 9.0, NOT_TOLD),
+        "scores": scores_of(markers, 1.0, 9.0, NO_CLINICAL_DATA),
     }
     row = marker_rows(result)[2]
     assert (row.title, row.present) == ("Black hole", True)
@@ -228,7 +241,7 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
     assert scores_text(None) == scores_text({"markers": None, "scores": None}) == ""
 
 
-def test_brain_is_told_where_all_that_it_needs_is_known() -> None:
+def test_brain_score_is_shown_if_its_inputs_are_known() -> None:
     markers = {
         name: {"present": False, "evidence": {}} for name in ("hypodensity", "swirl", "black_hole", "blend")
     }
@@ -286,19 +299,58 @@ for tick in range(1200):
 '''
 subprocess.Popen([sys.executable, "-c", worker]).wait()
 """
-"""Stands in for Slicer's launcher with a worker behind it that ends for no reason but being killed."""
+"""Stands in for Slicer's launcher, with a worker behind it that ends only when killed."""
+
+
+OTHER_COMMANDS = """
+import sys
+
+def add_commands(commands):
+    parser = commands.add_parser("greet")
+    parser.add_argument("--json-progress", action="store_true")
+    parser.set_defaults(run=lambda _: print("Good day", file=sys.stderr) or 0)
+"""
+
+
+def test_a_command_in_the_background_may_come_from_a_library_that_only_the_window_knows(
+    qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    library = tmp_path / "HematomaOtherLib"
+    library.mkdir()
+    (library / "__init__.py").touch()
+    (library / "commands.py").write_text(OTHER_COMMANDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    ended: list[Any] = []
+    BackgroundCommand(["greet"], lambda *_: None, ended.append)
+    wait_for(qt_loop, ended, 60)
+    assert ended[0].finished, ended
+    assert "Good day" in ended[0].log
 
 
 @pytest.fixture
 def hanging(qt_loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes commands hang; the file to which the worker adds as long as it lives."""
-    background = importlib.import_module("HematomaSlicerLib.background")  # anew, with this test's Qt
+    """Makes commands hang; gives the file that the worker appends to as long as it lives."""
+    background = importlib.import_module("HematomaSlicerLib.background")  # again, with this test's Qt
     ticks, launcher = tmp_path / "ticks", tmp_path / "launcher"
     launcher.write_text(HANGING.format(python=sys.executable, ticks=str(ticks)))
     launcher.chmod(0o700)
     monkeypatch.setattr(background, "_python", lambda: str(launcher))
     monkeypatch.setattr(background, "PATIENCE_MS", 300)
     return ticks
+
+
+def begun_command(qt_loop: Any, ended: list[Any]) -> Any:
+    """A command that has begun; its outcome goes to the list."""
+    from HematomaSlicerLib.background import BackgroundCommand
+    from slicer_scene import wait_for
+
+    begun: list[Any] = []
+    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
+    wait_for(qt_loop, begun, 30)
+    return command
 
 
 def is_dead(ticks: Path) -> bool:
@@ -308,13 +360,10 @@ def is_dead(ticks: Path) -> bool:
 
 
 def test_a_canceled_command_that_hangs_is_killed_behind_its_launcher(qt_loop: Any, hanging: Path) -> None:
-    from HematomaSlicerLib.background import BackgroundCommand
     from slicer_scene import wait_for
 
-    begun: list[Any] = []
     ended: list[Any] = []
-    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
-    wait_for(qt_loop, begun, 30)
+    command = begun_command(qt_loop, ended)
     command.cancel()
     command.cancel()  # clicked twice
     wait_for(qt_loop, ended, 30)
@@ -324,13 +373,8 @@ def test_a_canceled_command_that_hangs_is_killed_behind_its_launcher(qt_loop: An
 
 
 def test_a_panel_that_goes_away_kills_a_command_that_hangs(qt_loop: Any, hanging: Path) -> None:
-    from HematomaSlicerLib.background import BackgroundCommand
-    from slicer_scene import wait_for
-
-    begun: list[Any] = []
     ended: list[Any] = []
-    command = BackgroundCommand(["predict"], lambda *stage: begun.append(stage), ended.append)
-    wait_for(qt_loop, begun, 30)
+    command = begun_command(qt_loop, ended)
     command.cancel()
     command.wait(0.2)
     assert len(ended) == 1, "its files would stay"
@@ -338,7 +382,7 @@ def test_a_panel_that_goes_away_kills_a_command_that_hangs(qt_loop: Any, hanging
 
 
 def test_the_panels_code_needs_nothing_that_slicer_does_not_bring() -> None:
-    """Before anything was installed the panels open, and say what to do."""
+    """Before anything is installed, the panels open and say what to do."""
     pytest.importorskip("slicer")
     packages = ("HematomaExpansion/HematomaSlicerLib", "HematomaSynthesis/HematomaSynthesisSlicerLib")
     files = [file for package in packages for file in sorted((REPOSITORY / package).glob("[a-z]*.py"))]
@@ -351,6 +395,9 @@ for name in libraries.split():
     sys.modules[name] = None
 sys.modules["qt"] = types.SimpleNamespace(QByteArray=None, QProcessEnvironment=None)
 sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=str)
+sys.modules["slicer.ScriptedLoadableModule"] = types.SimpleNamespace(
+    ScriptedLoadableModuleWidget=type("Widget", (), {{}}), ScriptedLoadableModuleTest=object
+)
 for name in {[*names, "HematomaExpansionLib.models.package"]}:
     importlib.import_module(name)
 """

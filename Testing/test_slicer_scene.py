@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,31 @@ import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.files.folders import OWNER_FILE
 from HematomaExpansionLib.markers.scores import ClinicalData
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.head_ct import head_ct_from_image, read_head_ct
-from HematomaExpansionLib.scan.masks import mask_on_scan
-from phantoms import head_grid, head_image
-from slicer_scene import DIRECTIONS, ct, grid, growth_field, nodes, overlap, sphere, wait_for, write_result
+from HematomaExpansionLib.scan.mask_files import mask_on_scan
+from phantoms import head_grid, head_image, volume_ml
+from slicer_scene import (
+    DIRECTIONS,
+    added_by,
+    ct,
+    drawn,
+    end_of,
+    grid,
+    growth_field,
+    nodes,
+    overlap,
+    segment_image,
+    sphere,
+    write_result,
+)
 
 slicer = pytest.importorskip("slicer")
-core = pytest.importorskip("trame_slicer.core")
+pytest.importorskip("trame_slicer.core")
 
 import vtk  # noqa: E402
 from HematomaSlicerLib import node_images, prediction_display, prediction_nodes  # noqa: E402
-from HematomaSlicerLib.node_files import Segment  # noqa: E402
-from HematomaSlicerLib.prediction_nodes import BASELINE, GROWTH, PREDICTED  # noqa: E402
+from HematomaSlicerLib.prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun  # noqa: E402
 
 ORIENTATIONS = list(DIRECTIONS)
 
@@ -43,7 +55,7 @@ def test_a_volume_keeps_its_voxels_and_its_place(scene: Any, direction: str) -> 
     back = node_images.image_from_volume(node)
     assert same_place(back, image)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
-    # Slicer itself puts the ball's middle where it is.
+    # Slicer itself puts the ball's center in the right place.
     point = np.array(image.TransformIndexToPhysicalPoint((10, 20, 5))) * (-1, -1, 1)
     matrix = vtk.vtkMatrix4x4()
     node.GetRASToIJKMatrix(matrix)
@@ -51,7 +63,7 @@ def test_a_volume_keeps_its_voxels_and_its_place(scene: Any, direction: str) -> 
 
 
 def sheared(image: sitk.Image) -> sitk.Image:
-    """The same voxels on a grid whose slices are shifted against one another, as under a tilted gantry."""
+    """The same voxels on a grid whose slices are shifted relative to one another, as under a tilted gantry."""
     direction = np.array(image.GetDirection()).reshape(3, 3)
     direction[:, 2] += 0.3 * direction[:, 1]
     tilted = sitk.Image(image)
@@ -77,15 +89,11 @@ def test_a_scan_gives_the_same_volume_by_node_as_by_file(scene: Any, tmp_path: P
 @pytest.mark.parametrize("direction", ORIENTATIONS)
 def test_a_segment_drawn_in_slicer_lies_where_it_was_drawn(scene: Any, direction: str) -> None:
     mask = sphere(grid(direction))
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    segmentation.CreateDefaultDisplayNodes()
-    segment = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
-        node_images.labelmap_from_image(mask), "blood"
-    )
-    segmentation.GetSegmentation().CollapseBinaryLabelmaps(True)  # as the Segment Editor leaves it: cropped
-    drawn = node_images.image_from_segment(segmentation, segment)
-    assert volume_ml(drawn) == pytest.approx(volume_ml(mask))
-    assert overlap(drawn, mask) == 1.0
+    segment = drawn(scene, mask)
+    segment.node.GetSegmentation().CollapseBinaryLabelmaps(True)  # as the Segment Editor leaves it: cropped
+    found = node_images.image_from_segment(segment.node, segment.segment_id)
+    assert volume_ml(found) == pytest.approx(volume_ml(mask))
+    assert overlap(found, mask) == 1.0
 
 
 def test_an_empty_segment_is_refused_with_a_sentence(scene: Any) -> None:
@@ -128,14 +136,11 @@ def test_a_scan_under_a_warping_transform_is_straightened(scene: Any) -> None:
 
 def test_a_segment_under_a_transform_goes_with_it(scene: Any) -> None:
     mask = sphere(grid("oblique"))
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    segment = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
-        node_images.labelmap_from_image(mask), "blood"
-    )
+    segment = drawn(scene, mask)
     shift = np.eye(4)
     shift[:3, 3] = (4.0, 0.0, 0.0)
-    transformed(scene, segmentation, shift)
-    moved = node_images.image_from_segment(segmentation, segment)
+    transformed(scene, segment.node, shift)
+    moved = node_images.image_from_segment(segment.node, segment.segment_id)
     expected = sitk.Image(mask)
     expected.SetOrigin(tuple(np.add(mask.GetOrigin(), (-4.0, 0.0, 0.0))))
     assert overlap(moved, expected) == 1.0
@@ -160,18 +165,12 @@ def run(scene: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     return prediction_nodes.add_prediction(tmp_path / "result", scan)
 
 
-def segment_image(run: Any, name: str) -> sitk.Image:
-    return node_images.image_from_segment(run.segmentation, run.segment_id(name))
-
-
 def carried_baseline(scene: Any, run: Any) -> sitk.Image:
     """The baseline segment, moved by Slicer as the slider moves it."""
-    moved = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    mask = segment_image(run, BASELINE)
-    segment = moved.AddSegmentFromBinaryLabelmapRepresentation(node_images.labelmap_from_image(mask), "moved")
-    moved.SetAndObserveTransformNodeID(run.shown.GetID())
-    image = node_images.image_from_segment(moved, segment)
-    scene.RemoveNode(moved)
+    moved = drawn(scene, segment_image(run, BASELINE))
+    moved.node.SetAndObserveTransformNodeID(run.shown.GetID())
+    image = node_images.image_from_segment(moved.node, moved.segment_id)
+    scene.RemoveNode(moved.node)
     return image
 
 
@@ -185,7 +184,7 @@ def carried_by_simpleitk(run: Any) -> sitk.Image:
 def test_the_slider_carries_the_baseline_onto_the_prediction(scene: Any, run: Any) -> None:
     prediction_display.show_growth(run, 1.0)
     carried = carried_baseline(scene, run)
-    # Exactly as SimpleITK carries it, voxel by voxel; the truth is drawn finer than voxels of 3 mm can be moved.
+    # Exactly as SimpleITK warps it, voxel by voxel; the truth is drawn finer than 3 mm voxels can be moved.
     assert overlap(carried, carried_by_simpleitk(run)) >= 0.995
     assert overlap(carried, segment_image(run, PREDICTED)) >= 0.96
     prediction_display.show_growth(run, 0.0)
@@ -252,9 +251,9 @@ def test_removing_a_run_leaves_the_scene_as_it_was(scene: Any, tmp_path: Path) -
     for _ in range(2):
         run = prediction_nodes.add_prediction(tmp_path / "result", scan)
         prediction_display.apply_look(run, prediction_display.Look(deformation=True))
-        run.field.GetDisplayNode().GetColorMap()  # makes colors of its own, as a view that draws it does
+        run.field.GetDisplayNode().GetColorMap()  # makes its own colors, as a view that draws it does
         assert nodes(scene) - before
-        prediction_nodes.remove_run(run)
+        run.remove()
         assert nodes(scene) == before
         hierarchy = scene.GetSubjectHierarchyNode()
         assert hierarchy.GetItemByName("scan hematoma expansion") == 0
@@ -296,9 +295,9 @@ def test_a_saved_scene_shows_its_result_again(scene: Any, run: Any, tmp_path: Pa
     saved = tmp_path / "scene.mrb"
     assert scene.WriteToMRB(str(saved))
     scene.Clear(0)
-    assert not list(prediction_nodes.find_runs())
+    assert not PredictionRun.in_scene()
     assert scene.ReadFromMRB(str(saved))
-    (again,) = prediction_nodes.find_runs()
+    (again,) = PredictionRun.in_scene()
     assert again.result == result
     assert overlap(segment_image(again, PREDICTED), predicted) == 1.0
     restored = sitk.GetArrayFromImage(prediction_nodes.prediction_of(again).growth.displacement)
@@ -308,16 +307,10 @@ def test_a_saved_scene_shows_its_result_again(scene: Any, run: Any, tmp_path: Pa
 
 
 def exported(run: Any, parent: Path, qt_loop: Any) -> Path:
-    """The folder to which a run was exported by a command beside the window."""
+    """The folder to which a background command exported a run."""
     from HematomaSlicerLib.prediction_export import start_export
 
-    ended: list[Any] = []
-    command = start_export(run, parent, lambda *_: None, lambda *end: ended.append(end))
-    assert not command.is_over, "the window would wait for it"
-    wait_for(qt_loop, ended)
-    ((outcome, folder),) = ended
-    assert outcome.finished, outcome
-    return folder
+    return added_by(qt_loop, start_export, run, parent)
 
 
 def test_the_exported_files_are_those_of_the_command_line(
@@ -378,7 +371,7 @@ def test_the_cameras_come_near_to_the_hematoma(scene: Any, run: Any) -> None:
     camera.SetFocalPoint(0.0, 0.0, 0.0)
     prediction_display.look_at_in_3d(run)
     mask = segment_image(run, PREDICTED)
-    middle = np.array(Grid.of(mask).middle_of(sitk.GetArrayFromImage(mask) > 0)) * (-1, -1, 1)
+    middle = np.array(Grid.of(mask).centroid_of(sitk.GetArrayFromImage(mask) > 0)) * (-1, -1, 1)
     position, focus = np.array(camera.GetPosition()), np.array(camera.GetFocalPoint())
     np.testing.assert_allclose(focus, middle, atol=4.0)
     away = position - focus
@@ -390,7 +383,7 @@ def test_the_cameras_come_near_to_the_hematoma(scene: Any, run: Any) -> None:
 def test_one_prediction_is_shown_at_a_time(scene: Any, run: Any, tmp_path: Path) -> None:
     later = prediction_nodes.add_prediction(tmp_path / "result", run.scan)
     for chosen, hidden in ((later, run), (run, later)):
-        prediction_display.show_alone(chosen)
+        prediction_display.show_only(chosen)
         for node in (chosen.segmentation, chosen.surface):
             assert node.GetDisplayNode().GetVisibility()
         for node in (hidden.segmentation, hidden.surface):
@@ -407,32 +400,27 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
 
     scan = node_images.volume_from_image(sitk.ReadImage(case_folder / "baseline.nii.gz"), "scan")
     mask = sitk.ReadImage(case_folder / "baseline-mask.nii.gz")
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    segment = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
-        node_images.labelmap_from_image(mask), "blood"
-    )
     request = prediction_jobs.PredictionRequest(
         scan,
-        Segment(segmentation, segment),
+        drawn(scene, mask),
         onset_hours=2.0,
         clinical=ClinicalData(recurrent=False, warfarin=True, intraventricular=False),
-        device="cpu",
+        device_name="cpu",
         keep_intermediate=True,
     )
     for _ in range(2):  # the second replaces the first
-        stages: list[tuple[str, float]] = []
-        ended: list[Any] = []
-        prediction_jobs.start_prediction(
-            request, lambda *stage, to=stages: to.append(stage), lambda *end, to=ended: to.append(end)
+        stages: list[str] = []
+        run = added_by(
+            qt_loop,
+            prediction_jobs.start_prediction,
+            request,
+            told=lambda _command, stage, _fraction, to=stages: to.append(stage),
         )
-        wait_for(qt_loop, ended)
-        ((outcome, run),) = ended
-        assert outcome.finished, outcome
-        assert "growth" in [stage for stage, _ in stages]
+        assert "growth" in stages
         assert run.result["baseline"]["volume_ml"] == pytest.approx(volume_ml(mask), rel=1e-3)
         brain = run.result["scores"]["brain"]
         assert (brain["recurrent"], brain["warfarin"], brain["intraventricular"]) == (0, 6, 0)
-    assert len(list(prediction_nodes.find_runs())) == 1
+    assert len(PredictionRun.in_scene()) == 1
     (inside,) = run.skull.GetSegmentation().GetSegmentIDs()
     assert 800 < volume_ml(node_images.image_from_segment(run.skull, inside)) < 2000
     skulls = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if "skull" in node.GetName()]
@@ -440,18 +428,9 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
 
     followup = node_images.volume_from_image(sitk.ReadImage(case_folder / "followup.nii.gz"), "follow-up")
     true = sitk.ReadImage(case_folder / "followup-mask.nii.gz")
-    later = segmentation.AddSegmentFromBinaryLabelmapRepresentation(node_images.labelmap_from_image(true), "later")
+    later = drawn(scene, true)
     for _ in range(2):  # the second takes the place of the first
-        ended = []
-        prediction_jobs.start_comparison(
-            run,
-            followup,
-            Segment(segmentation, later),
-            lambda *_: None,
-            lambda *end, to=ended: to.append(end),
-        )
-        wait_for(qt_loop, ended)
-        assert ended[0][0].finished, ended
+        added_by(qt_loop, prediction_jobs.start_comparison, run, followup, later)
     assert run.comparison["followup"]["volume_ml"] == pytest.approx(volume_ml(true), rel=1e-3)
     names = [run.agreement.GetSegmentation().GetNthSegment(k).GetName() for k in range(3)]
     right, too_much, missed = (
@@ -464,7 +443,7 @@ def test_a_prediction_in_the_background_ends_with_its_nodes(
     assert ("Lesion Dice", pytest.approx(2 * right / (2 * right + too_much + missed), abs=0.01), "") in rows
     scene.RemoveNode(followup)
     expected = mask_on_scan(mask, read_head_ct(case_folder / "baseline.nii.gz"))
-    assert overlap(segment_image(run, BASELINE), expected) == 1.0
+    assert overlap(segment_image(run, BASELINE), expected.image) == 1.0
 
 
 def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
@@ -474,19 +453,17 @@ def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / ".unfinished-crashed").mkdir()
-    for name in ("scan.nrrd", OWNER_FILE):  # of a Slicer that crashed
+    for name in ("scan.nrrd", OWNER_FILE):  # left by a crashed Slicer
         (tmp_path / ".unfinished-crashed" / name).touch()
     scan = node_images.volume_from_image(sitk.ReadImage(case_folder / "baseline.nii.gz"), "scan")
     before = nodes(scene)
-    ended: list[Any] = []
     stages: list[Any] = []
-    command = prediction_jobs.start_prediction(
+    outcome, run = end_of(
+        qt_loop,
+        prediction_jobs.start_prediction,
         prediction_jobs.PredictionRequest(scan),
-        lambda *stage: (stages.append(stage), command.cancel()),
-        lambda *end: ended.append(end),
+        told=lambda command, *stage: (stages.append(stage), command.cancel()),
     )
-    wait_for(qt_loop, ended)
-    ((outcome, run),) = ended
     assert stages
     assert outcome.canceled
     assert run is None
@@ -497,13 +474,9 @@ def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
 def test_the_engines_sentence_reaches_the_panel(scene: Any, qt_loop: Any) -> None:
     from HematomaSlicerLib import prediction_jobs
 
-    ended: list[Any] = []
     scan = node_images.volume_from_image(ct(grid("LPS")), "scan")  # a box of brain, no head
-    prediction_jobs.start_prediction(
-        prediction_jobs.PredictionRequest(scan), lambda *_: None, lambda *end: ended.append(end)
-    )
-    wait_for(qt_loop, ended)
-    ((outcome, run),) = ended
+    request = prediction_jobs.PredictionRequest(scan)
+    outcome, run = end_of(qt_loop, prediction_jobs.start_prediction, request)
     assert not outcome.finished
     assert run is None
     assert outcome.sentence.endswith(".")
@@ -513,14 +486,12 @@ def test_the_engines_sentence_reaches_the_panel(scene: Any, qt_loop: Any) -> Non
 # --- what is seen ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("rendering")
 def test_the_real_views_draw_the_hematoma_now_and_as_predicted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_application: Callable[[], Any], tmp_path: Path
 ) -> None:
     from slicer_pictures import slice_picture, surface_picture
 
-    application = core.SlicerApp()  # views do not survive that a scene is closed
-    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+    application = new_application()
     write_result(tmp_path / "result", "oblique")
     scan = node_images.volume_from_image(ct(grid("oblique")), "scan")
     run = prediction_nodes.add_prediction(tmp_path / "result", scan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.shapes import signed_distance
 from HematomaExpansionLib.training.data.cohort import read_case, with_variants
-from slicer_scene import nodes, overlap, wait_for
+from slicer_scene import added_by, drawn, end_of, nodes, overlap, save_scene, segment_image
 
 slicer = pytest.importorskip("slicer")
-core = pytest.importorskip("trame_slicer.core")
+pytest.importorskip("trame_slicer.core")
 
 from HematomaSlicerLib import node_images  # noqa: E402
 from HematomaSlicerLib.node_files import Segment  # noqa: E402
 from HematomaSynthesisLib.target_shapes import TargetOptions  # noqa: E402
 from HematomaSynthesisSlicerLib import patient_nodes, target_preview, variant_display, variant_nodes  # noqa: E402
 from HematomaSynthesisSlicerLib.variant_nodes import ORIGINAL, VariantSet, add_variants, variant_name  # noqa: E402
+from phantoms import volume_ml  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,6 @@ def array(image: sitk.Image) -> np.ndarray:
 @pytest.fixture
 def variants(scene: Any, variants_case: Path) -> VariantSet:
     return add_variants(variants_case, node_images.volume_from_image(image(variants_case, "baseline"), "scan"))
-
-
-def segment_image(variants: VariantSet, name: str) -> sitk.Image:
-    return node_images.image_from_segment(variants.segmentation, variants.segment_id(name))
 
 
 def test_the_variants_lie_in_the_scene_as_they_were_made(variants: VariantSet, variants_case: Path) -> None:
@@ -119,8 +116,8 @@ def test_removed_variants_leave_nothing_behind(scene: Any, variants_case: Path) 
     before, items = nodes(scene), hierarchy.GetNumberOfItems()
     made = add_variants(variants_case, scan)
     variant_display.show_variant(made, 1, 0.5, grid=False)
-    assert len(list(variant_nodes.find_sets())) == 1
-    variant_nodes.remove_variants(made)
+    assert VariantSet.in_scene() == [made]
+    made.remove()
     assert nodes(scene) == before
     assert hierarchy.GetNumberOfItems() == items
 
@@ -153,14 +150,10 @@ def test_a_saved_scene_holds_its_variants(scene: Any, variants: VariantSet, tmp_
     target_preview.show_target(
         Segment(variants.segmentation, variants.segment_id(ORIGINAL)), TargetOptions(in_plane=True), 1
     )
-    for index in range(scene.GetNumberOfNodes()):
-        node = scene.GetNthNode(index)
-        if node.IsA("vtkMRMLStorableNode") and node.GetSaveWithScene() and node.GetStorageNode() is None:
-            node.AddDefaultStorageNode()
-    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    assert save_scene(scene, tmp_path / "scene.mrb")
     scene.Clear(0)
     assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
-    (again,) = variant_nodes.find_sets()
+    (again,) = VariantSet.in_scene()
     assert again.descriptions == descriptions
     assert again.kept == [False, True]
     variant_display.show_variant(again, 1, 1.0, grid=True)
@@ -176,15 +169,6 @@ def clinical_scan() -> tuple[sitk.Image, sitk.Image]:
     z, y, x = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij", sparse=True)
     ball = ((x - 300) * 0.45) ** 2 + ((y - 240) * 0.45) ** 2 + ((z - 14) * 5.0) ** 2 < 16.8**2
     return image_on(grid, (34 + 28 * ball).astype(np.int16)), image_on(grid, ball.astype(np.uint8))
-
-
-def drawn(scene: Any, mask: sitk.Image) -> Segment:
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    segmentation.CreateDefaultDisplayNodes()
-    segment = segmentation.AddSegmentFromBinaryLabelmapRepresentation(
-        node_images.labelmap_from_image(mask), "blood"
-    )
-    return Segment(segmentation, segment)
 
 
 def test_the_target_appears_at_once_and_is_the_one_that_is_aimed_at(scene: Any) -> None:
@@ -216,8 +200,7 @@ def test_a_hematoma_that_cannot_be_changed_gets_its_sentence_in_the_preview(scen
 
 
 def exported(variants: VariantSet, case: Path | patient_nodes.SimulatedPair, cohort: Path, qt_loop: Any) -> Path:
-    """The case to which variants were exported by a command beside the window; with a follow-up from files, or one
-    of the scene."""
+    """The case to which a background command exported variants, with a follow-up from files or from the scene."""
     from HematomaSynthesisSlicerLib.pair_export import start_export
 
     if isinstance(case, Path):
@@ -225,13 +208,7 @@ def exported(variants: VariantSet, case: Path | patient_nodes.SimulatedPair, coh
         hematoma = drawn(slicer.mrmlScene, image(case, "followup-mask"))
     else:
         followup, hematoma = case.followup, case.followup_hematoma
-    ended: list[Any] = []
-    command = start_export(variants, followup, hematoma, cohort, lambda *_: None, lambda *end: ended.append(end))
-    assert not command.is_over, "the window would wait for it"
-    wait_for(qt_loop, ended)
-    ((outcome, folder),) = ended
-    assert outcome.finished, outcome
-    return folder
+    return added_by(qt_loop, start_export, variants, followup, hematoma, cohort)
 
 
 def test_the_kept_variants_become_a_case_for_training(
@@ -244,11 +221,11 @@ def test_the_kept_variants_become_a_case_for_training(
     assert folder.name == "case-002", "nothing is overwritten"
     original, variant = (read_case(path) for path in with_variants([folder]))
     true = read_case(case_folder)
-    np.testing.assert_array_equal(array(original.baseline), array(true.baseline))
-    np.testing.assert_array_equal(array(original.baseline_mask), array(true.baseline_mask))
+    np.testing.assert_array_equal(array(original.baseline.ct), array(true.baseline.ct))
+    np.testing.assert_array_equal(original.baseline.hematoma.voxels, true.baseline.hematoma.voxels)
     kept = variants_case / "variants" / "2"
-    np.testing.assert_array_equal(array(variant.baseline), array(image(kept, "baseline")))
-    np.testing.assert_array_equal(array(variant.baseline_mask), array(image(kept, "baseline-mask")))
+    np.testing.assert_array_equal(array(variant.baseline.ct), array(image(kept, "baseline")))
+    np.testing.assert_array_equal(variant.baseline.hematoma.voxels, array(image(kept, "baseline-mask")) > 0)
     assert json.loads((folder / "variants" / "1" / "variant.json").read_text()) == variants.descriptions[1]
     assert json.loads((folder / "case.json").read_text())["source"] == "patients"
 
@@ -275,9 +252,9 @@ def test_a_simulated_patient_is_known_as_one(scene: Any, case_folder: Path, tmp_
     known = json.loads((case_folder / "case.json").read_text())
     assert patient_nodes.known_of(pair.baseline) == known
     assert known["source"] == "simulated"
-    assert patient_nodes.lie_on_each_other(pair.baseline, pair.followup)
+    assert patient_nodes.show_same_patient(pair.baseline, pair.followup)
     other = patient_nodes.add_patient(case_folder)
-    assert not patient_nodes.lie_on_each_other(pair.baseline, other.followup)
+    assert not patient_nodes.show_same_patient(pair.baseline, other.followup)
 
 
 def test_an_exported_case_of_a_simulated_patient_says_all_that_is_known_of_it(
@@ -305,11 +282,7 @@ def test_variants_and_patients_are_made_in_the_background(
     request = synthesis_jobs.PatientRequest(
         seed=5, site="lobar", volume=20.0, growth=9.0, irregularity=0.1, noise=3.0, slice_thickness=10.0
     )
-    ended: list[Any] = []
-    synthesis_jobs.start_patient(request, lambda *_: None, lambda *end: ended.append(end))
-    wait_for(qt_loop, ended)
-    ((outcome, pair),) = ended
-    assert outcome.finished, outcome
+    pair = added_by(qt_loop, synthesis_jobs.start_patient, request)
     before, after = (
         volume_ml(node_images.image_from_segment(segment.node, segment.segment_id))
         for segment in (pair.baseline_hematoma, pair.followup_hematoma)
@@ -317,33 +290,28 @@ def test_variants_and_patients_are_made_in_the_background(
     assert before == pytest.approx(20.0, rel=0.1)
     assert after - before == pytest.approx(9.0, abs=1.5)
     assert pair.baseline.GetSpacing()[2] == pytest.approx(10.0)
-    stages: list[Any] = []
-    ended = []
+    fractions: list[float] = []
+    start = synthesis_jobs.start_variants
     request = synthesis_jobs.VariantRequest(pair.baseline, pair.baseline_hematoma, 1, in_plane=True, seed=2)
-    synthesis_jobs.start_variants(request, lambda *stage: stages.append(stage), lambda *end: ended.append(end))
-    wait_for(qt_loop, ended)
-    ((outcome, variants),) = ended
-    assert outcome.finished, outcome
-    assert stages[-1][1] == 1.0
+    variants = added_by(
+        qt_loop, start, request, told=lambda _command, _stage, fraction: fractions.append(fraction)
+    )
+    assert fractions[-1] == 1.0
     assert variants.descriptions[0]["original_ml"] == pytest.approx(before, rel=0.01)
     present = nodes(scene)
-    ended = []
-    command = synthesis_jobs.start_variants(request, lambda *_: command.cancel(), lambda *end: ended.append(end))
-    wait_for(qt_loop, ended)
-    assert ended[0][0].canceled
-    assert ended[0][1] is None
+    outcome, added = end_of(qt_loop, start, request, told=lambda command, *_: command.cancel())
+    assert outcome.canceled
+    assert added is None
     assert nodes(scene) == present
     assert not list(tmp_path.glob(".unfinished-*"))
 
 
-@pytest.mark.usefixtures("rendering")
 def test_the_real_views_show_original_variant_and_deformation_each_in_its_own(
-    variants_case: Path, monkeypatch: pytest.MonkeyPatch
+    new_application: Callable[[], Any], variants_case: Path
 ) -> None:
     from slicer_pictures import variant_pictures
 
-    application = core.SlicerApp()  # views do not survive that a scene is closed
-    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+    application = new_application()
     scan = node_images.volume_from_image(image(variants_case, "baseline"), "scan")
     pictures = variant_pictures(application, add_variants(variants_case, scan))
     mask, target, deformation, original, variant = (picture.astype(int) for picture in pictures.values())

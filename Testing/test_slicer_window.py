@@ -1,4 +1,4 @@
-"""The modules' own self-tests, which Slicer runs in its window, over a stand-in for that window."""
+"""The modules' own self-tests, which Slicer runs in its window, on a stand-in for that window."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_synthesis_clicked_through(window: Any) -> None:
 
 
 def test_a_scene_that_is_opened_brings_its_own_choices(window: Any, tmp_path: Path) -> None:
-    """Selectors choose the first volume that comes in: that must not take the place of what was saved."""
+    """Selectors choose the first volume added; that must not replace what was saved."""
     import slicer
 
     window.load("HematomaExpansion")
@@ -88,13 +88,18 @@ def test_a_reloaded_panel_is_made_of_classes_that_know_each_other(
     import slicer
 
     window.load("HematomaExpansion")
-    panel = slicer.modules.hematomaexpansion.widgetRepresentation().self()
+    before = slicer.modules.hematomaexpansion.widgetRepresentation().self()
     importlib.import_module("HematomaSlicerLib.prediction_jobs")
     package = sys.modules["HematomaSlicerLib"]
     for name, module in list(sys.modules.items()):  # as they were for the tests that follow
         if name.startswith("HematomaSlicerLib.") and not name.endswith(("background", "jobs")):
             monkeypatch.setitem(sys.modules, name, module)
             monkeypatch.setattr(package, name.rpartition(".")[2], module)
-    panel.onReload()
-    jobs, node_images = (importlib.import_module(f"HematomaSlicerLib.{name}") for name in ("jobs", "node_images"))
+    before.onReload()
+    jobs, node_images, panel = (
+        importlib.import_module(f"HematomaSlicerLib.{name}") for name in ("jobs", "node_images", "panel")
+    )
     assert jobs.NodeError is node_images.NodeError
+    after = slicer.modules.hematomaexpansion.widgetRepresentation().self()
+    assert isinstance(after, panel.Panel)
+    assert not isinstance(before, panel.Panel)

@@ -1,4 +1,4 @@
-"""SIGTERM: a command ends within seconds, keeps what a later run can go on from, and leaves nothing half done."""
+"""SIGTERM: a command ends within seconds, keeps what a later run can resume from, and leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def start(folder: Path, stage: str, cases: int) -> subprocess.Popen[str]:
-    """A training on simple shapes, in a process of its own; ``preparing`` takes as long as one likes."""
+    """Start a training on simple shapes in its own process; at the stage ``preparing``, it waits."""
     for number in range(cases):
         case = folder / "cohort" / f"case-{number}"
         case.mkdir(parents=True)
@@ -57,7 +57,7 @@ def start(folder: Path, stage: str, cases: int) -> subprocess.Popen[str]:
 
 
 def stop(process: subprocess.Popen[str]) -> tuple[float, str]:
-    """Tell it to end; how many seconds it took, and what it said last."""
+    """Tell it to end; returns how many seconds it took, and what it said last."""
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     messages = process.communicate(timeout=60)[1]
@@ -71,14 +71,14 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, count: 
     assert len(list(folder.glob(pattern))) >= count, process.communicate()
 
 
-def test_a_training_told_to_end_stops_at_once_and_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_a_stopped_training_ends_at_once_and_can_resume(tmp_path: Path) -> None:
     process = start(tmp_path, "training", cases=2)
     wait_for(process, tmp_path, "package/training/**/last.ckpt", 1)
     seconds, message = stop(process)
     assert process.returncode == STOPPED_STATUS
     assert seconds < 30, "the ten thousand epochs take hours"
-    assert message.startswith("hematoma: Told to end")
-    assert "goes on after its last epoch" in message
+    assert message.startswith("hematoma: Stopped on request")
+    assert "resumes after the last epoch" in message
     assert not (tmp_path / "package" / "model.json").exists()
     import torch
 
@@ -92,7 +92,7 @@ def test_a_preparation_told_to_end_stops_with_its_workers(tmp_path: Path) -> Non
     seconds, message = stop(process)
     assert process.returncode == STOPPED_STATUS
     assert seconds < 30, "the cases that were begun take two minutes"
-    assert message.startswith("hematoma: Told to end")
+    assert message.startswith("hematoma: Stopped on request")
     assert not (tmp_path / "package" / "model.json").exists()
 
 
@@ -102,7 +102,7 @@ from HematomaExpansionLib import stopping
 
 stopping._SECONDS_FOR_ORDER = 0.5
 library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-with stopping.stopped_in_order():
+with stopping.clean_stop():
     print("ready", flush=True)
     for _ in range(2):  # the second waits for ever
         library.pthread_mutex_lock(mutex)
@@ -110,8 +110,8 @@ with stopping.stopped_in_order():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its C library is used")
-def test_a_step_that_hears_nothing_is_ended_all_the_same() -> None:
-    """As one step of a large network: Python tells the main thread of a signal after the call that it is in."""
+def test_a_step_deaf_to_signals_is_ended_anyway() -> None:
+    """Such as one step of a large network: Python delivers a signal only after the main thread's current call."""
     process = subprocess.Popen([sys.executable, "-c", DEAF], env=variables(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -127,5 +127,5 @@ def test_within_another_program_the_signal_is_given_back(
         "HematomaExpansionLib.cli.models.available_packages", lambda: os.kill(os.getpid(), signal.SIGTERM)
     )
     assert main(["models", "list"]) == STOPPED_STATUS
-    assert "Told to end" in capsys.readouterr().err
+    assert "Stopped on request" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,4 +1,4 @@
-"""Training and evaluation: the loss does what it should, cases stay on their side, a small model learns."""
+"""Training and evaluation: the loss does what it should, cases stay in their split, a small model learns."""
 
 import csv
 import json
@@ -20,13 +20,14 @@ from HematomaExpansionLib.errors import InputError, ModelPackageError
 from HematomaExpansionLib.forecast.followup_range import followup_range
 from HematomaExpansionLib.forecast.strength import growth_strength
 from HematomaExpansionLib.measures.agreement import dice, growth_dice
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.models.description import ModelDescription, TrainingStep
 from HematomaExpansionLib.models.networks.build import build_network
 from HematomaExpansionLib.models.package import ModelPackage, find_package, open_package, write_package
 from HematomaExpansionLib.scan.grid import Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.subject import Subject
 from HematomaExpansionLib.training.data.cohort import case_folders, read_case, split_by_case, with_variants
-from HematomaExpansionLib.training.fitting import FitOptions, Patches, fit, initial_network
+from HematomaExpansionLib.training.fitting import FitOptions, Patches, PatchPairs, fit, initial_network
 from HematomaExpansionLib.training.growth import calibration as growth_calibration
 from HematomaExpansionLib.training.growth import training as growth_training
 from HematomaExpansionLib.training.growth.calibration import LADDER, calibrate_growth, fit_strength
@@ -49,13 +50,14 @@ from HematomaExpansionLib.training.segmentation.training import (
 from HematomaExpansionLib.training.segmentation.training import patch_transform as segmentation_patch_transform
 from HematomaExpansionLib.training.steps import training_steps
 from monai.transforms import Compose, EnsureTyped, RandFlipd
+from phantoms import volume_ml
 from torch import nn
 
 COMPACT, PAPER = PRESETS["compact"], PRESETS["paper"]
 
 
 class ShiftAlongX(nn.Module):
-    """A network of one number: everything flows along x."""
+    """A network with one parameter: everything flows along x."""
 
     def __init__(self, voxels: float = 0.0) -> None:
         super().__init__()
@@ -92,7 +94,7 @@ def test_the_loss_is_lowest_at_the_true_displacement() -> None:
 
 
 class ShiftOfOneHalf(nn.Module):
-    """A field that no single matrix can give: the lower half flows along x, the upper half stands still."""
+    """A field that no single matrix can represent: the lower half flows along x, the upper half stands still."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         field = torch.zeros(len(x), 3, *x.shape[2:])
@@ -101,7 +103,7 @@ class ShiftOfOneHalf(nn.Module):
 
 
 def test_the_dense_field_itself_moves_the_blood() -> None:
-    """Not one matrix in its place, and not unused."""
+    """No single matrix replaces it, and it is not ignored."""
     batch = shifted_pair(2)
     for name in ("ct", "mask"):
         still, moved = batch[name], torch.roll(batch[name], 2, dims=-1)
@@ -117,7 +119,7 @@ def test_the_dense_field_itself_moves_the_blood() -> None:
 
 @pytest.mark.parametrize(
     ("slices", "loss"),
-    [(4, 1.08 - 0.5), (2, 0.54**2 / 2)],  # beyond 10 mL the error itself, up to there half its square
+    [(4, 1.08 - 0.5), (2, 0.54**2 / 2)],  # linear beyond 10 mL, half the square up to there
 )
 def test_the_volume_term_is_of_the_missing_volume_in_units_of_10_ml(slices: int, loss: float) -> None:
     batch = shifted_pair(0)
@@ -147,7 +149,7 @@ def test_growth_dice_is_of_what_was_added() -> None:
     assert growth_dice(baseline, predicted, baseline, true) == pytest.approx(2 * 2 / (2 + 3))
     assert growth_dice(baseline, baseline, baseline, true) == 0.0
     shrunk = baseline.copy()
-    shrunk[0] = False  # a shrunken prediction has no growth, and none that is negative
+    shrunk[0] = False  # a shrunken prediction has no growth, not a negative one
     assert growth_dice(baseline, shrunk, baseline, true) == 0.0
     assert np.isnan(growth_dice(baseline, predicted, baseline, baseline)), "there is no growth to be found"
     given = np.zeros(10, bool)
@@ -176,7 +178,7 @@ def test_summary_means_are_those_of_the_paper() -> None:
 
 
 def test_deviations_are_those_of_a_sample() -> None:
-    """Divided by the number of cases itself, they are those of these patients alone, and of a single one zero."""
+    """Divided by n instead of n - 1, they would describe these patients alone, and be zero for a single one."""
     rows = [growth_row("a", 12.0, 20.0, 0.4), growth_row("b", 15.0, 21.0, 0.6)]
     summary = summarize_growth(rows)
     assert summary["model"]["average_error_sd_ml"] == pytest.approx(np.std([-8, -6], ddof=1))
@@ -216,22 +218,22 @@ def test_uniform_dilation_reaches_the_wanted_volume_evenly() -> None:
     grid = Grid((60, 60, 12), (1.0, 1.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     z, y, x = np.ogrid[:12, :60, :60]
     distance = np.sqrt((5 * (z - 6)) ** 2 + (y - 30) ** 2 + (x - 30) ** 2)
-    mask = image_on(grid, (distance <= 10).astype(np.uint8))
+    ct, mask = image_on(grid, np.zeros(grid.shape)), Mask.on(grid, distance <= 10)
     inside = np.ones(grid.shape, np.uint8)
     inside[:, :, :24] = 0
-    grown = uniform_dilation(mask, image_on(grid, inside), 12.0)
+    grown = uniform_dilation(Subject(ct, Mask.on(grid, inside), mask), 12.0)
     assert grown.sum() * grid.voxel_volume_ml == pytest.approx(12.0, rel=0.05)
     assert not (grown & (inside == 0) & (distance > 10)).any(), "bone was dilated into"
     assert distance[grown & (inside == 1)].max() - distance[~grown & (inside == 1)].min() < 5.1
-    nothing = image_on(grid, np.zeros(grid.shape, np.uint8))
-    assert not uniform_dilation(nothing, image_on(grid, inside), 12.0).any()
+    nothing = Subject(ct, Mask.on(grid, inside), Mask.empty(grid))
+    assert not uniform_dilation(nothing, 12.0).any()
 
 
 Volumes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def volumes_of(number: int, random: np.random.Generator) -> Volumes:
-    """Baseline, predicted and true follow-up volumes of patients whose larger growth is less certain."""
+    """Baseline, predicted and true follow-up volumes of patients whose growth is less certain the larger it is."""
     baseline = random.lognormal(2.4, 0.9, number)
     growth = random.exponential(4.0, number)
     error = (0.3 * growth + 1) * random.normal(size=number)
@@ -251,7 +253,7 @@ def test_the_volume_range_holds_four_fifths_of_unseen_patients(patients: int, ma
 
 
 def test_the_volume_range_knows_how_wrong_automatic_masks_are() -> None:
-    """Of half of the blood missed by one kind of mask the other's range is none the wider."""
+    """If one kind of mask misses half of the blood, the other kind's range is no wider for it."""
     random = np.random.default_rng(4)
 
     def both(number: int) -> tuple[np.ndarray, ...]:
@@ -291,10 +293,8 @@ def growing_balls(cases: Sequence[Path]) -> Samples:
     return samples
 
 
-def test_the_volume_range_is_renewed_on_patients_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model that predicts no growth must be told by its range how much there is."""
+def test_the_volume_range_is_recalibrated_on_own_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The range of a model that predicts no growth must show how much there is."""
     cohort = case_folders(make_cases(tmp_path / "cohort", 20))
     samples = growing_balls(cohort)
     monkeypatch.setattr(growth_calibration, "prepare_growth_samples", lambda *given: samples)
@@ -319,7 +319,7 @@ def test_the_volume_range_is_renewed_on_patients_of_ones_own(
 
 
 class Outward(nn.Module):
-    """A network that lets every hematoma grow alike: away from the middle of the patch."""
+    """A network that makes every hematoma grow alike: away from the middle of the patch."""
 
     def __init__(self, speed: float) -> None:
         super().__init__()
@@ -333,7 +333,7 @@ class Outward(nn.Module):
 def test_growth_follows_the_probability_as_far_as_it_is_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Balls whose growth the probability tells, and which a network that sees no difference lets grow alike."""
+    """Balls whose growth the probability predicts; a network that sees no difference makes them grow alike."""
     cohort = case_folders(make_cases(tmp_path / "cohort", 12))
     samples = growing_balls(cohort)
     preset = replace(COMPACT, patch=(24, 24, 24))
@@ -382,7 +382,7 @@ def test_growth_follows_the_probability_as_far_as_it_is_right(
 
 
 def test_the_strength_with_the_best_growth_dice_is_found() -> None:
-    """Of two patients: the one who does not grow wants no growth, the other three times as much, not more."""
+    """Of two patients, the one who does not grow needs no growth, the other exactly three times as much."""
     strengths = np.exp(LADDER)
     overlap = np.stack([0 * strengths, 2 * np.minimum(strengths, 3.0)])
     extent = np.stack([strengths, strengths + 3.0])
@@ -407,7 +407,7 @@ def growth_arrays(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     arrays["followup_mask"][0, z - 6 : z + 6, y - 6 : y + 6, x - 6 : x + 16] = 1
     arrays["confinement"] = np.ones((1, *shape), np.float16)
     growth = (arrays["followup_mask"] > arrays["mask"])[0]
-    arrays["ct"][0] = np.arange(shape[2]) / shape[2]  # tells where a patch came from
+    arrays["ct"][0] = np.arange(shape[2]) / shape[2]  # shows where a patch came from
     return arrays | {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(~growth)}
 
 
@@ -440,13 +440,13 @@ def test_a_sample_may_begin_from_the_automatic_mask_and_ends_at_the_truth(case_f
     segmenter = find_package("segmentation-compact", "segmentation")
     own, automatic = growth_samples(COMPACT, segmenter, None, case_folder)
     case = read_case(case_folder)
-    found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
-    for sample, given in ((own, case.baseline_mask), (automatic, found)):
+    found = segment(case.baseline.ct, case.baseline.inside_skull, segmenter, torch.device("cpu"))
+    for sample, given in ((own, case.baseline.hematoma), (automatic, found)):
         voxel_ml = 0.027
-        assert sample.baseline_ml == volume_ml(given)
+        assert sample.baseline_ml == given.volume_ml
         assert sample.arrays["mask"].sum(dtype=float) * voxel_ml == pytest.approx(volume_ml(given), rel=0.02)
         followup_ml = sample.arrays["followup_mask"].sum(dtype=float) * voxel_ml
-        assert followup_ml == pytest.approx(volume_ml(case.followup_mask), rel=0.02)
+        assert followup_ml == pytest.approx(volume_ml(case.followup.hematoma), rel=0.02)
     assert own.baseline_ml != automatic.baseline_ml
 
 
@@ -480,7 +480,7 @@ def toy_fit(folder: Path, epochs: int, **options: float) -> tuple[nn.Module, dic
     patches = Patches(samples, vary, seed=3)
     network = Falling()
     settings = FitOptions(epochs=epochs, batch_size=2, learning_rate=0.3, patience=50, seed=3, **options)  # type: ignore[arg-type]
-    return network, fit(network, toy_loss, patches, patches, settings, folder)
+    return network, fit(network, toy_loss, PatchPairs(patches, patches), settings, folder)
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> None:
@@ -525,7 +525,7 @@ def test_training_goes_on_from_the_weights_of_a_package_of_the_same_network(tmp_
 
 
 def test_members_are_trained_apart_and_make_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one command, with the range of the volume from patients that none of them learned from."""
+    """By one command, with the volume range from patients that none of them was trained on."""
     for module in (growth_training, growth_calibration):
         monkeypatch.setattr(module, "prepare_growth_samples", lambda _, __, cases, *___: growing_balls(cases))
     cohort, calibration = make_cases(tmp_path / "cohort", 6), make_cases(tmp_path / "calibration", 10)
@@ -549,7 +549,7 @@ ML_GRID = Grid((12, 12, 20), (2.0, 2.0, 2.5), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1,
 def test_a_model_may_learn_from_those_who_expanded_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = make_cases(tmp_path / "cohort", 6)
     folders = case_folders(cohort)
-    for number, folder in enumerate(folders):  # 8 mL, and as much again in every other one
+    for number, folder in enumerate(folders):  # 8 mL, and twice as much in every other one
         for scan, slices in (("baseline", 8), ("followup", 8 if number % 2 == 0 else 16)):
             mask = np.zeros((20, 12, 12), np.uint8)
             mask[:slices, :10, :10] = 1
@@ -576,7 +576,7 @@ def test_the_range_of_the_volume_needs_other_patients(tmp_path: Path, capsys: py
     assert (
         main(["train", "growth", "--cohort", cohort, "--calibration", cohort, "-o", str(tmp_path / "model")]) == 2
     )
-    assert "other cases than the model learns from" in capsys.readouterr().err
+    assert "cases that the model does not learn from" in capsys.readouterr().err
     assert not (tmp_path / "model").exists(), "said before anything is learned"
 
 
@@ -616,11 +616,11 @@ def test_in_segmentation_a_small_bleed_weighs_as_much_as_a_large_one() -> None:
         loss = segmentation_loss(nn.Identity(), {"ct": 40.0 * seen - 20.0, "mask": masks})
         terms.append(float(loss["each_dice"]))
     assert terms == pytest.approx([0.5, 0.5], abs=0.01)
-    assert loss["dice_ce"] < 0.1  # by which alone the small one would hardly be missed
+    assert loss["dice_ce"] < 0.1  # by this alone, the small one would hardly be missed
 
 
 def test_brightness_varies_slowly_over_the_patches_of_segmentation() -> None:
-    """As cupping does it: a network that has seen even brain alone took the bright rim of a real one for blood."""
+    """As with cupping: a network that had seen only uniform brain took the bright rim of a real one for blood."""
     even = {"ct": np.full((1, 32, 64, 64), 0.33, np.float32), "mask": np.zeros((1, 32, 64, 64), np.uint8)}
     even["mask"][:, 10:20, 20:40, 20:40] = 1
     even["bone"] = np.zeros((1, 32, 64, 64), np.float32)
@@ -635,7 +635,7 @@ def test_brightness_varies_slowly_over_the_patches_of_segmentation() -> None:
 
 
 def test_beam_hardening_brightens_most_where_bone_is_all_around() -> None:
-    """As it does the medulla: a network that had seen brain bright toward the skull alone took that for blood."""
+    """As in the medulla: a network that had seen brain brighten only toward the skull took that for blood."""
     z, y, x = np.ogrid[-24:24, -48:48, -48:48]  # of 2.5 × 1.5 × 1.5 mm
     head, canal = 2.5**2 * z**2 + 1.5**2 * (y**2 + x**2) < 60**2, (1.5**2 * (y**2 + x**2) < 15**2) & (z < 0)
     inside = (head & (z > -12)) | canal
@@ -705,12 +705,12 @@ def test_cases_are_split_whole_and_the_same_way_for_a_seed(tmp_path: Path) -> No
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cohort, package = str(make_cases(tmp_path / "cohort", 3)), str(tmp_path / "package")
     for arguments, sentence in (
-        (["growth", "--epochs", "0"], "With no epochs nothing is learned"),
+        (["growth", "--epochs", "0"], "With --epochs 0 nothing is learned"),
         (["growth", "--start", "segmentation-compact"], "for segmentation, not for growth"),
         (["growth", "--start", "growth-compact", "--channels", "4,8"], "another network"),
         (["growth", "--start", "growth-compact", "--epochs", "0"], "at least 10 cases: there are 3"),
         (["growth", "--masks", "automatic"], "--masks true or both"),
-        (["growth", "--members", "0"], "--members takes 1 or more"),
+        (["growth", "--members", "0"], "--members takes a number from 1 on"),
         (["growth", "--members", "2", "--start", "growth-compact"], "leave out --start"),
         (["segmentation", "--members", "2"], "`hematoma train segmentation` does not take --members"),
         (["growth", "--calibration", cohort], "at least 10 cases: there are 3"),
@@ -766,7 +766,7 @@ def test_the_study_trains_each_arm_and_tests_every_case_once(case_folder: Path, 
         rows = list(csv.DictReader(file))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     assert methods[:3] == ["original", "augmentation", "synthesis"]
-    assert {"no growth", "uniform dilation", "uniform dilation, true volume told"} == set(methods[3:])
+    assert {"no growth", "uniform dilation", "uniform dilation to the true volume"} == set(methods[3:])
     for method in methods:
         assert sorted(row["case"] for row in rows if row["method"] == method) == [f"case-{k}" for k in range(4)]
     told = [row for row in rows if row["method"].endswith("told")]
@@ -822,7 +822,7 @@ def test_a_part_of_a_minute_is_a_part_of_a_minute(tmp_path: Path) -> None:
 
 
 def test_losses_are_called_losses_in_log_and_results(tmp_path: Path) -> None:
-    """A Dice of 0.97 would be that of a network that finds everything; this is of one that finds nothing."""
+    """A Dice of 0.97 would mean a network that finds everything; this one finds nothing."""
     _, results = toy_fit(tmp_path, epochs=1)
     assert set(results) == {"validation_toy_loss", "validation_loss"}
     (log,) = tmp_path.glob("log/*/metrics.csv")
@@ -836,18 +836,19 @@ def test_losses_are_called_losses_in_log_and_results(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_does_not_stay_finite_makes_no_model(tmp_path: Path) -> None:
+    patches = Patches([{"x": np.ones((1, 2, 2, 2), np.float32)}], Compose([EnsureTyped("x")]), seed=1)
     with pytest.raises(InputError, match="smaller --learning-rate"):
         fit(
             Falling(),
             lambda network, _: {"toy": network.weight.sum() * torch.nan},  # type: ignore[operator, union-attr]
-            *(Patches([{"x": np.ones((1, 2, 2, 2), np.float32)}], Compose([EnsureTyped("x")]), seed=1),) * 2,
+            PatchPairs(patches, patches),
             FitOptions(epochs=2, batch_size=1, learning_rate=0.1, patience=5, seed=1),
             tmp_path,
         )
 
 
 @pytest.mark.parametrize("channels", ["0,0,0,0", "2,2,4,4", "-4,8,8,8", "16,32,x"])
-def test_channels_of_which_no_network_can_be_made_are_refused(
+def test_channels_that_make_no_network_are_refused(
     channels: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort, package = make_cases(tmp_path / "cohort", 3), tmp_path / "package"

@@ -1,4 +1,4 @@
-"""Correction of a segmenter's volumes: a bias that is known is found, and nothing becomes worse than it was."""
+"""Correction of a segmenter's volumes: a known bias is found, and nothing gets worse than it was."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_noise_remains_and_one_wild_mask_does_not_tilt_the_line() -> None:
     assert fit_volume_correction(measured, true, patients)["slope"] == pytest.approx(correction["slope"], abs=0.02)
 
 
-def test_the_error_that_is_told_is_of_patients_left_out_whole() -> None:
-    """One of ten, of twenty scans each, is unlike the others: with some of his scans the fit would know him."""
+def test_the_reported_error_is_from_left_out_patients() -> None:
+    """One of ten patients, each with twenty scans, is unlike the rest: some of his scans would give him away."""
     volumes = np.append(np.linspace(10, 11, 9), 50.0)
     measured, true = np.tile(volumes, 20), np.tile(np.append(volumes[:9], 80.0), 20)
     correction = fit_volume_correction(measured, true, np.tile(np.arange(10), 20))
@@ -107,7 +107,7 @@ def test_what_cannot_be_corrected_is_refused() -> None:
 
 
 def rows_of(cohort: Path, package: ModelPackage | None, device: str) -> list[SegmentationRow]:
-    """In place of an evaluation; in the last patient's scans no hematoma is found."""
+    """Stands in for an evaluation; in the last patient's scans no hematoma is found."""
     measured, true, patients = biased(12)
     rows = [
         SegmentationRow(f"case-{patient}", "baseline", float(wanted), float(found), 0.9, 0.9, 0.9)

@@ -1,4 +1,4 @@
-"""Worker processes: they share out the cases, and end with the program that started them."""
+"""Worker processes: they divide up the cases, and end with the program that started them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_case_is_done_once() -> None:
 
 
 class Counted:
-    """Counts the cases that have been handed over and are not yet taken back."""
+    """Counts the cases that have been handed over but not yet returned."""
 
     def __init__(self) -> None:
         self.now, self.most, self._lock = 0, 0, threading.Lock()
@@ -58,7 +58,7 @@ def test_no_more_cases_are_handed_over_than_asked_for() -> None:
         return CountingExecutor(counted)
 
     results = {}
-    for number, result in each_result(square, range(50), open_workers, most=4):
+    for number, result in each_result(square, range(50), open_workers, max_running=4):
         counted.change(-1)
         results[number] = result
     assert results == {number: number * number for number in range(50)}
@@ -67,7 +67,7 @@ def test_no_more_cases_are_handed_over_than_asked_for() -> None:
 
 def test_who_stops_asking_stops_the_work() -> None:
     counted = Counted()
-    results = each_result(square, range(50), lambda left: CountingExecutor(counted), most=4)
+    results = each_result(square, range(50), lambda left: CountingExecutor(counted), max_running=4)
     next(results)
     results.close()
     assert counted.most == 4
@@ -84,7 +84,7 @@ def square_or_die(always: bool, file: Path, number: int) -> int:
 @pytest.mark.parametrize("always", [True, False])
 def test_only_a_case_whose_worker_dies_twice_has_no_result(always: bool, tmp_path: Path) -> None:
     function = partial(square_or_die, always, tmp_path / "died")
-    results = dict(each_result(function, range(12), partial(case_workers, jobs=2), most=4))
+    results = dict(each_result(function, range(12), partial(case_workers, jobs=2), max_running=4))
     expected: dict[int, int | None] = {number: number * number for number in range(12)}
     if always:
         expected[5] = None
@@ -130,7 +130,7 @@ def is_alive(process: int) -> bool:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system ties no process to cores")
 def test_no_more_workers_are_started_than_the_process_has_cores() -> None:
-    """A scheduler may give it one of many."""
+    """A scheduler may give it one core of many."""
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})

@@ -7,4 +7,4 @@ imports Slicer. Start reading at ``prediction.py``.
 __version__ = "0.1.0"
 
 RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
-"""Said by every panel, report and picture."""
+"""Shown by every panel, report and picture."""

@@ -1,9 +1,9 @@
-"""A prediction, or the baseline alone, against the real follow-up of the same patient."""
+"""Compares a prediction, or the baseline alone, with the real follow-up of the same patient."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,58 +11,60 @@ import SimpleITK as sitk
 from . import __version__
 from .anatomy.brain import extract_brain
 from .anatomy.plausibility import check_plausibility
-from .anatomy.registration import SMALLEST_SIMILARITY, Registration, register
+from .anatomy.registration import MIN_SIMILARITY, Registration, register
 from .anatomy.segmentation import USER_MASK, identity_of_segmenter, segment
-from .device import choose_device
 from .measures.agreement import dice, growth_dice
 from .measures.expansion import ExpansionDefinition, measure_growth
-from .measures.volumes import volume_ml
 from .models.package import ModelPackage
 from .progress import Stages
 from .scan.head_ct import HeadCT
+from .scan.mask import Mask
 from .scan.resampling import resample
 
-_LEAST_LEFT = 0.5
-"""Share of a hematoma that is still seen days later, unless it was evacuated."""
+if TYPE_CHECKING:
+    import torch
 
-UNLIKE = (
+_MIN_LEFT = 0.5
+"""Minimum share of a hematoma still visible days later, unless it was evacuated."""
+
+SCANS_DIFFER = (
     "The two scans look unlike once they are aligned: check that both are of the same patient, and that the "
     "registered follow-up lies on the baseline."
 )
 
 _AGREEMENT = ("error_ml", "growth_dice", "lesion_dice", "lesion_dice_without_growth")
-"""What a prediction is measured by against the truth."""
+"""Measures of a prediction against the truth."""
 
 
 @dataclass(frozen=True)
 class ScanWithMask:
-    """A scan and its hematoma (0/1, on the scan's own grid); without one it will be segmented."""
+    """A scan and its hematoma on the scan's own grid; a missing mask will be segmented."""
 
     scan: HeadCT
-    mask: sitk.Image | None = None
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything on the baseline scan's own grid: CTs in HU, masks 0 or 1.
+    """A comparison; every image lies on the baseline scan's own grid, CTs in HU.
 
-    ``predicted_mask`` is None where no prediction was given. ``result`` is what ``comparison.json`` holds: its
-    ``growth`` is None, and so is the prediction's agreement with the truth, where the truth is not known;
+    ``predicted_mask`` is None if no prediction was given. ``result`` holds the contents of ``comparison.json``. If
+    the truth is unknown, its ``growth`` and the prediction's agreement with the truth are None, and its
     ``warnings`` say why.
     """
 
     baseline_ct: sitk.Image
-    baseline_mask: sitk.Image
+    baseline_mask: Mask
     followup_ct: sitk.Image
-    followup_mask: sitk.Image
-    predicted_mask: sitk.Image | None
+    followup_mask: Mask
+    predicted_mask: Mask | None
     registration: Registration
     result: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Found:
-    """Whose hematoma was found automatically; the other's mask was given."""
+class FoundAutomatically:
+    """Which scans' hematomas were found automatically; for the others, a mask was given."""
 
     baseline: bool
     followup: bool
@@ -70,17 +72,19 @@ class Found:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a growth is doubtful, for the user; ``forbids``: so much so that none can be told."""
+    """Why a growth is doubtful, for the user; ``forbids``: it is too doubtful to report."""
 
     sentence: str
     forbids: bool
 
 
-def doubt_of_growth(baseline_ml: float, followup_ml: float, they_touch: bool, found: Found) -> Doubt | None:
-    """What speaks against the growth between two hematomas; ``they_touch``: once the scans are aligned.
+def doubt_of_growth(
+    baseline_ml: float, followup_ml: float, they_touch: bool, found: FoundAutomatically
+) -> Doubt | None:
+    """Reasons to doubt the growth between two hematomas; ``they_touch``: once the scans are aligned.
 
-    What was not found is not known to be gone, and what was found automatically may be another thing than the
-    hematoma. A mask that a person gave is taken as it is.
+    A hematoma that was not found may still be there, and one found automatically may be something else. A mask
+    that a person gave is taken as it is.
     """
     for name, volume in (("baseline", baseline_ml), ("follow-up", followup_ml)):
         if volume == 0:
@@ -97,7 +101,7 @@ def doubt_of_growth(baseline_ml: float, followup_ml: float, they_touch: bool, fo
             "something else: the growth is not known. Check both, and give their masks.",
             forbids=True,
         )
-    if found.followup and followup_ml < _LEAST_LEFT * baseline_ml:
+    if found.followup and followup_ml < _MIN_LEFT * baseline_ml:
         return Doubt(
             f"The hematoma found in the follow-up ({followup_ml:.1f} mL) is less than half of the one in the "
             f"baseline ({baseline_ml:.1f} mL), and parts of it may have been missed: the growth is not known. "
@@ -110,32 +114,31 @@ def doubt_of_growth(baseline_ml: float, followup_ml: float, they_touch: bool, fo
 def compare(
     baseline: ScanWithMask,
     followup: ScanWithMask,
-    predicted: sitk.Image | None,
+    predicted: Mask | None,
     segmenter: ModelPackage | None,
-    device: str,
+    device: torch.device,
     definition: ExpansionDefinition = ExpansionDefinition.SIX_ML,
     stages: Stages | None = None,
 ) -> Comparison:
     """Register the follow-up, find the hematomas that were not given, and measure.
 
-    ``predicted``: mask (0/1) of a prediction made from this baseline, on any grid of its space. Volumes are
-    measured on each scan's own grid, before any registration.
+    ``predicted``: mask of a prediction made from this baseline, on any grid in its space. Volumes are measured on
+    each scan's own grid, before any registration.
 
     Raises:
         HematomaError: a sentence for the user (see ``errors.py``).
     """
     stages = stages or Stages()
-    chosen = choose_device(device)
     named = {"Baseline": baseline, "Follow-up": followup}
     with stages("brain", 0.1):
         brains = [extract_brain(scan.scan.image) for scan in (baseline, followup)]
         insides = [brain.mask for brain in brains]
     with stages("segmentation", 0.3):
         masks = [
-            segment(scan.scan.image, inside, segmenter, chosen) if scan.mask is None else scan.mask
+            segment(scan.scan.image, inside, segmenter, device) if scan.mask is None else scan.mask
             for scan, inside in zip((baseline, followup), insides, strict=True)
         ]
-        # A late follow-up's blood may be no denser than the brain, which is no reason to refuse its mask.
+        # Blood on a late follow-up may be no denser than the brain; that is no reason to reject its mask.
         notes = [
             check_plausibility(scan.scan, brain, mask, drawn=scan is baseline and scan.mask is not None)
             for scan, brain, mask in zip((baseline, followup), brains, masks, strict=True)
@@ -145,18 +148,19 @@ def compare(
     grid = baseline.scan.grid
     moved_ct = registration.bring(followup.scan.image, grid)
     moved_mask = registration.bring_mask(masks[1], grid)
-    predicted = None if predicted is None else resample(predicted, grid, interpolator=sitk.sitkNearestNeighbor)
-    arrays = [sitk.GetArrayFromImage(mask) > 0 for mask in (masks[0], moved_mask)]
-    before, after = volume_ml(masks[0]), volume_ml(masks[1])
-    found = Found(*(scan.mask is None for scan in (baseline, followup)))
+    if predicted is not None:
+        predicted = Mask(resample(predicted.image, grid, interpolator=sitk.sitkNearestNeighbor))
+    arrays = [masks[0].voxels, moved_mask.voxels]
+    before, after = masks[0].volume_ml, masks[1].volume_ml
+    found = FoundAutomatically(*(scan.mask is None for scan in (baseline, followup)))
     doubt = doubt_of_growth(before, after, bool((arrays[0] & arrays[1]).any()), found)
     warnings = [
         f"{name}: {told}"
         for (name, scan), seen in zip(named.items(), notes, strict=True)
         for told in (*scan.scan.warnings, *seen)
     ]
-    if registration.similarity < SMALLEST_SIMILARITY:
-        warnings.append(UNLIKE)
+    if registration.similarity < MIN_SIMILARITY:
+        warnings.append(SCANS_DIFFER)
     result: dict[str, Any] = {
         "research_use_only": True,
         "software": {"name": "HematomaExpansion", "version": __version__},
@@ -172,24 +176,24 @@ def compare(
         },
     }
     if predicted is not None:
-        guess = sitk.GetArrayFromImage(predicted) > 0
-        result["prediction"] = {"volume_ml": volume_ml(predicted), **dict.fromkeys(_AGREEMENT)}
+        guess = predicted.voxels
+        result["prediction"] = {"volume_ml": predicted.volume_ml, **dict.fromkeys(_AGREEMENT)}
         if result["growth"] is not None:
             overlap = growth_dice(arrays[0], guess, *arrays)
             measured = (
-                volume_ml(predicted) - after,
+                predicted.volume_ml - after,
                 None if np.isnan(overlap) else overlap,
                 dice(guess, arrays[1]),
                 dice(*arrays),
             )
             result["prediction"] |= dict(zip(_AGREEMENT, measured, strict=True))
-    restore = baseline.scan.restore
+    scan = baseline.scan
     return Comparison(
-        baseline_ct=restore(baseline.scan.image),
-        baseline_mask=restore(masks[0]),
-        followup_ct=restore(moved_ct),
-        followup_mask=restore(moved_mask),
-        predicted_mask=None if predicted is None else restore(predicted),
+        baseline_ct=scan.restore(scan.image),
+        baseline_mask=scan.restore_mask(masks[0]),
+        followup_ct=scan.restore(moved_ct),
+        followup_mask=scan.restore_mask(moved_mask),
+        predicted_mask=None if predicted is None else scan.restore_mask(predicted),
         registration=registration,
         result=result,
     )

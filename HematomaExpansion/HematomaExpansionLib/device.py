@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from .errors import DeviceError, InputError, MissingLibraryError
@@ -12,16 +13,18 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+GPU_OUT_OF_MEMORY = "The GPU has too little free memory {purpose}: choose --device cpu."
+
 GPU_MEMORY = "The GPU had too little free memory; the CPU was used in its place, which takes longer."
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU where there is one.
+    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
 
     Raises:
         MissingLibraryError: torch is not installed.
         InputError: the name is none of those.
-        DeviceError: that GPU is not there.
+        DeviceError: there is no such GPU.
     """
     try:
         import torch
@@ -41,14 +44,30 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+@contextmanager
+def gpu_memory_errors(purpose: str) -> Iterator[None]:
+    """Within the block, a GPU that runs out of memory raises an error whose sentence contains ``purpose``.
+
+    Raises:
+        DeviceError: the GPU runs out of memory.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(GPU_OUT_OF_MEMORY.format(purpose=purpose)) from error
+
+
 def compute_on(
     device: torch.device, compute: Callable[[torch.device], Result], warnings: list[str]
 ) -> tuple[Result, torch.device]:
-    """What ``compute`` gives on that device, or on the CPU where a GPU's memory does not suffice, with the device
-    that gave it; ``warnings`` takes a sentence then.
+    """The result of ``compute`` on ``device``, or on the CPU if the GPU runs out of memory, and the device used.
+
+    In the second case, a sentence is added to ``warnings``.
 
     Raises:
-        DeviceError: the CPU was asked for, and raised it.
+        DeviceError: ``compute`` raised it on the CPU.
     """
     try:
         return compute(device), device

@@ -61,12 +61,12 @@ _FILE_FAULTS = {
 
 
 def is_file_fault(error: OSError) -> bool:
-    """Whether an error of the operating system is one of files and disks, for which there is a sentence."""
+    """Whether an operating system error is a file or disk fault for which there is a sentence."""
     return error.errno in _FILE_FAULTS
 
 
 def file_fault(error: OSError, what: str = "A file could not be read or written") -> InputError:
-    """The sentence for an error of files and disks: ``what`` could not be done, the true reason, what to do."""
+    """The error for a file or disk fault: ``what`` could not be done, the real reason, and what to do."""
     unnamed = os.strerror(error.errno) if error.errno else "the reason is not known"
     reason, remedy = _FILE_FAULTS.get(error.errno or 0, (unnamed, _ANOTHER_PLACE))
     return InputError(f"{what}: {reason}. {remedy}")

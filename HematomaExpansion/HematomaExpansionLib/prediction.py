@@ -1,6 +1,6 @@
-"""The one pipeline: head CT -> brain -> hematoma -> markers and probability -> growth -> measures.
+"""The prediction pipeline: head CT -> brain -> hematoma -> markers and probability -> growth -> measures.
 
-``predict`` is used alike by the command line, by Slicer and by other Python programs.
+The command line, Slicer and other Python programs all use ``predict``.
 """
 
 from __future__ import annotations
@@ -24,41 +24,43 @@ from .anatomy.segmentation import (
 )
 from .device import choose_device, compute_on
 from .errors import InputError
-from .forecast.followup_range import Masks, told_range
+from .forecast.followup_range import calibrated_range
 from .forecast.probability import Risk, measurements, predict_risk_of_scan
-from .forecast.strength import may_follow, unfollowed
+from .forecast.strength import can_use_probability, growth_strength, mismatch_sentence
 from .growth.growth import Growth, predict_growth
 from .markers.markers import describe_markers
-from .markers.scores import NOT_TOLD, ONSET_RANGE, ClinicalData, is_onset, scores_of
+from .markers.scores import NO_CLINICAL_DATA, ONSET_RANGE, ClinicalData, is_onset, scores_of
 from .measures.abc2 import abc2
 from .measures.expansion import ExpansionDefinition, measure_growth
-from .measures.volumes import corrected_volume, volume_ml
+from .measures.volumes import corrected_volume
 from .models.description import VOLUME_CORRECTION
 from .models.package import ModelPackage
 from .progress import Stages
 from .scan.grid import Grid
 from .scan.head_ct import HeadCT
+from .scan.mask import Mask, MaskKind
+from .scan.subject import Subject
 
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What the user may choose. ``segmenter`` None means the threshold method, which needs no weights; ``risk``
-    None means that no probability of expansion is told.
+    """What the user may choose.
 
-    ``keep_intermediate``: the inside of the skull, found on the way, is part of the prediction too.
+    ``segmenter``: None means the threshold method, which needs no weights. ``risk``: None means no probability of
+    expansion. ``keep_intermediate``: whether the prediction includes the inside of the skull.
     """
 
     growth: ModelPackage
     segmenter: ModelPackage | None
     onset_hours: float | None = None
-    clinical: ClinicalData = NOT_TOLD
+    clinical: ClinicalData = NO_CLINICAL_DATA
     expansion_definition: ExpansionDefinition = ExpansionDefinition.SIX_ML
-    device: str = "auto"
+    device_name: str = "auto"
     keep_intermediate: bool = False
     risk: ModelPackage | None = None
 
     def __post_init__(self) -> None:
-        """Raise ``InputError`` for hours that cannot be."""
+        """Raise ``InputError`` for hours out of range."""
         if self.onset_hours is not None and not is_onset(self.onset_hours):
             raise InputError(ONSET_RANGE)
 
@@ -67,23 +69,23 @@ class PredictionOptions:
 class Prediction:
     """A prediction; every image lies on the baseline scan's own grid.
 
-    ``baseline_ct`` is in HU, ``baseline_mask`` 0 or 1. ``growth`` is None where no hematoma was found.
-    ``resampled``: the scan was tilted or uneven, and its grid is that of ``baseline_ct``, not the file's.
-    ``result`` is what ``prediction.json`` holds. ``inside_skull``: 0 or 1, where it was asked for.
+    ``baseline_ct`` is in HU. ``growth`` is None if no hematoma was found. ``resampled``: the scan was tilted or
+    unevenly spaced, and its grid is that of ``baseline_ct``, not the file's. ``result`` holds the contents of
+    ``prediction.json``. ``inside_skull`` is None unless it was requested.
     """
 
     baseline_ct: sitk.Image
-    baseline_mask: sitk.Image
+    baseline_mask: Mask
     growth: Growth | None
     resampled: bool
     result: dict[str, Any]
-    inside_skull: sitk.Image | None = None
+    inside_skull: Mask | None = None
 
 
 def predict(
     scan: HeadCT,
     options: PredictionOptions,
-    hematoma: sitk.Image | None = None,
+    drawn: Mask | None = None,
     stages: Stages | None = None,
 ) -> Prediction:
     """Predict the follow-up hematoma.
@@ -91,53 +93,55 @@ def predict(
     Args:
         scan: the baseline CT.
         options: models, device and definitions.
-        hematoma: the user's own mask (0/1) on the grid of ``scan.image``, used as it is.
-        stages: told of each stage as it begins; its clock is in the result.
+        drawn: the hematoma as the user drew it, on the scan's grid; None to find it automatically.
+        stages: reports each stage as it begins; its timing is part of the result.
 
     Raises:
         HematomaError: a sentence for the user (see ``errors.py``).
     """
     stages = stages or Stages()
-    masks: Masks = "automatic" if hematoma is None else "true"
-    device = choose_device(options.device)
+    kind: MaskKind = "automatic" if drawn is None else "true"
+    device = choose_device(options.device_name)
     warnings = list(scan.warnings)
     with stages("brain", 0.15):
         brain = extract_brain(scan.image)
-        inside_skull = brain.mask
     with stages("segmentation", 0.3):
-        if hematoma is None:
-            find = partial(segment, scan.image, inside_skull, options.segmenter)
+        if drawn is None:
+            find = partial(segment, scan.image, brain.mask, options.segmenter)
             hematoma, device = compute_on(device, find, warnings)
             segmenter = identity_of_segmenter(options.segmenter)
         else:
-            segmenter = USER_MASK
-        warnings += check_plausibility(scan, brain, hematoma, drawn=masks == "true")
+            hematoma, segmenter = drawn, USER_MASK
+        warnings += check_plausibility(scan, brain, hematoma, drawn=drawn is not None)
+    subject = Subject(scan.image, brain.mask, hematoma)
     growth, markers, risk = None, None, None
     with stages("markers", 0.5):
-        if volume_ml(hematoma) > 0:
+        if not hematoma.is_empty:
             markers = describe_markers(scan.image, hematoma)
             if options.risk is not None:
-                measured = measurements(markers, volume_ml(hematoma), options.onset_hours)
-                judge = partial(predict_risk_of_scan, scan.image, hematoma, inside_skull, measured, options.risk)
+                measured = measurements(markers, hematoma.volume_ml, options.onset_hours)
+                judge = partial(predict_risk_of_scan, subject, measured, options.risk)
                 risk, device = compute_on(device, judge, warnings)
     probability = None
     if risk is not None:
-        if may_follow(options.growth.description, risk.model):
+        if can_use_probability(options.growth.description, risk.model):
             probability = risk.probability
         else:
-            warnings.append(unfollowed(options.growth.description, risk.model))
+            warnings.append(mismatch_sentence(options.growth.description, risk.model))
     with stages("growth", 0.65):
-        if volume_ml(hematoma) > 0:
-            grow = partial(predict_growth, scan.image, hematoma, inside_skull, options.growth, probability)
-            growth, device = compute_on(device, grow, warnings)
+        if not hematoma.is_empty:
+            strength = growth_strength(options.growth.description, probability)
+            growth, device = compute_on(
+                device, partial(predict_growth, subject, options.growth, strength), warnings
+            )
         else:
             warnings.append(NO_HEMATOMA)
     return Prediction(
         baseline_ct=scan.restore(scan.image),
-        baseline_mask=scan.restore(hematoma),
-        growth=None if growth is None else growth.mapped(scan.restore),
+        baseline_mask=scan.restore_mask(hematoma),
+        growth=None if growth is None else growth.restored(scan),
         resampled=scan.resampled,
-        inside_skull=scan.restore(inside_skull) if options.keep_intermediate else None,
+        inside_skull=scan.restore_mask(brain.mask) if options.keep_intermediate else None,
         result={
             "research_use_only": True,
             "software": {"name": "HematomaExpansion", "version": __version__},
@@ -145,7 +149,7 @@ def predict(
             "scope": None
             if segmenter == USER_MASK
             else {"looked_for": LOOKED_FOR, "not_looked_for": NOT_LOOKED_FOR},
-            **_describe_volumes(hematoma, growth, masks, options, probability),
+            **_describe_volumes(hematoma, growth, kind, options, probability),
             **_describe_markers(markers, risk, hematoma, options),
             "models": {"segmentation": segmenter, "growth": options.growth.identity},
             "timing_s": stages.timing,
@@ -167,28 +171,22 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
 
 
 def _describe_volumes(
-    hematoma: sitk.Image,
+    hematoma: Mask,
     growth: Growth | None,
-    masks: Masks,
+    kind: MaskKind,
     options: PredictionOptions,
     probability: float | None,
 ) -> dict[str, dict[str, Any] | None]:
-    baseline_ml, estimate = volume_ml(hematoma), abc2(hematoma)
+    baseline_ml = hematoma.volume_ml
     baseline = {
         "volume_ml": baseline_ml,
-        "corrected_volume_ml": corrected_baseline(
-            baseline_ml, options.segmenter if masks == "automatic" else None
-        ),
-        "abc2_ml": estimate.volume_ml,
-        "abc2_simplified_ml": estimate.simplified_volume_ml,
-        "a_mm": estimate.a_mm,
-        "b_mm": estimate.b_mm,
-        "c_mm": estimate.c_mm,
+        "corrected_volume_ml": corrected_baseline(baseline_ml, options.segmenter if kind == "automatic" else None),
+        **abc2(hematoma).described,
     }
     if growth is None:
         return {"baseline": baseline, "followup": None, "growth": None}
-    followup_ml = volume_ml(growth.followup_mask)
-    ends = told_range(options.growth.description, masks, probability, baseline_ml, followup_ml)
+    followup_ml = growth.followup_mask.volume_ml
+    ends = calibrated_range(options.growth.description, kind, probability, baseline_ml, followup_ml)
     low, high = (None, None) if ends is None else ends
     followup = {
         "volume_ml": followup_ml,
@@ -201,15 +199,15 @@ def _describe_volumes(
 
 
 def corrected_baseline(measured_ml: float, found_by: ModelPackage | None) -> float | None:
-    """The volume without the segmenter's bias, where that is known; of a mask of the user's own it is not."""
+    """The volume corrected for the segmenter's bias; None if the bias is unknown, as for the user's own mask."""
     correction = None if found_by is None else found_by.description.settings.get(VOLUME_CORRECTION)
     return corrected_volume(correction, measured_ml) if correction and measured_ml > 0 else None
 
 
 def _describe_markers(
-    markers: dict[str, Any] | None, risk: Risk | None, hematoma: sitk.Image, options: PredictionOptions
+    markers: dict[str, Any] | None, risk: Risk | None, hematoma: Mask, options: PredictionOptions
 ) -> dict[str, Any]:
     if markers is None:
         return {"risk": None, "markers": None, "scores": None}
-    scores = scores_of(markers, options.onset_hours, volume_ml(hematoma), options.clinical)
+    scores = scores_of(markers, options.onset_hours, hematoma.volume_ml, options.clinical)
     return {"risk": None if risk is None else asdict(risk), "markers": markers, "scores": scores}

@@ -1,4 +1,4 @@
-"""Progress of long work, reported as a stage and the part of it that is done."""
+"""Progress of long work, reported as a stage and the fraction of the work that is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 Progress = Callable[[str, float], None]
-"""Called with the stage's name and a number from 0 to 1: the part of the whole work that is done."""
+"""Called with the stage's name and a number from 0 to 1: the fraction of the whole work that is done."""
 
 
 def silent(stage: str, fraction: float) -> None:
@@ -19,7 +19,7 @@ def silent(stage: str, fraction: float) -> None:
 
 
 class JsonProgress:
-    """One JSON object per line, for a program that waits at the other end."""
+    """One JSON object per line, for a program that reads them."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -29,7 +29,7 @@ class JsonProgress:
 
 
 class BarProgress:
-    """A bar on the terminal, on standard error; nothing where standard error is no terminal."""
+    """A progress bar on standard error; nothing if standard error is not a terminal."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
@@ -52,7 +52,7 @@ class BarProgress:
 
 
 class Stages:
-    """Reports the start of each stage of a long work and keeps how many seconds each took."""
+    """Reports the start of each stage of long work and records how many seconds each took."""
 
     def __init__(self, progress: Progress = silent) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""A command that is told to end (SIGTERM, as by a scheduler or ``kill``) does so within seconds, and in order."""
+"""Ends a command cleanly and within seconds on SIGTERM, as sent by a scheduler or ``kill``."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from multiprocessing import active_children
 from types import FrameType
 
 STOPPED_STATUS = 128 + signal.SIGTERM
-"""Exit status of a command that was told to end, as shells tell it."""
+"""Exit status of a command that SIGTERM ended, as shells report it."""
 
 _SECONDS_FOR_ORDER = 10.0
 
 
 class Stopped(BaseException):
-    """The process was told to end; ``str`` of it: what to do now, where there is something to tell.
+    """The process was told to end; its text, if any, says what to do now.
 
-    No ``Exception``: nothing on the way is to take it for a fault of one case.
+    Not an ``Exception``, so that nothing mistakes it for a fault of one case.
     """
 
 
 @contextmanager
-def stopped_in_order() -> Iterator[None]:
-    """For the length of a block SIGTERM ends the worker processes and raises ``Stopped`` in the main thread, so
-    that folders that are not whole are removed. Where that takes too long, the process ends without.
+def clean_stop() -> Iterator[None]:
+    """Within the block, SIGTERM ends the worker processes and raises ``Stopped`` in the main thread.
 
-    Windows knows no such signal, other threads have no say in it, and who handles it already keeps it: then
-    nothing changes.
+    Unfinished folders are then removed; if that takes too long, the process ends anyway. Nothing changes on
+    Windows, which has no such signal, outside the main thread, or if SIGTERM already has a handler.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if os.name == "nt" or not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -38,7 +37,7 @@ def stopped_in_order() -> Iterator[None]:
     heard, told = os.pipe()
     os.set_blocking(told, False)
     over = threading.Event()
-    threading.Thread(target=_end_late, args=[heard, over], daemon=True).start()
+    threading.Thread(target=_force_exit, args=[heard, over], daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)
     before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     try:
@@ -51,15 +50,17 @@ def stopped_in_order() -> Iterator[None]:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the order
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the cleanup
     for child in active_children():
         child.terminate()
     raise Stopped
 
 
-def _end_late(heard: int, over: threading.Event) -> None:
-    """End the process some time after the signal: the main thread hears of it only between two steps of Python,
-    and one step of a large network may take minutes.
+def _force_exit(heard: int, over: threading.Event) -> None:
+    """End the process some time after the signal.
+
+    The main thread notices the signal only between two steps of Python, and one step of a large network may take
+    minutes.
     """
     while arrived := os.read(heard, 64):
         if signal.SIGTERM in arrived and not over.wait(_SECONDS_FOR_ORDER):

@@ -1,4 +1,4 @@
-"""What both Slicer modules share between their panels and the engine: nodes, background work, installation.
+"""What both Slicer modules share: panels, nodes, background work, installation.
 
-Runs inside 3D Slicer. Files that need no more than Slicer's MRML libraries are tested without the application.
+Runs inside 3D Slicer. Files that need only Slicer's MRML libraries are tested without the application.
 """

@@ -1,8 +1,7 @@
-"""A command of the engine in a process of its own: the window stays alive, and Cancel really stops it."""
+"""An engine command in its own process: the window stays responsive, and Cancel really stops the command."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -20,13 +19,12 @@ PATIENCE_MS = 5000
 """How long a canceled worker has to end by itself."""
 
 _LINES_KEPT = 30
-_PACKAGES = ("HematomaExpansionLib", "HematomaSynthesisLib")
 _UNEXPECTED = "The computation ended unexpectedly. The application log holds its last messages."
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: ``sentence`` for the user, empty where all went well; ``log``: its last messages."""
+    """How a command ended: ``sentence`` for the user, empty on success; ``log``: its last messages."""
 
     finished: bool
     canceled: bool
@@ -41,7 +39,7 @@ class BackgroundCommand:
     called from Qt's event loop.
     """
 
-    _under_way: ClassVar[set[BackgroundCommand]] = set()  # kept alive, even if nobody else holds them
+    _under_way: ClassVar[set[BackgroundCommand]] = set()  # kept alive even if nothing else refers to them
 
     def __init__(
         self,
@@ -54,7 +52,7 @@ class BackgroundCommand:
         self._messages: list[str] = []
         self._canceled = False
         self._over = False
-        self._worker: int | None = None  # its process
+        self._worker: int | None = None  # its process ID
         self._process = qt.QProcess()
         self._process.setProcessEnvironment(_environment())
         self._process.readyReadStandardOutput.connect(self._read_progress)
@@ -66,14 +64,14 @@ class BackgroundCommand:
 
     @property
     def is_over(self) -> bool:
-        """Whether the command has ended, and ``ended`` was called."""
+        """Whether the command has ended and ``ended`` has been called."""
         return self._over
 
     def cancel(self) -> None:
         """Stop the command; ``ended`` is called when it has stopped.
 
-        The worker ends when its standard input does, which also reaches it behind Slicer's launcher. One that
-        hangs, within a library for instance, is killed after some seconds.
+        The worker ends when its standard input closes, which works even behind Slicer's launcher. A worker that
+        hangs, for instance in a library, is killed after a few seconds.
         """
         if not self._canceled:
             self._canceled = True
@@ -81,18 +79,18 @@ class BackgroundCommand:
             qt.QTimer.singleShot(PATIENCE_MS, self._kill)
 
     def wait(self, seconds: float) -> None:
-        """Block until the command has ended, for when the panel goes away; killed if it takes longer."""
+        """Block until the command has ended, for when the panel closes; kill it if it takes longer."""
         if not self._process.waitForFinished(round(1000 * seconds)):
             self._kill()
-            self._process.waitForFinished(1000)  # or ``ended`` would not be called, and the job's files stay
+            self._process.waitForFinished(1000)  # otherwise ``ended`` is not called and the job's files stay
 
     def _kill(self) -> None:
-        """End the worker, and the launcher before it, which would leave it at work."""
+        """Kill the worker, then its launcher; killing the launcher alone would leave the worker running."""
         if self._over:
             return
         if self._worker is not None:
-            with suppress(OSError):  # it is gone already
-                os.kill(self._worker, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no other
+            with suppress(OSError):  # it is already gone
+                os.kill(self._worker, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has only SIGTERM
         self._process.kill()
 
     def _read_progress(self) -> None:
@@ -122,7 +120,7 @@ class BackgroundCommand:
             self._ended(Outcome(False, False, sentence_of(self._messages), log))
 
     def _on_error(self, _error: int) -> None:
-        # Of the errors only this one is not followed by the signal that the process has finished.
+        # This is the only error that the process's finished signal does not follow.
         if self._process.error() == qt.QProcess.FailedToStart and not self._over:
             self._end()
             self._ended(Outcome(False, False, "Slicer's Python could not be started.", ""))
@@ -142,7 +140,7 @@ def parse_progress(line: str) -> tuple[str, float] | None:
 
 
 def parse_worker(line: str) -> int | None:
-    """The number of the worker's process, in the line by which it tells it; None for any other line."""
+    """The worker's process ID, from the line that reports it; None for any other line."""
     try:
         number = json.loads(line)["process"]
     except (ValueError, TypeError, KeyError):
@@ -151,7 +149,7 @@ def parse_worker(line: str) -> int | None:
 
 
 def sentence_of(messages: Sequence[str]) -> str:
-    """The engine's own sentence for the user among what it wrote to standard error."""
+    """The engine's own sentence for the user, found in what it wrote to standard error."""
     prefix = "hematoma: "
     told = [line[len(prefix) :] for line in messages if line.startswith(prefix)]
     return told[-1] if told else _UNEXPECTED
@@ -166,12 +164,16 @@ def _python() -> str:
 
 
 def _environment() -> qt.QProcessEnvironment:
-    """The window's environment, in which the child also finds the packages that this window found."""
-    found = [importlib.util.find_spec(name) for name in _PACKAGES]
-    folders = [str(Path(package.origin).parent.parent) for package in found if package and package.origin]
+    """The window's environment, extended so that the child finds the same libraries as the window."""
     environment = qt.QProcessEnvironment.systemEnvironment()
     known = environment.value("PYTHONPATH")
-    environment.insert("PYTHONPATH", os.pathsep.join(filter(None, [*folders, known])))
+    environment.insert("PYTHONPATH", os.pathsep.join(filter(None, [*_library_folders(), known])))
     environment.insert("PYTHONUTF8", "1")
-    environment.insert("PYTHONSAFEPATH", "1")  # nothing is imported from where Slicer happened to be started
+    environment.insert("PYTHONSAFEPATH", "1")  # import nothing from the folder where Slicer was started
     return environment
+
+
+def _library_folders() -> list[str]:
+    """Folders of the engine and of other libraries whose names suggest that they add commands."""
+    folders = dict.fromkeys(filter(None, sys.path))
+    return [folder for folder in folders if any(Path(folder).glob("Hematoma*Lib/__init__.py"))]

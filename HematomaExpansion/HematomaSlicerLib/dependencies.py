@@ -1,6 +1,6 @@
-"""The Python packages that the engine needs beyond those of Slicer: found, and installed when the user agrees.
+"""Finds the Python packages that the engine needs beyond Slicer's own, and installs them if the user agrees.
 
-Nothing is installed at start-up or at import, only when something is to be computed.
+Nothing is installed at start-up or at import, only before a computation.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _INSTALL_PYTORCH = (
     "PyTorch is missing. Install the PyTorch extension with the Extensions Manager (View menu), restart Slicer, "
     "and try again."
 )
-# They ask for any SimpleITK, and pip would put another in place of Slicer's own.
+# They require SimpleITK, and pip would replace Slicer's own build with another.
 _ALONE = frozenset({"picsl_greedy"})
 _DECLINED = "Nothing was computed: the Python packages that the prediction needs were not installed."
 _FAILED = (
-    "Nothing was computed: the Python packages that the prediction needs could not be installed. Is there a "
-    "network, and room on the disk? The application log says more."
+    "Nothing was computed: the Python packages that the prediction needs could not be installed. Check "
+    "the network connection and free disk space. The application log has details."
 )
 
 
@@ -31,30 +31,30 @@ class DependencyError(Exception):
 
 
 def cannot_be_installed() -> str:
-    """A sentence on what this module cannot install by itself; empty where there is nothing."""
-    return "" if _torch_is_there() or _pytorch_extension_is_there() else _INSTALL_PYTORCH
+    """A sentence naming what this module cannot install by itself; empty if there is nothing."""
+    return "" if _is_torch_installed() or _is_pytorch_extension_installed() else _INSTALL_PYTORCH
 
 
 def ensure_installed(requirements: Path, requester: str) -> None:
     """Install what is missing, after asking.
 
     Raises:
-        DependencyError: the user declined, the PyTorch extension is not there, or pip failed.
+        DependencyError: the user declined, the PyTorch extension is missing, or pip failed.
     """
     try:
         _ensure_installed(requirements, requester)
-    except subprocess.CalledProcessError as error:  # of pip, by whatever part of Slicer started it
+    except subprocess.CalledProcessError as error:  # from pip, whichever part of Slicer started it
         raise DependencyError(_FAILED) from error
 
 
 def _ensure_installed(requirements: Path, requester: str) -> None:
-    if not _torch_is_there():
-        if not _pytorch_extension_is_there():
+    if not _is_torch_installed():
+        if not _is_pytorch_extension_installed():
             raise DependencyError(_INSTALL_PYTORCH)
         from PyTorchUtils import PyTorchUtilsLogic
 
         PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT)
-        if not _torch_is_there():
+        if not _is_torch_installed():
             raise DependencyError(_DECLINED)
     missing = _missing(requirements)
     if missing:
@@ -71,7 +71,7 @@ def _install(requirements: list[str], requester: str) -> None:
         from slicer.packaging import pip_ensure
 
         try:
-            pip_ensure(others, requester=requester)  # it asks by itself
+            pip_ensure(others, requester=requester)  # this asks the user itself
         except RuntimeError as error:
             raise DependencyError(_DECLINED) from error
     else:
@@ -85,17 +85,17 @@ def _install(requirements: list[str], requester: str) -> None:
         slicer.util.pip_install(["--no-deps", *alone])
 
 
-def _torch_is_there() -> bool:
+def _is_torch_installed() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def _pytorch_extension_is_there() -> bool:
+def _is_pytorch_extension_installed() -> bool:
     return importlib.util.find_spec("PyTorchUtils") is not None
 
 
 def _missing(requirements: Path) -> list[str]:
-    """The lines of the file whose package is not installed in any version: one of another version is left as it
-    is, since other extensions may need it."""
+    """The lines of the file whose package is not installed at all. A package in another version stays as it is,
+    since other extensions may need it."""
     lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
     wanted = [line for line in lines if line and not line.startswith("#")]
     return [line for line in wanted if not _is_installed(_name(line))]
@@ -110,4 +110,6 @@ def _is_installed(name: str) -> bool:
 
 
 def _name(requirement: str) -> str:
-    return requirement.partition("==")[0].strip()
+    from packaging.requirements import Requirement  # comes with pip in every Slicer
+
+    return Requirement(requirement).name

@@ -1,7 +1,7 @@
-"""A command of the engine as a job: nodes to files, the command in the background, files to nodes.
+"""An engine command as a job: nodes to files, the command in the background, files to nodes.
 
-A job's files lie in a temporary folder that goes when the job ends, however it ends; after a crash of Slicer, when
-the next job begins.
+A job's files lie in a temporary folder. It is removed when the job ends, however it ends, or, if Slicer crashed,
+when the next job begins.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import slicer
 from HematomaExpansionLib.progress import Progress
@@ -21,20 +21,24 @@ from .node_images import NodeError
 
 Added = TypeVar("Added")
 
-_SCAN_IS_GONE = "The scan was removed from the scene while the computation ran: nothing was added."
+_SCAN_REMOVED = "The scan was removed from the scene while the computation ran: nothing was added."
 _NOT_ADDED = "The result could not be put into the scene. The application log says why."
 
 
-def still_there(node_id: str) -> slicer.vtkMRMLNode:
-    """The node of that ID, to which the result of a job belongs.
+def belonging_to(node: slicer.vtkMRMLNode, add: Callable[[Path, Any], Added]) -> Callable[[Path], Added]:
+    """For ``start_job``: ``add`` gets the job's folder and the node that the result belongs to.
 
-    Raises:
-        NodeError: it was removed in the meantime.
+    If the node was removed while the command ran, ``add`` is not called and the job ends with a sentence.
     """
-    node = slicer.mrmlScene.GetNodeByID(node_id)
-    if node is None:
-        raise NodeError(_SCAN_IS_GONE)
-    return node
+    node_id = node.GetID()
+
+    def add_to_node(folder: Path) -> Added:
+        found = slicer.mrmlScene.GetNodeByID(node_id)
+        if found is None:
+            raise NodeError(_SCAN_REMOVED)
+        return add(folder, found)
+
+    return add_to_node
 
 
 def start_job(
@@ -43,11 +47,11 @@ def start_job(
     progress: Progress,
     ended: Callable[[Outcome, Added | None], None],
 ) -> BackgroundCommand:
-    """Run a command of the engine in the background, and add to the scene what it leaves.
+    """Run an engine command in the background and add its results to the scene.
 
-    ``arguments`` gets the job's folder, writes there what the command is to read, and says how to call it. ``add``
-    gets the folder when the command has done its work; what it returns goes to ``ended``, which is called once,
-    whatever happens.
+    ``arguments`` gets the job's folder, writes the command's input there, and returns the command's arguments.
+    ``add`` gets the folder when the command has succeeded; what it returns goes to ``ended``, which is called
+    once, whatever happens.
 
     Raises:
         NodeError: from ``arguments``: a node cannot be used.
@@ -66,7 +70,7 @@ def start_job(
                 added = add(folder)
         except NodeError as error:
             outcome = Outcome(False, False, str(error), outcome.log)
-        except Exception:  # whatever it was, the panel must not wait for ever
+        except Exception:  # whatever it was, the panel must not wait forever
             outcome = Outcome(False, False, _NOT_ADDED, f"{outcome.log}\n{traceback.format_exc()}")
         finally:
             files.close()

@@ -1,4 +1,4 @@
-"""Nodes of the scene as files that the engine's commands read."""
+"""Writes nodes of the scene as files for the engine's commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Segment:
 
 
 def write_volume(node: slicer.vtkMRMLScalarVolumeNode, path: Path) -> str:
-    """Write a volume where the user sees it, for a command; returns the path as text."""
+    """Write a volume, placed where the user sees it, for a command; returns the path as text."""
     return _write(image_from_volume(node), path)
 
 

@@ -1,7 +1,7 @@
 """Nodes of the scene as SimpleITK images, and back.
 
-Slicer's world is RAS, files and SimpleITK are LPS millimeters: the signs of x and y are turned here and nowhere
-else. Parent transforms of what is read are applied, so that every image lies where the user sees it.
+Slicer's world is RAS; files and SimpleITK use LPS millimeters. The signs of x and y are flipped here and nowhere
+else. A node's parent transforms are applied when it is read, so every image lies where the user sees it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class NodeError(Exception):
 def image_from_volume(node: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     """The volume in LPS mm, on its own grid, which may be oblique, flipped or sheared.
 
-    Under a transform that is not linear, such as Slicer's own correction of a tilted or unevenly spaced DICOM
-    series, it is resampled by Slicer onto a straight grid.
+    Under a nonlinear transform, such as Slicer's own correction of a tilted or unevenly spaced DICOM series,
+    Slicer resamples it onto a straight grid.
 
     Raises:
         NodeError: the volume is empty.
@@ -65,7 +65,7 @@ def image_from_segment(node: slicer.vtkMRMLSegmentationNode, segment_id: str) ->
 
 
 def volume_from_image(image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """A new volume node with the image's voxels, at the image's place."""
+    """A new volume node with the image's voxels, at the image's position."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetAndObserveImageData(_image_data(sitk.GetArrayFromImage(image)))
     node.SetIJKToRASMatrix(_matrix(_ijk_to_ras(image)))
@@ -74,7 +74,7 @@ def volume_from_image(image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolum
 
 
 def use_brain_window(volume: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """The window in which blood is looked for: width 80, level 40 HU."""
+    """Use the window for finding blood: width 80, level 40 HU."""
     display = volume.GetDisplayNode()
     if display is not None:
         display.SetAutoWindowLevel(False)
@@ -90,7 +90,7 @@ def labelmap_from_image(mask: sitk.Image) -> slicer.vtkOrientedImageData:
 
 
 def grid_transform_from_image(displacement: sitk.Image) -> slicer.vtkOrientedGridTransform:
-    """A pull-back displacement (vectors in LPS mm) as a transform whose *from parent* side it is."""
+    """A transform whose *from parent* side is this pull-back displacement (vectors in LPS mm)."""
     data = _image_data(sitk.GetArrayFromImage(displacement) * np.array([-1.0, -1.0, 1.0]))
     matrix = _ijk_to_ras(displacement)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
@@ -106,7 +106,7 @@ def grid_transform_from_image(displacement: sitk.Image) -> slicer.vtkOrientedGri
 
 
 def sharing_the_grid(transform: slicer.vtkOrientedGridTransform) -> slicer.vtkOrientedGridTransform:
-    """A second transform of the same field, whose scale is its own."""
+    """A second transform of the same field, with its own scale."""
     copy = slicer.vtkOrientedGridTransform()
     copy.SetDisplacementGridData(transform.GetDisplacementGrid())
     copy.SetGridDirectionMatrix(transform.GetGridDirectionMatrix())
@@ -115,7 +115,7 @@ def sharing_the_grid(transform: slicer.vtkOrientedGridTransform) -> slicer.vtkOr
 
 
 def image_from_grid_transform(transform: slicer.vtkOrientedGridTransform) -> sitk.Image:
-    """What ``grid_transform_from_image`` was made of, whatever the scale at which it is shown."""
+    """The displacement that ``grid_transform_from_image`` was given, whatever scale it is shown at."""
     data = transform.GetDisplacementGrid()
     matrix = np.eye(4)
     if transform.GetGridDirectionMatrix() is not None:
@@ -127,7 +127,7 @@ def image_from_grid_transform(transform: slicer.vtkOrientedGridTransform) -> sit
 
 
 def _to_world(node: slicer.vtkMRMLTransformableNode) -> vtk.vtkAbstractTransform:
-    """What the parent transforms do; of the linear kind where they are, since no voxel is resampled then."""
+    """The node's parent transforms as one; a linear transform if they all are, since that resamples no voxel."""
     parent = node.GetParentTransformNode()
     if parent.IsTransformToWorldLinear():
         matrix = vtk.vtkMatrix4x4()

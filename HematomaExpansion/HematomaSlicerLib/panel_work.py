@@ -1,4 +1,4 @@
-"""The one command that a panel has under way: progress bar, Cancel and status line."""
+"""The one command that a panel runs at a time: progress bar, Cancel and status line."""
 
 from __future__ import annotations
 
@@ -17,29 +17,8 @@ from .node_images import NodeError
 Ended = Callable[[Outcome, Any], None]
 
 
-def read_segments(ui: Any, parameters: Any) -> None:
-    """Take over what both segment selectors of a panel show."""
-    hematoma = _chosen_segment(ui.hematomaSelector, parameters.hematoma)
-    followup = _chosen_segment(ui.followupHematomaSelector, parameters.followupHematoma)
-    parameters.hematoma, parameters.hematomaSegment = hematoma
-    parameters.followupHematoma, parameters.followupSegment = followup
-
-
-def _chosen_segment(selector: Any, before: Any) -> tuple[Any, str]:
-    """Segmentation and segment of a selector, where ``before`` was chosen; an empty text for no segment.
-
-    In a segmentation just chosen that has but one segment there is nothing to choose: that one is.
-    """
-    node = selector.currentNode()
-    if node is not None and (before is None or before.GetID() != node.GetID()):
-        segments = node.GetSegmentation().GetSegmentIDs()
-        if len(segments) == 1:
-            selector.setCurrentSegmentID(segments[0])
-    return node, selector.currentSegmentID() or ""
-
-
 class PanelWork:
-    """Runs commands one at a time and shows how they fare.
+    """Runs commands one at a time and shows their progress.
 
     ``ui`` has ``progressBar``, ``cancelButton`` and ``statusLabel``. ``changed`` is called when a command has
     begun (True) or ended (False).
@@ -57,13 +36,13 @@ class PanelWork:
         return self._command is not None
 
     def tell(self, sentence: str) -> None:
-        """Say something in the status line."""
+        """Show a sentence in the status line."""
         self._ui.statusLabel.text = sentence
 
     @contextmanager
     def sentences(self) -> Iterator[None]:
-        """Tell the sentence of an error that is meant for the user; any other error is told of, and goes on its
-        way to the application log."""
+        """Show the sentence of an error meant for the user; mention any other error, which goes on to the
+        application log."""
         from HematomaExpansionLib.errors import HematomaError
 
         try:
@@ -77,7 +56,7 @@ class PanelWork:
     def run(
         self, start: Callable[[Progress, Ended], BackgroundCommand], added: Callable[[Any], None], done: str
     ) -> None:
-        """Start a command; ``added`` gets what it put into the scene, or None; ``done`` is told at a good end."""
+        """Start a command; ``added`` gets what it put into the scene, or None; ``done`` is shown on success."""
 
         def ended(outcome: Outcome, result: Any) -> None:
             self._command = None
@@ -94,7 +73,7 @@ class PanelWork:
             self._changed(True)
 
     def progress(self, stage: str, fraction: float) -> None:
-        """Show how far the work is, from 0 to 1."""
+        """Show how far the work has come, from 0 to 1."""
         self._ui.progressBar.value = round(100 * fraction)
         self.tell(_("Working: {stage} …").format(stage=stage))
 
@@ -105,7 +84,7 @@ class PanelWork:
             self._command.cancel()
 
     def end(self) -> None:
-        """Stop what is running and wait for it, for when the panel goes away."""
+        """Stop what is running and wait for it, for when the panel closes."""
         if self._command is not None:
             self._command.cancel()
             self._command.wait(5.0)

@@ -1,4 +1,4 @@
-"""How a prediction is looked at: the growing surface, outlines and areas, arrows, and where the views look."""
+"""How a prediction is shown: the growing surface, outlines and areas, arrows, and where the views point."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 from HematomaExpansionLib.scan.grid import Grid
-from HematomaExpansionLib.scan.shapes import bounding_box
 
 from .node_images import image_from_segment, use_brain_window
-from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun, find_runs
-from .scaled_field import set_scale
+from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
+from .scaled_field import set_scale, use_arrows
 
 _CAMERA_DISTANCE = 4.5
-"""Of the hematoma's radius: with Slicer's view angle of 30° it fills most of the view."""
+"""In hematoma radii; at Slicer's view angle of 30°, the hematoma fills most of the view."""
 _SURFACE_OPACITY = 0.3
 _FILL_OPACITY = 0.35
-_GLYPH_SPACING_MM, _GLYPH_DIAMETER_MM, _SMALLEST_GLYPH_MM = 4.0, 1.2, 0.5
-_GLYPH_PERCENT = 200.0
-"""Displacements of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
+_MIN_ARROW_MM = 0.5
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is shown of a prediction; ``opacity`` from 0 to 1 is that of outlines and areas."""
+    """What to show of a prediction; ``opacity`` (0 to 1) applies to outlines and areas."""
 
     outline: bool = True
     fill: bool = True
@@ -46,7 +43,7 @@ def apply_look(run: PredictionRun, look: Look) -> None:
         for name in (BASELINE, PREDICTED, GROWTH):
             segment_id = run.segment_id(name)
             if segment_id:
-                # Where there is growth to see, the moving surface stands for the baseline.
+                # If there is growth to see, the moving surface stands for the baseline.
                 in_3d = name == PREDICTED or (name == BASELINE and run.surface is None)
                 display.SetSegmentVisibility3D(segment_id, look.surface and in_3d)
                 display.SetSegmentOpacity3D(segment_id, _SURFACE_OPACITY if name == PREDICTED else 1.0)
@@ -61,14 +58,14 @@ def apply_look(run: PredictionRun, look: Look) -> None:
 
 
 def show_growth(run: PredictionRun, share: float) -> None:
-    """Show the hematoma on its way from baseline (0) to prediction (1)."""
+    """Show the hematoma at a point between baseline (0) and prediction (1)."""
     if run.field is None or run.shown is None:
         return
     set_scale(run.shown, run.field, share)
 
 
 def look_at(run: PredictionRun) -> None:
-    """Brain window, and every slice view at the middle of the largest slice of the hematoma."""
+    """Set the brain window, and center every slice view on the largest slice of the hematoma."""
     volume = run.background
     if volume is None:
         return
@@ -81,7 +78,9 @@ def look_at(run: PredictionRun) -> None:
 
 
 def look_at_in_3d(run: PredictionRun) -> None:
-    """Bring the camera of every 3D view as near to the hematoma as its size asks for, from the side it is on."""
+    """Place the camera of every 3D view at a distance that suits the hematoma's size, keeping its direction."""
+    from HematomaExpansionLib.scan.shapes import bounding_box
+
     segment_id = run.segment_id(PREDICTED) or run.segment_id(BASELINE)
     if not segment_id:
         return
@@ -96,9 +95,9 @@ def look_at_in_3d(run: PredictionRun) -> None:
         camera.ResetClippingRange()
 
 
-def show_alone(run: PredictionRun) -> None:
-    """Show this prediction, and hide what other ones have in the views."""
-    for other in find_runs():
+def show_only(run: PredictionRun) -> None:
+    """Show this prediction, and hide what the others have in the views."""
+    for other in PredictionRun.in_scene():
         shown = other.table.GetID() == run.table.GetID()
         for node in (other.segmentation, other.surface, other.agreement, None if shown else other.field):
             display = None if node is None else node.GetDisplayNode()
@@ -107,12 +106,12 @@ def show_alone(run: PredictionRun) -> None:
 
 
 def jump_to_largest_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
-    """Turn every slice view to the middle of the segment, on the slice where it is largest."""
+    """Center every slice view on the middle of the segment's largest slice."""
     jump_to(_center_of_largest_slice(image_from_segment(segmentation, segment_id)))
 
 
 def jump_to(place: Sequence[float]) -> None:
-    """Turn every slice view to a place, LPS mm."""
+    """Center every slice view on a position, LPS mm."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(
         slicer.mrmlScene, -place[0], -place[1], place[2], slicer.vtkMRMLSliceNode.CenteredJumpSlice
     )
@@ -127,10 +126,7 @@ def _show_deformation(run: PredictionRun, shown: bool) -> None:
         run.field.CreateDefaultDisplayNodes()
         display = run.field.GetDisplayNode()
         display.SetVisualizationMode(slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GLYPH)
-        display.SetGlyphSpacingMm(_GLYPH_SPACING_MM)
-        display.SetGlyphDiameterMm(_GLYPH_DIAMETER_MM)
-        display.SetGlyphScalePercent(_GLYPH_PERCENT)
-        display.SetGlyphDisplayRangeMinMm(_SMALLEST_GLYPH_MM)
+        use_arrows(display, _MIN_ARROW_MM)
         display.SetAndObserveRegionNode(run.segmentation)
     display.SetVisibility(shown)
     display.SetVisibility2D(shown)
@@ -138,7 +134,7 @@ def _show_deformation(run: PredictionRun, shown: bool) -> None:
 
 
 def _center_of_largest_slice(mask: sitk.Image) -> tuple[float, float, float]:
-    """LPS position of the middle of the hematoma on the slice where it is largest."""
+    """LPS position of the middle of the hematoma's largest slice."""
     array = sitk.GetArrayViewFromImage(mask) > 0
     k = int(array.sum(axis=(1, 2)).argmax())
     y, x = np.nonzero(array[k])

@@ -1,4 +1,4 @@
-"""The files of a prediction, written from its nodes; what takes long of it in the background."""
+"""Writes the files of a prediction from its nodes; the slow part runs in the background."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _FOLDER = "hematoma-expansion"
 def start_export(
     run: PredictionRun, parent: Path, progress: Progress, ended: Callable[[Outcome, Path | None], None]
 ) -> BackgroundCommand:
-    """Write what ``hematoma predict`` leaves, and the table as CSV, into a new folder in ``parent``, in the
-    background; ``ended`` gets it.
+    """Write the files of ``hematoma predict``, and the table as CSV, into a new folder in ``parent``, in the
+    background; ``ended`` gets the folder.
 
     Raises:
         NodeError: the scan was removed from the scene.

@@ -4,39 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import slicer
-from HematomaExpansionLib.markers.scores import NOT_TOLD, ClinicalData
+from HematomaExpansionLib.markers.scores import NO_CLINICAL_DATA, ClinicalData
 from HematomaExpansionLib.progress import Progress
 
 from .background import BackgroundCommand, Outcome
-from .jobs import start_job, still_there
+from .jobs import belonging_to, start_job
 from .node_files import Segment, write_segment, write_volume
 from .node_images import NodeError
 from .prediction_display import Look, apply_look
-from .prediction_nodes import (
-    BASELINE,
-    PREDICTED,
-    PredictionRun,
-    add_comparison,
-    add_prediction,
-    find_runs,
-    remove_run,
-)
+from .prediction_nodes import BASELINE, PREDICTED, PredictionRun, add_comparison, add_prediction
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What to predict from; ``hematoma`` None: it is found automatically. Empty names mean the shipped models."""
+    """What to predict from; ``hematoma`` None: find it automatically. Empty names mean the shipped models."""
 
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment | None = None
     onset_hours: float | None = None
-    clinical: ClinicalData = NOT_TOLD
+    clinical: ClinicalData = NO_CLINICAL_DATA
     growth_model: str = ""
     segmentation_model: str = ""
-    device: str = "auto"
+    device_name: str = "auto"
     expansion_definition: str = "6ml"
     replace_previous: bool = True
     keep_intermediate: bool = False
@@ -45,17 +38,13 @@ class PredictionRequest:
 def start_prediction(
     request: PredictionRequest, progress: Progress, ended: Callable[[Outcome, PredictionRun | None], None]
 ) -> BackgroundCommand:
-    """Predict in the background; ``ended`` gets the run whose nodes are in the scene then, or None.
+    """Predict in the background; ``ended`` gets the run, whose nodes are then in the scene, or None.
 
     Raises:
         NodeError: the scan or the segment is empty.
     """
-    scan_id = request.baseline.GetID()
-
-    def add(folder: Path) -> PredictionRun:
-        return _add_run(folder / "result", still_there(scan_id), request.replace_previous)
-
-    return start_job(lambda folder: _prediction_arguments(request, folder), add, progress, ended)
+    add = belonging_to(request.baseline, partial(_add_run, replace=request.replace_previous))
+    return start_job(partial(_prediction_arguments, request), add, progress, ended)
 
 
 def start_comparison(
@@ -72,13 +61,8 @@ def start_comparison(
     """
     if run.background is None or not run.segment_id(PREDICTED):
         raise NodeError("There is no prediction to compare.")
-    table_id = run.table.GetID()
-
-    def add(folder: Path) -> None:
-        still_there(table_id)
-        add_comparison(run, folder / "result")
-
-    return start_job(lambda folder: _comparison_arguments(run, followup, hematoma, folder), add, progress, ended)
+    add = belonging_to(run.table, lambda folder, _table: add_comparison(run, folder / "result"))
+    return start_job(partial(_comparison_arguments, run, followup, hematoma), add, progress, ended)
 
 
 def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]:
@@ -95,7 +79,7 @@ def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]
             arguments += [option, name]
     if request.keep_intermediate:
         arguments.append("--keep-intermediate")
-    arguments += ["--device", request.device, "--expansion-definition", request.expansion_definition]
+    arguments += ["--device", request.device_name, "--expansion-definition", request.expansion_definition]
     return [*arguments, "-o", str(folder / "result")]
 
 
@@ -125,12 +109,13 @@ def _comparison_arguments(
 
 
 def _add_run(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode, replace: bool) -> PredictionRun:
-    earlier = [run for run in find_runs() if run.scan is not None and run.scan.GetID() == scan.GetID()]
-    added = add_prediction(folder, scan)
+    runs = PredictionRun.in_scene()
+    earlier = [run for run in runs if run.scan is not None and run.scan.GetID() == scan.GetID()]
+    added = add_prediction(folder / "result", scan)
     apply_look(added, Look())
     if replace:
         name = earlier[0].table.GetName() if earlier else added.table.GetName()
         for run in earlier:
-            remove_run(run)
+            run.remove()
         added.table.SetName(name)
     return added

@@ -1,13 +1,8 @@
-"""The nodes of one prediction in the scene: made, found again after the scene was saved and reopened, and removed.
-
-The table of measures stands for the run: it refers to the run's other nodes and carries ``prediction.json`` in an
-attribute, so a saved scene holds everything.
-"""
+"""The nodes of one prediction in the scene; the table of measures carries ``prediction.json`` in an attribute."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +11,9 @@ import SimpleITK as sitk
 import slicer
 from HematomaExpansionLib.markers.scores import overrule
 
+from .node_group import NodeGroup, member
 from .node_images import (
     NodeError,
-    grid_transform_from_image,
     image_from_grid_transform,
     image_from_segment,
     image_from_volume,
@@ -26,158 +21,81 @@ from .node_images import (
     use_brain_window,
     volume_from_image,
 )
-from .scaled_field import add_moving_surface, add_scaled, field_of
+from .scaled_field import add_field, add_moving_surface, add_scaled, field_of
 from .scene_nodes import (
+    AFTER_COLOR,
+    BEFORE_COLOR,
     add_segments,
-    add_table,
     folder_of,
     move_to_folder,
-    new_folder_beside,
-    remove_group,
     remove_nodes,
     set_columns,
-    tables_with,
 )
 
 BASELINE, PREDICTED, GROWTH = "Hematoma (baseline)", "Hematoma (predicted)", "Predicted growth"
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "Predicted rightly", "Predicted too much", "Missed"
-BASELINE_COLOR, PREDICTED_COLOR, GROWTH_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37), (0.75, 0.35, 0.95)
-_SHOWN_COLOR, _SKULL_COLOR = (1.0, 0.55, 0.1), (0.45, 0.7, 0.95)
-RESULT_ATTRIBUTE = "HematomaExpansion.Result"
-_SCAN = "HematomaExpansion.Scan"
+_GROWTH_COLOR, _SKULL_COLOR = (0.75, 0.35, 0.95), (0.45, 0.7, 0.95)
 _COMPARISON = "HematomaExpansion.Comparison"
-_OWN = ("Baseline", "Skull", "Segmentation", "Predicted", "Field", "Shown", "Surface")
-_OF_COMPARISON = ("FollowUp", "Agreement")
 
 
-@dataclass(frozen=True)
-class PredictionRun:
-    """One prediction. ``scan`` and the nodes that only exist where a hematoma was found may be None.
+class PredictionRun(NodeGroup):
+    """One prediction. Nodes that exist only if a hematoma was found may be None.
 
     Attributes:
-        table: measures; refers to all the others.
-        scan: the user's volume.
-        baseline: the scan on whose grid the results lie, where that is not the user's volume: it was tilted,
-            uneven, or under a transform.
-        skull: its inside, where intermediate results were to be kept.
         segmentation: baseline, prediction and growth.
+        skull: the inside of the skull, if intermediate results were kept.
         predicted: the predicted follow-up CT.
-        field: the displacement from baseline to prediction; nothing is under it.
-        shown: the same field at the scale that the slider chose, with the baseline's surface under it.
+        field: the displacement from baseline to prediction; it moves no node.
+        shown: the same field at the slider's scale; it moves the baseline's surface.
         surface: that surface.
-        followup: the real follow-up CT, registered, where one was compared.
-        agreement: where the prediction was right, too much, or missed it.
+        followup: the real follow-up CT, registered, if one was compared.
+        agreement: where the prediction was right, where too much, and what it missed.
     """
 
-    table: slicer.vtkMRMLTableNode
+    ATTRIBUTE = "HematomaExpansion.Result"
+    PREFIX = "HematomaExpansion"
+
+    skull = member("Skull")
+    predicted = member("Predicted")
+    field = member("Field")
+    shown = member("Shown")
+    surface = member("Surface")
+    followup = member("FollowUp")
+    agreement = member("Agreement")
+
+    @property
+    def parts(self) -> list[Any]:
+        of_prediction = [self.skull, self.segmentation, self.predicted, self.field, self.shown, self.surface]
+        return [*of_prediction, self.followup, self.agreement]
 
     @property
     def result(self) -> dict[str, Any]:
         """What ``prediction.json`` holds."""
-        return json.loads(self.table.GetAttribute(RESULT_ATTRIBUTE))
-
-    @property
-    def scan(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        return self.table.GetNodeReference(_SCAN)
-
-    @property
-    def baseline(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        return self._node("Baseline")
-
-    @property
-    def skull(self) -> Any:
-        return self._node("Skull")
-
-    @property
-    def segmentation(self) -> Any:
-        return self._node("Segmentation")
-
-    @property
-    def predicted(self) -> Any:
-        return self._node("Predicted")
-
-    @property
-    def field(self) -> Any:
-        return self._node("Field")
-
-    @property
-    def shown(self) -> Any:
-        return self._node("Shown")
-
-    @property
-    def surface(self) -> Any:
-        return self._node("Surface")
+        return json.loads(self.table.GetAttribute(self.ATTRIBUTE))
 
     @property
     def comparison(self) -> dict[str, Any] | None:
-        """What ``comparison.json`` holds, where a real follow-up was compared."""
+        """What ``comparison.json`` holds, if a real follow-up was compared."""
         text = self.table.GetAttribute(_COMPARISON)
         return json.loads(text) if text else None
 
-    @property
-    def followup(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        return self._node("FollowUp")
-
-    @property
-    def agreement(self) -> slicer.vtkMRMLSegmentationNode | None:
-        return self._node("Agreement")
-
-    @property
-    def background(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        """The volume over which the results are to be looked at."""
-        return self.baseline or self.scan
-
-    @property
-    def nodes(self) -> list[slicer.vtkMRMLNode]:
-        """All nodes that belong to the run, the user's scan not being one."""
-        own = [self._node(name) for name in (*_OWN, *_OF_COMPARISON)]
-        return [*(node for node in own if node is not None), self.table]
-
     def overrule_marker(self, name: str, present: bool) -> None:
-        """Note a reader's word on a CT marker in the result, with the scores that follow."""
-        self.table.SetAttribute(RESULT_ATTRIBUTE, json.dumps(overrule(self.result, name, present)))
-
-    def segment_id(self, name: str) -> str:
-        """The ID of one of its three segments; empty where there is none of that name."""
-        return self.segmentation.GetSegmentation().GetSegmentIdBySegmentName(name) if self.segmentation else ""
-
-    def _node(self, name: str) -> Any:
-        return self.table.GetNodeReference(_role(name))
+        """Record a reader's decision on a CT marker in the result, and the scores that follow from it."""
+        self.table.SetAttribute(self.ATTRIBUTE, json.dumps(overrule(self.result, name, present)))
 
 
 def add_prediction(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> PredictionRun:
-    """Make the nodes of the prediction in ``folder`` (DESIGN section 5), made from ``scan``.
+    """Make the nodes of the prediction in ``folder`` (DESIGN section 5), which was made from ``scan``.
 
-    All or none: if a file cannot be read, the scene is left as it was.
+    All or nothing: if a file cannot be read, the scene stays as it was.
     """
     result = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
     name = scan.GetName()
-    table = add_table(f"{name} hematoma measures", {RESULT_ATTRIBUTE: json.dumps(result)})
-    run = PredictionRun(table)
-    try:
-        table.SetNodeReferenceID(_SCAN, scan.GetID())
-        _fill_table(table, result)
-        _add_images(run, folder, scan)
-        move_to_folder(run.nodes, new_folder_beside(scan, f"{name} hematoma expansion"))
-    except Exception:
-        remove_run(run)
-        raise
+    attributes = {PredictionRun.ATTRIBUTE: json.dumps(result)}
+    with PredictionRun.making(scan, f"{name} hematoma measures", attributes, f"{name} hematoma expansion") as run:
+        _fill_table(run.table, result)
+        _add_images(run, folder, name)
     return run
-
-
-def is_run(table: slicer.vtkMRMLTableNode | None) -> bool:
-    """Whether this table stands for a prediction."""
-    return table is not None and bool(table.GetAttribute(RESULT_ATTRIBUTE))
-
-
-def find_runs() -> list[PredictionRun]:
-    """Every run in the scene, the latest last."""
-    return [PredictionRun(table) for table in tables_with(RESULT_ATTRIBUTE)]
-
-
-def remove_run(run: PredictionRun) -> None:
-    """Remove the run's nodes, with what only they use, and its folder in the tree."""
-    remove_group(run.table, run.nodes)
 
 
 def prediction_of(run: PredictionRun) -> Any:
@@ -188,6 +106,7 @@ def prediction_of(run: PredictionRun) -> Any:
     """
     from HematomaExpansionLib.growth.growth import Growth
     from HematomaExpansionLib.prediction import Prediction
+    from HematomaExpansionLib.scan.mask import Mask
 
     if run.background is None:
         raise NodeError("The scan of this prediction is no longer in the scene.")
@@ -196,12 +115,12 @@ def prediction_of(run: PredictionRun) -> Any:
     if run.field is not None:
         growth = Growth(
             followup_ct=sitk.Cast(image_from_volume(run.predicted), sitk.sitkFloat32),
-            followup_mask=_mask_on(ct, run, PREDICTED),
+            followup_mask=Mask(_mask_on(ct, run, PREDICTED)),
             displacement=sitk.Cast(image_from_grid_transform(field_of(run.field)), sitk.sitkVectorFloat32),
         )
     return Prediction(
         baseline_ct=sitk.Cast(ct, sitk.sitkFloat32),
-        baseline_mask=_mask_on(ct, run, BASELINE),
+        baseline_mask=Mask(_mask_on(ct, run, BASELINE)),
         growth=growth,
         resampled=run.baseline is not None,
         result=run.result,
@@ -209,16 +128,16 @@ def prediction_of(run: PredictionRun) -> Any:
 
 
 def add_comparison(run: PredictionRun, folder: Path) -> None:
-    """Add the nodes of the comparison in ``folder`` to the run, in place of those of an earlier one.
+    """Add the nodes of the comparison in ``folder`` to the run, replacing those of an earlier one.
 
-    Where the truth is not known, there are no areas that were predicted rightly or wrongly.
+    If the truth is unknown, there are no areas of right or wrong prediction.
     """
     remove_nodes([node for node in (run.followup, run.agreement) if node is not None])
     name = run.table.GetName() if run.scan is None else run.scan.GetName()
     result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     ct, true = (sitk.ReadImage(str(folder / f"followup-{kind}.nii.gz")) for kind in ("ct", "mask"))
     followup = volume_from_image(ct, f"{name} real follow-up CT, registered")
-    run.table.SetNodeReferenceID(_role("FollowUp"), followup.GetID())
+    run.refer("FollowUp", followup)
     run.table.SetAttribute(_COMPARISON, json.dumps(result))
     _fill_table(run.table, run.result, result)
     move_to_folder([followup], folder_of(run.table))
@@ -232,7 +151,7 @@ def add_comparison(run: PredictionRun, folder: Path) -> None:
         FALSE_NEGATIVE: (sitk.And(true, sitk.Equal(predicted, 0)), (0.19, 0.38, 1.0)),
     }
     agreement = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} prediction and truth")
-    run.table.SetNodeReferenceID(_role("Agreement"), agreement.GetID())
+    run.refer("Agreement", agreement)
     add_segments(agreement, areas, followup)
     agreement.GetDisplayNode().SetVisibility2DFill(True)
     agreement.GetDisplayNode().SetOpacity2DFill(0.5)
@@ -277,55 +196,46 @@ def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -
 # --- making ---------------------------------------------------------------------------------------------
 
 
-def _add_images(run: PredictionRun, folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> None:
-    name, table = scan.GetName(), run.table
+def _add_images(run: PredictionRun, folder: Path, name: str) -> None:
     own_baseline = folder / "baseline-ct.nii.gz"
     if own_baseline.exists():
-        baseline = volume_from_image(sitk.ReadImage(str(own_baseline)), f"{name} straightened")
-        table.SetNodeReferenceID(_role("Baseline"), baseline.GetID())
+        run.refer("Baseline", volume_from_image(sitk.ReadImage(str(own_baseline)), f"{name} straightened"))
     if (folder / "inside-skull.nii.gz").exists():
         _add_skull(run, sitk.ReadImage(str(folder / "inside-skull.nii.gz")), f"{name} inside of the skull")
     baseline_mask = sitk.ReadImage(str(folder / "baseline-mask.nii.gz"))
-    masks = {BASELINE: (baseline_mask, BASELINE_COLOR)}
+    masks = {BASELINE: (baseline_mask, BEFORE_COLOR)}
     if (folder / "followup-mask.nii.gz").exists():
         followup_mask = sitk.ReadImage(str(folder / "followup-mask.nii.gz"))
-        masks[PREDICTED] = (followup_mask, PREDICTED_COLOR)
-        masks[GROWTH] = (sitk.And(followup_mask, sitk.Equal(baseline_mask, 0)), GROWTH_COLOR)
+        masks[PREDICTED] = (followup_mask, AFTER_COLOR)
+        masks[GROWTH] = (sitk.And(followup_mask, sitk.Equal(baseline_mask, 0)), _GROWTH_COLOR)
     elif not np.any(sitk.GetArrayViewFromImage(baseline_mask)):
         return  # no hematoma: the table says so, and there is nothing to show
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} hematoma")
-    table.SetNodeReferenceID(_role("Segmentation"), segmentation.GetID())
+    run.refer("Segmentation", segmentation)
     add_segments(segmentation, masks, run.background)
     if PREDICTED not in masks:
         return
-    predicted = volume_from_image(
-        sitk.ReadImage(str(folder / "followup-ct.nii.gz")), f"{name} predicted follow-up CT"
-    )
-    table.SetNodeReferenceID(_role("Predicted"), predicted.GetID())
-    use_brain_window(predicted)
+    followup_ct = sitk.ReadImage(str(folder / "followup-ct.nii.gz"))
+    run.refer("Predicted", volume_from_image(followup_ct, f"{name} predicted follow-up CT"))
+    use_brain_window(run.predicted)
     _add_morph(run, sitk.ReadImage(str(folder / "displacement.nii.gz")), name)
 
 
 def _add_skull(run: PredictionRun, inside: sitk.Image, name: str) -> None:
-    """There to be looked at, but not shown by itself."""
+    """Add the inside of the skull, hidden until the user shows it."""
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    run.table.SetNodeReferenceID(_role("Skull"), segmentation.GetID())
+    run.refer("Skull", segmentation)
     segmentation.CreateDefaultDisplayNodes()
     segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap_from_image(inside), name, _SKULL_COLOR)
     segmentation.GetDisplayNode().SetVisibility(False)
 
 
 def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
-    """The field, and under a second one that the slider scales the surface of the baseline."""
-    field = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", f"{name} displacement")
-    run.table.SetNodeReferenceID(_role("Field"), field.GetID())
-    field.SetAndObserveTransformFromParent(grid_transform_from_image(displacement))
-    shown = add_scaled(field, f"{name} growth shown")
-    run.table.SetNodeReferenceID(_role("Shown"), shown.GetID())
-    surface = add_moving_surface(
-        run.segmentation, run.segment_id(BASELINE), shown, f"{name} growing hematoma", _SHOWN_COLOR
-    )
-    run.table.SetNodeReferenceID(_role("Surface"), surface.GetID())
+    """Add the field, and a second one that the slider scales and that moves the baseline's surface."""
+    run.refer("Field", add_field(displacement, f"{name} displacement"))
+    run.refer("Shown", add_scaled(run.field, f"{name} growth shown"))
+    surface_name, baseline = f"{name} growing hematoma", run.segment_id(BASELINE)
+    run.refer("Surface", add_moving_surface(run.segmentation, baseline, run.shown, surface_name))
 
 
 def _fill_table(
@@ -337,12 +247,8 @@ def _fill_table(
     set_columns(table, columns, f"Research use only. Models: {models}.")
 
 
-def _role(name: str) -> str:
-    return f"HematomaExpansion.{name}"
-
-
 def _mask_on(ct: sitk.Image, run: PredictionRun, name: str) -> sitk.Image:
-    """One of the run's segments on the grid of ``ct``, of which its labelmap is a part or the whole."""
+    """One of the run's segments on the grid of ``ct``; its labelmap covers that grid in part or whole."""
     empty = sitk.Cast(ct * 0, sitk.sitkUInt8)
     if not run.segment_id(name):
         return empty

@@ -16,7 +16,7 @@ _DECIDING = 2
 
 @dataclass(frozen=True)
 class MarkerRow:
-    """A CT marker as the panel lists it: its name in the result, its title, whether it is there, and why.
+    """A CT marker as the panel lists it: its name in the result, its title, whether it is present, and why.
 
     ``reason``: the measurements that decide; ``measured``: all of them.
     """
@@ -29,11 +29,11 @@ class MarkerRow:
 
 
 def card(result: dict[str, Any]) -> str:
-    """The prediction as a user sees it first."""
+    """The prediction as a user first sees it."""
     baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
     notes = "".join(_small(text) for text in result["input"]["warnings"])
     if growth is None:
-        return _large("No hematoma found") + _line("This excludes no bleed.") + notes
+        return _large("No hematoma found") + _line("This does not rule out a bleed.") + notes
     low, high = followup["volume_ml_low"], followup["volume_ml_high"]
     interval = "" if low is None else f" <span style='font-size:13pt'>({low:.0f}–{high:.0f})</span>"
     expansion = "<b>Expansion: YES</b>" if growth["expansion"] else "<b>Expansion: no</b>"
@@ -57,7 +57,7 @@ def card(result: dict[str, Any]) -> str:
 
 
 def _scope(result: dict[str, Any]) -> str:
-    scope = result.get("scope")  # neither a mask of the user's own nor an earlier version's scene has one
+    scope = result.get("scope")  # missing for a user's own mask and in an earlier version's scene
     return _small(f"Looked for: {scope['looked_for']}; not for {scope['not_looked_for']}.") if scope else ""
 
 
@@ -71,7 +71,7 @@ def _probability(result: dict[str, Any]) -> str:
 
 
 def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
-    """The CT markers of a result; none where there is no hematoma."""
+    """The CT markers of a result; none if there is no hematoma."""
     markers = (result or {}).get("markers") or {}
     rows = []
     for name, present in present_markers(markers).items():
@@ -82,12 +82,12 @@ def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
 
 
 def scores_text(result: dict[str, Any] | None) -> str:
-    """The scores of a result, one a line; empty where it has none."""
+    """The scores of a result, one per line; empty if there are none."""
     scores = (result or {}).get("scores") or {}
     lines = []
     if scores.get("bat"):
         lines.append(f"BAT score {bat_text(scores['bat'])}")
-    if scores.get("brain"):  # only where all that it needs is known
+    if scores.get("brain"):  # only if everything it needs is known
         lines.append(f"BRAIN score {brain_text(scores['brain'])}")
     return "\n".join(lines)
 
@@ -107,7 +107,7 @@ def _words(evidence: dict[str, float]) -> list[str]:
 
 
 def notice(result: dict[str, Any] | None) -> str:
-    """What is always in view: research use only, and in a few words what the models were trained on."""
+    """The text always in view: research use only, and briefly what the models were trained on."""
     lines = []
     for task, model in _trained_models(result).items():
         first, *more = model["trained_on"].split(";")
@@ -116,12 +116,12 @@ def notice(result: dict[str, Any] | None) -> str:
 
 
 def training_text(result: dict[str, Any] | None) -> str:
-    """All that the models of a result were trained on, a paragraph each."""
+    """Everything that a result's models were trained on, one paragraph per model."""
     return "\n\n".join(f"{model['name']}: {model['trained_on']}." for model in _trained_models(result).values())
 
 
 def _trained_models(result: dict[str, Any] | None) -> dict[str, Any]:
-    """The models of a result by task; a mask that a person drew has none."""
+    """The models of a result by task; a hand-drawn mask has none."""
     models = models_used(result) if result else {}
     return {task: model for task, model in models.items() if model["trained_on"] is not None}
 

@@ -1,15 +1,29 @@
-"""A displacement field shown at a scale that a slider chooses, and what moves with it.
+"""A displacement field shown at a slider's scale, and what moves with it.
 
-The field keeps its own node at full scale, because Slicer saves a grid transform as it is scaled at that moment; a
-second node shares its grid and is scaled.
+The field's own node stays at full scale, because Slicer saves a grid transform at its current scale; a second node
+shares its grid and is scaled.
 """
 
 from __future__ import annotations
 
+import SimpleITK as sitk
 import slicer
 import vtk
 
-from .node_images import sharing_the_grid
+from .node_images import grid_transform_from_image, sharing_the_grid
+
+_MOVING_COLOR = (1.0, 0.55, 0.1)
+_ARROW_SPACING_MM, _ARROW_DIAMETER_MM = 4.0, 1.2
+_ARROW_PERCENT = 200.0
+"""Shifts of a few millimeters are drawn at twice their length; otherwise they would be invisible in a head."""
+
+
+def add_field(displacement: sitk.Image, name: str) -> slicer.vtkMRMLGridTransformNode:
+    """A new node of a pull-back displacement (vectors in LPS mm)."""
+    transform = grid_transform_from_image(displacement)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
+    node.SetAndObserveTransformFromParent(transform)
+    return node
 
 
 def field_of(node: slicer.vtkMRMLGridTransformNode) -> slicer.vtkOrientedGridTransform:
@@ -18,7 +32,7 @@ def field_of(node: slicer.vtkMRMLGridTransformNode) -> slicer.vtkOrientedGridTra
 
 
 def add_scaled(field: slicer.vtkMRMLGridTransformNode, name: str) -> slicer.vtkMRMLGridTransformNode:
-    """A second node of the same field, whose scale is its own."""
+    """A second node of the same field, with its own scale."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
     node.SetAndObserveTransformFromParent(sharing_the_grid(field_of(field)))
     return node
@@ -27,10 +41,10 @@ def add_scaled(field: slicer.vtkMRMLGridTransformNode, name: str) -> slicer.vtkM
 def set_scale(
     scaled: slicer.vtkMRMLGridTransformNode, field: slicer.vtkMRMLGridTransformNode, share: float
 ) -> None:
-    """Bring ``scaled`` to a share of ``field``, from 0 to 1, whatever field it showed before."""
+    """Set ``scaled`` to a share (0 to 1) of ``field``, whatever field it showed before."""
     transform, whole = field_of(scaled), field_of(field)
     if transform is None or transform.GetDisplacementGrid() is not whole.GetDisplacementGrid():
-        # After the scene was reopened the scaled node holds the field as it was shown, not the whole of it.
+        # In a reopened scene, the scaled node holds the field as it was shown, not at full scale.
         transform = sharing_the_grid(whole)
         scaled.SetAndObserveTransformFromParent(transform)
     transform.SetDisplacementScale(share)
@@ -42,9 +56,8 @@ def add_moving_surface(
     segment_id: str,
     scaled: slicer.vtkMRMLGridTransformNode,
     name: str,
-    color: tuple[float, float, float],
 ) -> slicer.vtkMRMLModelNode:
-    """The surface of a segment, moving with a scaled field, also drawn in the slices."""
+    """The surface of a segment; it moves with a scaled field and is also drawn in the slices."""
     segmentation.CreateClosedSurfaceRepresentation()
     polydata = vtk.vtkPolyData()
     segmentation.GetClosedSurfaceRepresentation(segment_id, polydata)
@@ -54,7 +67,15 @@ def add_moving_surface(
     surface.SetAndObserveTransformNodeID(scaled.GetID())
     display = surface.GetDisplayNode()
     display.SetScalarVisibility(False)
-    display.SetColor(*color)
+    display.SetColor(*_MOVING_COLOR)
     display.SetVisibility2D(True)
     display.SetSliceIntersectionThickness(3)
     return surface
+
+
+def use_arrows(display: slicer.vtkMRMLTransformDisplayNode, min_length_mm: float) -> None:
+    """Set the spacing and size of a field's arrows; those shorter than ``min_length_mm`` are not drawn."""
+    display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
+    display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
+    display.SetGlyphScalePercent(_ARROW_PERCENT)
+    display.SetGlyphDisplayRangeMinMm(min_length_mm)

@@ -1,4 +1,5 @@
-"""Nodes in the scene and its tree, whatever they show: filled with segments, put into folders, removed whole."""
+"""Handles nodes in the scene and its tree, whatever they show: fills them, sorts them into folders, removes
+them."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ import slicer
 import vtk
 
 from .node_images import labelmap_from_image
+
+BEFORE_COLOR, AFTER_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37)
+"""Colors of a hematoma now and of what it becomes."""
 
 _HEMORRHAGE = (
     "Segmentation category and type - DICOM master list"
@@ -43,19 +47,14 @@ def add_table(name: str, attributes: Mapping[str, str]) -> slicer.vtkMRMLTableNo
     table.SetName(slicer.mrmlScene.GenerateUniqueName(name))
     for attribute, value in attributes.items():
         table.SetAttribute(attribute, value)
-    slicer.mrmlScene.AddNode(table)  # only now, since selectors look for the attribute when a node is added
+    slicer.mrmlScene.AddNode(table)  # only now, since selectors check the attribute when a node is added
     return table
-
-
-def tables_with(attribute: str) -> list[slicer.vtkMRMLTableNode]:
-    """The tables of one kind, the latest last."""
-    return [table for table in slicer.util.getNodesByClass("vtkMRMLTableNode") if table.GetAttribute(attribute)]
 
 
 def set_columns(
     table: slicer.vtkMRMLTableNode, columns: Mapping[str, Sequence[str] | Sequence[float]], description: str
 ) -> None:
-    """Fill a table anew: title -> texts or numbers."""
+    """Replace a table's columns: title -> texts or numbers."""
     table.RemoveAllColumns()
     for title, values in columns.items():
         column = vtk.vtkStringArray() if isinstance(values[0], str) else vtk.vtkDoubleArray()
@@ -67,30 +66,28 @@ def set_columns(
     table.SetUseColumnTitleAsColumnHeader(True)
 
 
-def remove_group(table: slicer.vtkMRMLTableNode, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
-    """Remove a table with the nodes that it stands for, and their folder of the tree."""
-    folder = folder_of(table)
-    remove_nodes(nodes)
+def remove_empty_folder(folder: int) -> None:
+    """Remove a folder from the tree if it is empty."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     if folder and folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder, False, True)
 
 
 def folder_of(node: slicer.vtkMRMLNode) -> int:
-    """The item of the tree that holds the node; 0 where it is not in the tree."""
+    """The tree item that holds the node; 0 if the node is not in the tree."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     item = hierarchy.GetItemByDataNode(node)
     return hierarchy.GetItemParent(item) if item else 0
 
 
 def new_folder_beside(node: slicer.vtkMRMLNode, name: str) -> int:
-    """A new folder of the tree, beside the node."""
+    """A new folder in the tree, beside the node."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     return hierarchy.CreateFolderItem(folder_of(node) or hierarchy.GetSceneItemID(), name)
 
 
 def move_to_folder(nodes: Sequence[slicer.vtkMRMLNode], folder: int) -> None:
-    """Put nodes into a folder of the tree."""
+    """Put nodes into a folder in the tree."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     for node in nodes:
         item = hierarchy.GetItemByDataNode(node)
@@ -101,7 +98,7 @@ def move_to_folder(nodes: Sequence[slicer.vtkMRMLNode], folder: int) -> None:
 
 
 def remove_nodes(nodes: Sequence[slicer.vtkMRMLNode]) -> None:
-    """Remove nodes together with their place in the tree and their display and storage nodes."""
+    """Remove nodes together with their tree items and their display and storage nodes."""
     scene = slicer.mrmlScene
     hierarchy = scene.GetSubjectHierarchyNode()
     for node in nodes:
@@ -111,7 +108,7 @@ def remove_nodes(nodes: Sequence[slicer.vtkMRMLNode]) -> None:
         companions = []
         if isinstance(node, slicer.vtkMRMLDisplayableNode):
             displays = [node.GetNthDisplayNode(k) for k in range(node.GetNumberOfDisplayNodes())]
-            # A transform that was shown once has made colors of its own for that.
+            # A transform that has been shown has made its own color node.
             fields = [display for display in displays if isinstance(display, slicer.vtkMRMLTransformDisplayNode)]
             companions += [*displays, *(display.GetColorNode() for display in fields)]
         if isinstance(node, slicer.vtkMRMLStorableNode):

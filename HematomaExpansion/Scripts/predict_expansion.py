@@ -21,7 +21,7 @@ _MISSING = (
 
 
 def run(arguments: list[str]) -> int:
-    """Exit status of the command; without a command's name it is `predict`."""
+    """Run the command and return its exit status; without a command name it is `predict`."""
     for folder in (_MODULE, _MODULE.parent / "HematomaSynthesis"):
         if folder.is_dir() and str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
         from HematomaExpansionLib.cli.main import main
 
         return main(arguments)
-    except SystemExit as stop:  # argparse: --help, or arguments that are at fault
+    except SystemExit as stop:  # argparse: --help or invalid arguments
         return stop.code if isinstance(stop.code, int) else 2
     except ModuleNotFoundError as error:
         print(_MISSING.format(name=error.name), file=sys.stderr)
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
 
 
 def end(status: int) -> None:
-    """Leave with that exit status; Slicer, which would stay open, too."""
+    """Exit with that status; this also closes Slicer, which would otherwise stay open."""
     try:
         import slicer
     except ImportError:

@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 
 from HematomaExpansionLib.cli.option_rules import Takes, When, check_options
-from HematomaExpansionLib.cli.options import Commands, add_json_progress, add_label, finite, reporting
+from HematomaExpansionLib.cli.options import (
+    Commands,
+    add_cohort,
+    add_command,
+    add_export,
+    add_json_progress,
+    add_label,
+    add_output,
+    finite,
+    reporting,
+)
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.files.folders import check_output_folder
 
@@ -31,40 +41,57 @@ _SYNTHESIZE = (
 
 def add_commands(commands: Commands) -> None:
     """Add them to the command line."""
-    parser = commands.add_parser("simulate", help="make paired simulated patients whose truth is known")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="cohort folder")
-    parser.add_argument("-n", "--number", type=int, required=True, metavar="N", help="how many patients")
-    parser.add_argument("--seed", type=int, required=True, help="same seed, same patients")
+    parser = add_command(commands, "simulate", "make simulated patients: pairs of scans whose truth is known")
+    add_output(parser, "DIR", "cohort folder")
+    parser.add_argument("-n", "--number", type=int, required=True, metavar="N", help="number of patients")
     parser.add_argument(
-        "--anatomy", default="icbm", metavar="icbm|CT", help="ICBM152, or a real scan without a bleed"
+        "--seed", type=int, required=True, help="random seed: the same seed gives the same patients"
     )
-    parser.add_argument("--matrix", type=int, default=512, help="pixels a side of a slice (ICBM; default: 512)")
-    parser.add_argument("--slice-thickness", type=finite, metavar="MM", help="(ICBM; default: a mixture)")
-    parser.add_argument("--noise", type=finite, metavar="HU", help="its standard deviation (ICBM; default: drawn)")
-    parser.add_argument("--site", choices=["deep", "lobar", "cerebellar"], help="of the bleed (default: drawn)")
-    parser.add_argument("--volume", type=finite, metavar="ML", help="of the baseline hematoma (default: drawn)")
-    parser.add_argument("--growth", type=finite, metavar="ML", help="until the follow-up (default: drawn)")
+    parser.add_argument(
+        "--anatomy",
+        default="icbm",
+        metavar="icbm|CT",
+        help="the head: varied from the ICBM152 average (default), or a real scan without a bleed",
+    )
+    parser.add_argument(
+        "--matrix", type=int, default=512, metavar="N", help="pixels per side of a slice (ICBM only; default: 512)"
+    )
+    parser.add_argument(
+        "--slice-thickness", type=finite, metavar="MM", help="slice thickness (ICBM only; default: a mixture)"
+    )
+    parser.add_argument(
+        "--noise", type=finite, metavar="HU", help="standard deviation of the noise (ICBM only; default: random)"
+    )
+    parser.add_argument(
+        "--site", choices=["deep", "lobar", "cerebellar"], help="site of the bleed (default: random)"
+    )
+    parser.add_argument(
+        "--volume", type=finite, metavar="ML", help="volume of the baseline hematoma (default: random)"
+    )
+    parser.add_argument(
+        "--growth",
+        type=finite,
+        metavar="ML",
+        help="growth until the follow-up, negative if the hematoma shrinks (default: random)",
+    )
     parser.add_argument(
         "--irregularity",
         type=finite,
-        metavar="PART",
-        help="of the margin, in parts of the radius (default: drawn)",
+        metavar="FRACTION",
+        help="irregularity of the margin, as a fraction of the radius (default: random)",
     )
     add_json_progress(parser)
-    parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
-    parser.set_defaults(run=_simulate)
-    parser = commands.add_parser("distributions", help="draw a simulated cohort beside the literature's figures")
     parser.add_argument(
-        "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
+        "--jobs", type=int, default=0, metavar="N", help="number of processes (default: one per core)"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the picture")
+    parser.set_defaults(run=_simulate)
+    parser = add_command(commands, "distributions", "compare a simulated cohort with published figures")
+    add_cohort(parser)
+    add_output(parser, "DIR", "folder for the picture")
     parser.set_defaults(run=_distributions)
     _add_synthesize(commands)
-    parser = commands.add_parser("export-pairs", help="a case for training, from variants in Slicer's scene")
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="DIR", help="what Slicer hands over")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="case folder to write")
-    add_json_progress(parser)
-    parser.set_defaults(run=_export_pairs)
+    text = "write a case for training from variants made in Slicer"
+    add_export(commands, "export-pairs", text, "case folder to write", _export_pairs)
 
 
 def _export_pairs(arguments: argparse.Namespace) -> int:
@@ -82,18 +109,18 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from .simulation.cohort import simulate_cohort
 
     if arguments.number < 1 or arguments.seed < 0 or arguments.jobs < 0:
-        raise InputError("The number of patients must be at least 1, seed and jobs not negative.")
+        raise InputError("The number of patients must be at least 1; --seed and --jobs must not be negative.")
     if not 64 <= arguments.matrix <= 1024:
         raise InputError("The matrix must lie between 64 and 1024.")
-    for title, value, (smallest, largest) in (
+    for title, value, (low, high) in (
         ("slice thickness in mm", arguments.slice_thickness, (0.5, 10.0)),
         ("noise in HU", arguments.noise, (0.0, 20.0)),
         ("baseline volume in mL", arguments.volume, (1.0, 100.0)),
         ("growth in mL", arguments.growth, (-20.0, 80.0)),
         ("irregularity", arguments.irregularity, (0.0, 0.35)),
     ):
-        if value is not None and not smallest <= value <= largest:
-            raise InputError(f"The {title} must lie between {smallest:g} and {largest:g}.")
+        if value is not None and not low <= value <= high:
+            raise InputError(f"The {title} must lie between {low:g} and {high:g}.")
     options = SimulationOptions(
         matrix=arguments.matrix,
         slice_mm=arguments.slice_thickness,
@@ -121,7 +148,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
             print(f"Note: {warning}")
         kept = sum(before.get(case / "case.json") == (case / "case.json").stat().st_mtime_ns for case in cases)
         told = f"{_counted(arguments.number, 'simulated patient')}, seed {arguments.seed}"
-        told += f"; {kept} of them there already, made from the same" if kept else ""
+        told += f"; {kept} of them had been made before" if kept else ""
         print(f"{told}. Research use only.")
     return 0
 
@@ -137,26 +164,47 @@ def _distributions(arguments: argparse.Namespace) -> int:
 
 
 def _add_synthesize(commands: Commands) -> None:
-    parser = commands.add_parser("synthesize", help="make synthetic variants of a baseline, for training")
+    parser = add_command(commands, "synthesize", "make synthetic variants of a baseline for training")
     parser.add_argument("-i", "--input", type=Path, metavar="CT", help="the baseline scan")
-    parser.add_argument("--mask", type=Path, help="its hematoma")
+    parser.add_argument("--mask", type=Path, help="mask of its hematoma")
     add_label(parser)
     parser.add_argument("--followup", type=Path, metavar="CT", help="the follow-up scan, kept as it is")
-    parser.add_argument("--followup-mask", type=Path, metavar="MASK", help="its hematoma")
+    parser.add_argument("--followup-mask", type=Path, metavar="MASK", help="mask of its hematoma")
     add_label(parser, "--followup-mask")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="case folder to write")
     parser.add_argument(
-        "--source", help="of these scans, said in the case (default: as their cohort says it, else patients)"
+        "--source",
+        help="whose scans these are, as recorded in the case (default: what their cohort says, else patients)",
     )
-    parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from onset to the baseline scan")
-    parser.add_argument("--cohort", type=Path, metavar="DIR", help="instead: variants for all cases of a cohort")
-    parser.add_argument("--variants", type=int, default=5, metavar="N", help="how many (default: 5)")
-    parser.add_argument("--family", choices=["erosion", "dilation", "shape"], default="erosion", help="of changes")
-    parser.add_argument("--iterations", type=int, choices=[1, 2], help="of the change (default: one or two)")
-    parser.add_argument("--in-plane", action="store_true", help="change slices only: one slice may be 5 mm thick")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same variants")
+    parser.add_argument(
+        "--onset-hours", type=finite, metavar="H", help="hours from symptom onset to the baseline scan"
+    )
+    parser.add_argument(
+        "--cohort", type=Path, metavar="DIR", help="make variants of all cases of a cohort instead of one"
+    )
+    parser.add_argument("--variants", type=int, default=5, metavar="N", help="number of variants (default: 5)")
+    parser.add_argument(
+        "--family",
+        choices=["erosion", "dilation", "shape"],
+        default="erosion",
+        help="kind of change: smaller, larger, or a smooth random change of shape (default: erosion)",
+    )
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        choices=[1, 2],
+        help="how many times the change is applied (default: once or twice, at random)",
+    )
+    parser.add_argument(
+        "--in-plane",
+        action="store_true",
+        help="change the hematoma only within slices, for scans whose slices are thick",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed: the same seed gives the same variants")
     add_json_progress(parser)
-    parser.add_argument("--jobs", type=int, default=0, help="processes for a cohort (default: one per core)")
+    parser.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="number of processes for a cohort (default: one per core)"
+    )
     parser.set_defaults(run=_synthesize)
 
 
@@ -169,19 +217,21 @@ def _synthesize(arguments: argparse.Namespace) -> int:
 
     check_options(_SYNTHESIZE, "synthesize", arguments, {})
     if not 1 <= arguments.variants <= 20 or arguments.seed < 0 or arguments.jobs < 0:
-        raise InputError("The number of variants must lie between 1 and 20, seed and jobs must not be negative.")
+        raise InputError(
+            "The number of variants must be between 1 and 20; --seed and --jobs must not be negative."
+        )
     options = TargetOptions(Family(arguments.family), arguments.iterations or 0, arguments.in_plane)
     if arguments.cohort is not None:
         cases = synthesize_cohort(arguments.cohort, arguments.variants, options, arguments.seed, arguments.jobs)
         done = list(tqdm(cases, desc="Making variants", disable=None))
         for case in done:
             if case.reason:
-                print(f"{case.case}: left as it was. {case.reason}")
+                print(f"{case.case}: left unchanged. {case.reason}")
         changed = [case for case in done if not case.reason]
         told = f"{_counted(sum(case.variants for case in changed), 'variant')} in {_counted(len(changed), 'case')}"
         had_them, left = sum(case.had_them for case in changed), len(done) - len(changed)
-        told += f", of which {had_them} had them before" if had_them else ""
-        told += f"; {_counted(left, 'case')} left as they were" if left else ""
+        told += f", {had_them} of which had them already" if had_them else ""
+        told += f"; {_counted(left, 'case')} left unchanged" if left else ""
         print(f"{told}. Research use only.")
         return 0
     files = {
@@ -191,7 +241,9 @@ def _synthesize(arguments: argparse.Namespace) -> int:
         "followup-mask": arguments.followup_mask,
     }
     if arguments.input is None or arguments.mask is None or arguments.output is None:
-        raise InputError("Give a scan with -i, its hematoma with --mask and a folder with -o, or a --cohort.")
+        raise InputError(
+            "Give a scan with -i, its hematoma's mask with --mask and a folder with -o, or give a --cohort."
+        )
     check_output_folder(arguments.output, OWN_CASE)
     labels = {"baseline-mask": arguments.label, "followup-mask": arguments.followup_label}
     given = {name: path for name, path in files.items() if path is not None}

@@ -12,7 +12,7 @@ from HematomaExpansionLib.scan.shapes import signed_distance
 # Signed distances are clipped here: farther away nothing needs to move.
 _REACH_MM = 4.0
 _ITERATIONS = ("100", "60", "40")
-"""Of Greedy, from the coarsest level to the finest."""
+"""Greedy's iterations, from the coarsest level to the finest."""
 
 
 def greedy_is_installed() -> bool:
@@ -21,15 +21,15 @@ def greedy_is_installed() -> bool:
 
 
 def registration_method() -> str:
-    """Which of the two is used here."""
+    """The name of the method used here."""
     return "greedy" if greedy_is_installed() else "diffeomorphic demons"
 
 
 def register_masks(source: Array, target: Array, grid: Grid) -> sitk.Image:
-    """Displacement (vector image in mm, LPS, on ``grid``) with ``target(x) = source(x + u(x))``, nearly.
+    """Displacement (vector image in mm, LPS, on ``grid``) with ``target(x) ≈ source(x + u(x))``.
 
-    ``source`` and ``target`` are masks (z, y, x) on ``grid``. Not the masks but their signed distances are
-    compared: every layer around the surface then moves alike, and nothing is torn.
+    ``source`` and ``target`` are masks (z, y, x) on ``grid``. Their signed distances are compared, not the masks
+    themselves, so that every layer around the surface moves alike and nothing tears.
     """
     fixed, moving = (_distance(mask, grid) for mask in (target, source))
     register = _greedy if greedy_is_installed() else _demons
@@ -45,7 +45,7 @@ def _distance(mask: Array, grid: Grid) -> sitk.Image:
 def _greedy(fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
     from picsl_greedy import Greedy3D
 
-    # Each level halves the image, and Greedy smooths no fewer than four voxels: thick slices allow fewer levels.
+    # Each level halves the image, and Greedy needs four voxels to smooth: thick slices allow fewer levels.
     levels = max(1, sum(min(fixed.GetSize()) >= fewest for fewest in (4, 8, 16)))
     iterations = "x".join(_ITERATIONS[:levels])
     greedy = Greedy3D()

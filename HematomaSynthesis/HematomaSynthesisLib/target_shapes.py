@@ -1,8 +1,8 @@
 """What a synthetic variant's hematoma should look like: the mask eroded, dilated, or smoothly changed.
 
-Erosion is the growth paper's way (Abramova 2024, section 2.1.2): a random 3×3×3 structuring element, one or two
-iterations, five variants of which no element is used more than twice. Masks here are arrays (z, y, x) of booleans
-on a working grid whose voxels are about as long in every direction in which they may shrink.
+Erosion is the growth paper's method (Abramova 2024, section 2.1.2): a random 3×3×3 structuring element, one or two
+iterations, and five variants that use no element more than twice. Masks here are Boolean arrays (z, y, x) on a
+working grid whose voxels are about equally long in every direction in which masks may shrink.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_ed
 
 _AXES = {"x": 2, "y": 1, "z": 0}
 _DRAWS = 40
-_SMALLEST_VOXELS = 30
+_MIN_VOXELS = 30
 
 
 class Family(Enum):
-    """How a variant's shape comes about; the values are the names used on the command line."""
+    """How a variant's shape is made; the values are the names used on the command line."""
 
     EROSION = "erosion"
     DILATION = "dilation"
@@ -34,12 +34,12 @@ class Family(Enum):
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """``iterations`` 0 draws one or two. ``largest_change``: of the volume, in parts of it."""
+    """``iterations`` 0 draws one or two. ``max_change``: of the volume, as a fraction."""
 
     family: Family = Family.EROSION
     iterations: int = 0
     in_plane: bool = False
-    largest_change: float = 0.4
+    max_change: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Target:
 
 
 def structuring_elements(*, in_plane: bool) -> dict[str, Array]:
-    """The family of 3×3×3 elements by name, (z, y, x): the center with every set of its face neighbors, with those
-    that share an edge, and with all."""
+    """The family of 3×3×3 elements by name, (z, y, x): the center with every set of its face neighbors, with all
+    face and edge neighbors, and with all neighbors."""
     faces = [f"{sign}{axis}" for axis in ("xy" if in_plane else "xyz") for sign in "-+"]
     elements = {}
     for count in range(1, len(faces) + 1):
@@ -74,15 +74,15 @@ def structuring_elements(*, in_plane: bool) -> dict[str, Array]:
 
 
 def draw_targets(mask: Array, count: int, options: TargetOptions, random: np.random.Generator) -> Iterator[Target]:
-    """Yield ``count`` targets unlike one another, none of whose volumes is changed by more than the limit.
+    """Yield ``count`` different targets, none of which changes the volume by more than the limit.
 
-    An element that would change too much is drawn again; none serves more than twice.
+    An element that would change too much is redrawn; none is used more than twice.
 
     Raises:
-        InputError: the mask is so small that every element takes too much of it.
+        InputError: the mask is so small that every element removes too much of it.
     """
-    if np.count_nonzero(mask) < _SMALLEST_VOXELS:
-        raise InputError("The hematoma is too small to be changed: choose one of more voxels.")
+    if np.count_nonzero(mask) < _MIN_VOXELS:
+        raise InputError("The hematoma is too small to change: choose one with more voxels.")
     elements = structuring_elements(in_plane=options.in_plane)
     used: Counter[str] = Counter()
     made: list[Array] = []
@@ -111,10 +111,10 @@ def _draw(
             continue
         changed = _changed(mask, elements[name], iterations, options, random)
         change = abs(np.count_nonzero(changed) / volume - 1)
-        if change <= options.largest_change and not any(np.array_equal(changed, other) for other in [mask, *made]):
+        if change <= options.max_change and not any(np.array_equal(changed, other) for other in [mask, *made]):
             return Target(changed, "smooth noise" if options.family is Family.SHAPE else name, iterations)
     raise InputError(
-        f"Every change takes more than {options.largest_change:.0%} of this small hematoma: choose a larger one, "
+        f"Every change alters this small hematoma by more than {options.max_change:.0%}: choose a larger one, "
         "or allow a larger change."
     )
 

@@ -19,7 +19,8 @@ from HematomaExpansionLib.files.provenance import Provenance, content_sha256, is
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.scan.head_ct import read_head_ct
 from HematomaExpansionLib.scan.intensities import as_int16
-from HematomaExpansionLib.scan.masks import read_given_mask, read_mask
+from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.mask_files import read_given_mask, read_mask
 from HematomaExpansionLib.scan.volume_files import stored_sha256, write_image
 from HematomaExpansionLib.training.data.case_description import read_description
 from HematomaExpansionLib.training.data.cohort import case_folders
@@ -34,15 +35,15 @@ SCANS_AND_MASKS = ("baseline", "baseline-mask", "followup", "followup-mask")
 _PARTS_FILE, _IMAGES = "parts.json", ("ct", "mask", "displacement")
 
 VARIANTS, OWN_CASE = "variants", "case of own files"
-"""The kinds of folder, as their provenance says."""
+"""The kinds of folder, as recorded in their provenance."""
 
 _SCANS = {"baseline": "Baseline", "followup": "Follow-up"}
 
 
 @dataclass(frozen=True)
 class SynthesizedCase:
-    """What became of a case: how many of the wanted variants it has now, whether it had them before, or why it got
-    none.
+    """What became of a case: how many of the requested variants it has now, whether it already had them, or why it
+    got none.
     """
 
     case: str
@@ -54,9 +55,9 @@ class SynthesizedCase:
 def synthesize_case(
     case: Path, count: int, options: TargetOptions, seed: int, progress: Progress = silent
 ) -> SynthesizedCase:
-    """Give a case its variants; all of them appear at once, in the place of any others of ours.
+    """Give a case its variants; all of them appear at once and replace any earlier ones of ours.
 
-    A case that has these very ones, made from the same scan and mask, is left as it is.
+    A case that already has exactly these, made from the same scan and mask, is left as it is.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -91,7 +92,7 @@ def write_variant(variant: Variant, folder: Path) -> None:
     folder.mkdir(parents=True)
     images = {
         "baseline": as_int16(variant.ct),
-        "baseline-mask": variant.mask,
+        "baseline-mask": variant.mask.image,
         "displacement": variant.displacement,
     }
     for name, image in images.items():
@@ -103,9 +104,9 @@ def write_variant(variant: Variant, folder: Path) -> None:
 def synthesize_cohort(
     cohort: Path, count: int, options: TargetOptions, seed: int, jobs: int = 0
 ) -> Iterator[SynthesizedCase]:
-    """Give every case of a cohort its variants, on all cores (or ``jobs``); yields as cases are done.
+    """Give every case of a cohort its variants, on all cores (or ``jobs``); yields cases as they finish.
 
-    A case that cannot be changed is a line with its reason, and the others go on.
+    A case that cannot be changed yields its reason, and the others go on.
     """
     cases = case_folders(cohort)
     synthesize = partial(_reported, count, options, seed)
@@ -116,7 +117,7 @@ def synthesize_cohort(
 
 def _reported(count: int, options: TargetOptions, seed: int, number: int, case: Path) -> SynthesizedCase:
     try:
-        # Cases differ in their seeds: the same elements in the same order would bias what is learned.
+        # Each case has its own seed: the same elements in the same order would bias what is learned.
         return synthesize_case(case, count, options, seed * 100_003 + number)
     except HematomaError as error:
         older = " Its variants of an earlier run are still there." if (case / "variants").is_dir() else ""
@@ -131,12 +132,12 @@ def make_case(
     labels: Mapping[str, str | None] = MappingProxyType({}),
     known: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """A case folder of the user's own files: names in the layout, and the file for each; it appears whole.
+    """Make a case folder from the user's own files, given as (name in the layout, file); it appears whole.
 
-    Scans are brought to their true geometry as everywhere; the follow-up is not registered to the baseline.
-    ``variants`` are written beside it, one by one as they come. ``labels``: for the name of a mask of several
-    labels, that of the hematoma. ``known``: what ``case.json`` is to say of the patient; where it does not say so,
-    the source is patients and the follow-up not registered. What is doubtful of the scans is told there too.
+    Scans are brought to their true geometry, as everywhere; the follow-up is not registered to the baseline.
+    ``variants`` are written beside them, one by one as they come. ``labels``: the hematoma's label, by the name of
+    a mask with several labels. ``known``: what ``case.json`` says about the patient; by default the source is
+    patients and the follow-up is not registered. Doubts about the scans are recorded there too.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -149,7 +150,7 @@ def make_case(
             warnings += [f"{told_as}: {warning}" for warning in scan.warnings]
             mask = read_given_mask(given.get(f"{name}-mask"), scan, labels.get(f"{name}-mask"))
             if mask is not None:
-                images[f"{name}-mask"] = mask
+                images[f"{name}-mask"] = mask.image
     contents = {name: stored_sha256(path) for name, path in given.items()}
     sources = {"files": contents, "labels": dict(labels), "known": dict(known)}
     with whole_or_nothing(folder, Provenance(OWN_CASE, sources)) as scratch:
@@ -164,22 +165,23 @@ def make_case(
 
 
 def write_parts(known: Mapping[str, Any], variants: Iterable[Variant], folder: Path) -> None:
-    """Write what ``make_case_of_parts`` needs beside the scans and masks, fast: nothing is compressed.
+    """Write what ``make_case_of_parts`` needs besides the scans and masks; fast, without compression.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
     descriptions = []
     for number, variant in enumerate(variants):
-        for name in _IMAGES:
-            sitk.WriteImage(getattr(variant, name), str(folder / f"{name}-{number}.nrrd"))
+        images = (variant.ct, variant.mask.image, variant.displacement)
+        for name, image in zip(_IMAGES, images, strict=True):
+            sitk.WriteImage(image, str(folder / f"{name}-{number}.nrrd"))
         descriptions.append(variant.description)
     values = {"known": dict(known), "descriptions": descriptions}
     (folder / _PARTS_FILE).write_text(json.dumps(values), encoding="utf-8")
 
 
 def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -> None:
-    """``make_case`` of what a panel hands over: a scan or mask for each name of the layout, and ``write_parts``.
+    """``make_case`` from what a panel hands over: scans and masks named as in the layout, and ``write_parts``.
 
     Raises:
         HematomaError: a sentence for the user.
@@ -192,22 +194,22 @@ def make_case_of_parts(parts: Path, folder: Path, progress: Progress = silent) -
         known, descriptions = dict(values["known"]), list(values["descriptions"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            "The folder holds no parts of a case, as Slicer's Export pairs hands them over."
+            "The folder does not hold the parts of a case that Slicer's Export pairs hands over."
         ) from error
 
     def variants() -> Iterator[Variant]:
         for number, description in enumerate(descriptions):
             progress("writing", (number + 1) / (len(descriptions) + 1))
             ct, mask, displacement = (sitk.ReadImage(str(parts / f"{name}-{number}.nrrd")) for name in _IMAGES)
-            yield Variant(ct, mask, displacement, description)
+            yield Variant(ct, Mask(mask), displacement, description)
 
     make_case(files, folder, variants(), known=known)
 
 
 def known_of(files: Mapping[str, Path]) -> dict[str, Any]:
-    """What is known of a patient whose files these are, by name in the layout, where the scan is that of a
-    cohort's case: all that ``case.json`` says, or with a mask or follow-up from elsewhere the source and the hours
-    from onset.
+    """What is known about the patient of these files (by name in the layout), if the scan is from a cohort's case:
+    all that ``case.json`` says, or, with a mask or follow-up from elsewhere, only the source and the hours from
+    onset.
     """
     home = files["baseline"].absolute().parent
     own = {name: path.absolute() == home / f"{name}.nii.gz" for name, path in files.items()}

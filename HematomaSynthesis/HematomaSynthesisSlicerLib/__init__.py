@@ -1,5 +1,5 @@
-"""What the Slicer module HematomaSynthesis does with the scene; the computing is in HematomaSynthesisLib.
+"""What the Slicer module HematomaSynthesis does with the scene; HematomaSynthesisLib does the computing.
 
-Nodes, display and jobs, on Slicer's MRML libraries alone; no panel. Built on HematomaSlicerLib, which the module
-HematomaExpansion brings.
+Nodes, display and jobs, using only Slicer's MRML libraries; no panel. Built on HematomaSlicerLib, which comes with
+the module HematomaExpansion.
 """

@@ -21,7 +21,7 @@ from HematomaSlicerLib.node_images import (
 )
 from HematomaSlicerLib.scaled_field import field_of
 
-from .patient_nodes import known_of, lie_on_each_other
+from .patient_nodes import known_of, show_same_patient
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def start_export(
     gets the case's folder.
 
     Raises:
-        NodeError: nothing was kept, or a node is gone or empty.
+        NodeError: no variant was kept, or a node is missing or empty.
     """
     from HematomaSynthesisLib.variant_folders import write_parts
 
@@ -48,7 +48,7 @@ def start_export(
     if background is None or variants.segmentation is None:
         raise NodeError("The scan of these variants is no longer in the scene.")
     if not any(variants.kept):
-        raise NodeError("No variant is kept: set the mark of those that are to be exported.")
+        raise NodeError("No variant is kept: check the ones to export.")
     names = (f"case-{number:03d}" for number in count(1))
     target = next(cohort / name for name in names if not (cohort / name).exists())
     original = Segment(variants.segmentation, variants.segment_id(ORIGINAL))
@@ -65,14 +65,15 @@ def start_export(
 
 
 def _known(scan: slicer.vtkMRMLScalarVolumeNode, followup: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
-    """All that is known of a simulated patient; with another's follow-up, what holds for the scan alone."""
+    """All that is known about a simulated patient; with another's follow-up, only what holds for the scan."""
     known = known_of(scan)
-    if lie_on_each_other(scan, followup):
+    if show_same_patient(scan, followup):
         return known
     return {name: known[name] for name in ("source", "onset_hours") if name in known}
 
 
 def _kept(variants: VariantSet) -> Iterator[Variant]:
+    from HematomaExpansionLib.scan.mask import Mask
     from HematomaSynthesisLib.variants import Variant
 
     kept = variants.kept
@@ -80,13 +81,13 @@ def _kept(variants: VariantSet) -> Iterator[Variant]:
         if not kept[index]:
             continue
         if variants.volume(index) is None or variants.field(index) is None:
-            raise NodeError(f"{variant_name(index)} is no longer whole in the scene: reject it, or make it anew.")
+            raise NodeError(f"{variant_name(index)} is incomplete in the scene: reject it, or make it again.")
         ct = sitk.Cast(image_from_volume(variants.volume(index)), sitk.sitkFloat32)
         mask = image_from_segment(variants.segmentation, variants.segment_id(variant_name(index)))
         displacement = image_from_grid_transform(field_of(variants.field(index)))
         yield Variant(
             ct=ct,
-            mask=sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0),
+            mask=Mask(sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0)),
             displacement=sitk.Cast(displacement, sitk.sitkVectorFloat32),
             description=description,
         )

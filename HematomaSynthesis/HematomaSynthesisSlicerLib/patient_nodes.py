@@ -12,10 +12,9 @@ import slicer
 from HematomaSlicerLib.node_files import Segment
 from HematomaSlicerLib.node_images import use_brain_window, volume_from_image
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
-from HematomaSlicerLib.scene_nodes import add_segments, move_to_folder
+from HematomaSlicerLib.scene_nodes import AFTER_COLOR, BEFORE_COLOR, add_segments, move_to_folder
 
 BASELINE, FOLLOWUP = "True hematoma (baseline)", "True hematoma (follow-up)"
-_COLORS = {BASELINE: (1.0, 0.82, 0.12), FOLLOWUP: (1.0, 0.30, 0.37)}
 _KNOWN, _PATIENT = "HematomaSynthesis.Case", "HematomaSynthesis.Patient"
 
 
@@ -40,8 +39,8 @@ def add_patient(case: Path) -> SimulatedPair:
         for kind, title in (("baseline", "baseline"), ("followup", "follow-up"))
     )
     masks = {
-        BASELINE: (images["baseline-mask.nii.gz"], _COLORS[BASELINE]),
-        FOLLOWUP: (images["followup-mask.nii.gz"], _COLORS[FOLLOWUP]),
+        BASELINE: (images["baseline-mask.nii.gz"], BEFORE_COLOR),
+        FOLLOWUP: (images["followup-mask.nii.gz"], AFTER_COLOR),
     }
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} true hematoma")
     add_segments(segmentation, masks, baseline)
@@ -54,19 +53,19 @@ def add_patient(case: Path) -> SimulatedPair:
 
 
 def look_at(pair: SimulatedPair) -> None:
-    """Every slice view at the middle of the largest slice of the baseline hematoma."""
+    """Center every slice view on the largest slice of the baseline hematoma."""
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         composite.SetBackgroundVolumeID(pair.baseline.GetID())
     jump_to_largest_slice(pair.segmentation, pair.baseline_hematoma.segment_id)
 
 
 def known_of(volume: slicer.vtkMRMLScalarVolumeNode) -> dict[str, Any]:
-    """What ``case.json`` says of the simulated patient whose scan this is; empty for a scan not made here."""
+    """What ``case.json`` says about the simulated patient of this scan; empty for a scan not made here."""
     return json.loads(volume.GetAttribute(_KNOWN) or "{}")
 
 
-def lie_on_each_other(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> bool:
-    """Whether two scans are of one simulated patient, so that there is nothing to register."""
+def show_same_patient(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether two scans show the same simulated patient and so need no registration."""
     return first.GetAttribute(_PATIENT) is not None and first.GetAttribute(_PATIENT) == second.GetAttribute(
         _PATIENT
     )

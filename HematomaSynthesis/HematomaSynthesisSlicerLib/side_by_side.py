@@ -1,6 +1,6 @@
 """The window's layout with original, variant and deformation side by side.
 
-It imports nothing heavy: Slicer is told of it when it starts, since a scene may have been saved in it.
+It imports nothing heavy: Slicer learns of the layout at startup, since a saved scene may use it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def use_layout() -> None:
     if manager is not None:
         offer_layout()
         manager.setLayout(LAYOUT_ID)
-        slicer.app.processEvents()  # the new views get their sizes, by which what they show is fitted
+        slicer.app.processEvents()  # the new views get their sizes, which fitting needs
 
 
 def fit_views() -> None:
-    """Fit every slice view to what it shows by now."""
+    """Fit every slice view to what it now shows."""
     if slicer.app.layoutManager() is not None:
         slicer.util.resetSliceViews()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import slicer
 from HematomaExpansionLib.progress import Progress
 from HematomaSlicerLib.background import BackgroundCommand, Outcome
-from HematomaSlicerLib.jobs import start_job, still_there
+from HematomaSlicerLib.jobs import belonging_to, start_job
 from HematomaSlicerLib.node_files import Segment, write_segment, write_volume
 
 from .patient_nodes import SimulatedPair, add_patient
@@ -18,7 +19,7 @@ from .variant_nodes import VariantSet, add_variants
 
 @dataclass(frozen=True)
 class VariantRequest:
-    """What variants to make of a scan; ``iterations`` 0 draws one or two for each."""
+    """Which variants to make from a scan; ``iterations`` 0 draws one or two for each."""
 
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment
@@ -31,9 +32,9 @@ class VariantRequest:
 
 @dataclass(frozen=True)
 class PatientRequest:
-    """What patient to simulate; ``anatomy`` None is ICBM152, where thickness and noise apply.
+    """Which patient to simulate; ``anatomy`` None means ICBM152, where thickness and noise apply.
 
-    Volumes in mL, ``noise`` in HU, ``slice_thickness`` in mm, ``irregularity`` in parts of the radius.
+    Volumes in mL, ``noise`` in HU, ``slice_thickness`` in mm, ``irregularity`` as a fraction of the radius.
     """
 
     seed: int
@@ -49,17 +50,13 @@ class PatientRequest:
 def start_variants(
     request: VariantRequest, progress: Progress, ended: Callable[[Outcome, VariantSet | None], None]
 ) -> BackgroundCommand:
-    """Make variants in the background; ``ended`` gets the set whose nodes are in the scene then, or None.
+    """Make variants in the background; ``ended`` gets the set, whose nodes are then in the scene, or None.
 
     Raises:
         NodeError: the scan or the segment is empty.
     """
-    scan_id = request.baseline.GetID()
-
-    def add(folder: Path) -> VariantSet:
-        return add_variants(folder / "case", still_there(scan_id))
-
-    return start_job(lambda folder: _variant_arguments(request, folder), add, progress, ended)
+    add = belonging_to(request.baseline, lambda folder, scan: add_variants(folder / "case", scan))
+    return start_job(partial(_variant_arguments, request), add, progress, ended)
 
 
 def start_patient(
@@ -71,7 +68,7 @@ def start_patient(
         NodeError: the anatomy's volume is empty.
     """
     return start_job(
-        lambda folder: _patient_arguments(request, folder),
+        partial(_patient_arguments, request),
         lambda folder: add_patient(next((folder / "cohort").glob("simulated-*"))),
         progress,
         ended,

@@ -1,4 +1,4 @@
-"""The outline that the first variant is to have, over the scan, while the user turns the controls."""
+"""The target outline of the first variant, shown over the scan while the user adjusts the controls."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _COLOR = (1.0, 1.0, 1.0)
 
 
 def show_target(hematoma: Segment, options: TargetOptions, seed: int) -> slicer.vtkMRMLSegmentationNode:
-    """Show the target, in place of the one shown before; returns its node, which is not saved with the scene.
+    """Show the target, replacing the one shown before; returns its node, which is not saved with the scene.
 
     Raises:
         NodeError: the segment is empty.
         InputError: the hematoma is too small to be changed.
     """
+    from HematomaExpansionLib.scan.mask import Mask
     from HematomaSynthesisLib.variants import first_target
     from SimpleITK import DICOMOrient
 
-    target = first_target(
-        DICOMOrient(image_from_segment(hematoma.node, hematoma.segment_id), "LPS"), options, seed
-    )
+    mask = Mask(DICOMOrient(image_from_segment(hematoma.node, hematoma.segment_id), "LPS"))
+    target = first_target(mask, options, seed)
     node = _node()
     node.GetSegmentation().RemoveAllSegments()
-    node.AddSegmentFromBinaryLabelmapRepresentation(labelmap_from_image(target), _NAME, _COLOR)
+    node.AddSegmentFromBinaryLabelmapRepresentation(labelmap_from_image(target.image), _NAME, _COLOR)
     return node
 
 

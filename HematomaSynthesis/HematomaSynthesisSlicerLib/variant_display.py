@@ -1,31 +1,29 @@
-"""How a variant is looked at: beside the original and its deformation, and on the way from one to the other."""
+"""How a variant is shown: beside the original and its deformation, and between the original and itself."""
 
 from __future__ import annotations
 
 import slicer
 from HematomaSlicerLib.node_images import NodeError, use_brain_window
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
-from HematomaSlicerLib.scaled_field import set_scale
+from HematomaSlicerLib.scaled_field import set_scale, use_arrows
 
 from .side_by_side import DEFORMATION_VIEW, ORIGINAL_VIEW, VARIANT_VIEW
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
 
 _GRID_SPACING_MM, _GRID_LINE_MM = 5.0, 0.5
-_ARROW_SPACING_MM, _ARROW_DIAMETER_MM, _SMALLEST_ARROW_MM = 4.0, 1.2, 0.3
-_ARROW_PERCENT = 200.0
-"""Shifts of a few millimeters are drawn at twice their length, or they would not be seen in a head."""
+_MIN_ARROW_MM = 0.3
 
 
 def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) -> None:
-    """Show one variant on its way from the original (share 0) to itself (1), its deformation as grid or arrows.
+    """Show one variant between the original (share 0) and itself (1), its deformation as a grid or arrows.
 
     Raises:
         NodeError: some of the set's nodes were removed from the scene.
     """
     if not variants.is_whole:
-        raise NodeError("Some of these variants' nodes were removed from the scene: make the variants anew.")
+        raise NodeError("Some of these variants' nodes were removed from the scene: make the variants again.")
     set_scale(variants.shown, variants.field(index), share)
-    # At its end the way leads to the variant itself, not to another interpolation of it.
+    # At share 1, show the variant itself, not another interpolation of it.
     shown = variants.volume(index) if share >= 1 else variants.moving
     _show_segments(variants, index)
     variants.outline.GetDisplayNode().SetVisibility(share < 1)
@@ -37,7 +35,7 @@ def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) 
 
 
 def look_at(variants: VariantSet) -> None:
-    """Brain window, and every slice view at the middle of the largest slice of the original hematoma."""
+    """Set the brain window, and center every slice view on the largest slice of the original hematoma."""
     if variants.background is None or variants.segmentation is None:
         return
     use_brain_window(variants.background)
@@ -58,7 +56,7 @@ def _show_segments(variants: VariantSet, index: int) -> None:
 
 
 def _show_deformation(variants: VariantSet, index: int, *, shown: bool, grid: bool) -> None:
-    """Draw a field in the deformation's own view; where there is no such view, it would cover every other one."""
+    """Draw a field only in the deformation's own view; without such a view, it would cover all the others."""
     field = variants.field(index)
     if shown and field.GetDisplayNode() is None:
         _add_display(field, variants.segmentation)
@@ -78,14 +76,11 @@ def _add_display(field: slicer.vtkMRMLGridTransformNode, region: slicer.vtkMRMLS
     if not views:
         return
     display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformDisplayNode")
-    for view in views:  # before the field has it: views decide only then whether they draw it
+    for view in views:  # before the field gets it: only then do views decide whether to draw it
         display.AddViewNodeID(view)
     display.SetGridSpacingMm(_GRID_SPACING_MM)
     display.SetGridLineDiameterMm(_GRID_LINE_MM)
-    display.SetGlyphSpacingMm(_ARROW_SPACING_MM)
-    display.SetGlyphDiameterMm(_ARROW_DIAMETER_MM)
-    display.SetGlyphScalePercent(_ARROW_PERCENT)
-    display.SetGlyphDisplayRangeMinMm(_SMALLEST_ARROW_MM)
+    use_arrows(display, _MIN_ARROW_MM)
     display.SetVisibility2D(True)
     display.SetVisibility3D(False)
     display.SetAndObserveRegionNode(region)

@@ -1,12 +1,12 @@
-"""How far a segmentation model falls at a site with another scanner, and how far each adaptation brings it back.
+"""How much a segmentation model loses at a site with another scanner, and how much each adaptation restores.
 
-A shifted copy of a cohort (HU scaled and moved, thicker slices, more noise) is divided into patients to adapt to
-and patients to test on. Measured on the latter: the shipped model as it is, with the site's batch-norm statistics
-alone, with low-rank adapters besides, and retrained in full on the same patients for the same epochs.
+A shifted copy of a cohort (HU scaled and offset, thicker slices, more noise) is split into patients for adaptation
+and patients for testing. On the latter it measures the shipped model as it is, with only the site's batch-norm
+statistics, with low-rank adapters as well, and fully retrained on the same patients for the same number of epochs.
 
     python3 Testing/benchmarks/adaptation.py COHORT -o DIR [--adaptation-cases 24] [--test-cases 16] [--epochs 20]
 
-What a run that was killed has finished is kept when it is started again; training goes on from its last epoch.
+A killed run keeps what it has finished when started again; training resumes from its last epoch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tqdm import tqdm  # noqa: E402
 
 SHIPPED = "segmentation-compact"
 NOISE_WIDTH_MM = 0.8
-# What each way runs to make its model, after the cohort and the folder to write.
+# The command that makes each method's model, without the cohort and the output folder.
 WAYS: dict[str, list[str] | None] = {
     "shipped model as it is": None,
     "AdaBN": ["adapt", SHIPPED, "--statistics-only"],
@@ -44,8 +44,8 @@ WAYS: dict[str, list[str] | None] = {
 
 @dataclass(frozen=True)
 class Shift:
-    """What the other scanner does: HU times ``scale`` plus ``offset``, slices of that thickness in mm, and noise
-    of that standard deviation in HU, correlated in plane, added to what is there."""
+    """What the other scanner does: HU times ``scale`` plus ``offset``, slices of the given thickness in mm, and
+    added noise of the given standard deviation in HU, correlated in plane."""
 
     scale: float
     offset: float
@@ -65,7 +65,7 @@ def shifted_ct(ct: sitk.Image, shift: Shift, random: np.random.Generator) -> sit
 
 
 def shifted_mask(mask: sitk.Image, shift: Shift) -> sitk.Image:
-    """The mask (0/1) on the slices of the other scanner: voxels of which at least half is blood."""
+    """The mask (0/1) on the slices of the other scanner: voxels that are at least half blood."""
     grid = _thicker(Grid.of(mask), shift.slice_mm)
     return image_on(grid, (average_onto(mask, grid) >= 0.5).astype(np.uint8))
 
@@ -90,7 +90,7 @@ def write_shifted_case(source: Path, folder: Path, shift: Shift, seed: list[int]
 
 
 def write_site(arguments: argparse.Namespace, shift: Shift) -> None:
-    """The shifted cases, the first of the cohort to adapt to, those after them to test on."""
+    """Write the shifted cases: the cohort's first for adaptation, those after them for testing."""
     cases = case_folders(arguments.cohort)
     wanted = arguments.adaptation_cases + arguments.test_cases
     if len(cases) < wanted:
@@ -103,14 +103,14 @@ def write_site(arguments: argparse.Namespace, shift: Shift) -> None:
 
 
 def run(command: list[str]) -> None:
-    """A command of the command line, which must succeed."""
+    """Run a command of the command line, which must succeed."""
     print("› hematoma", " ".join(command), flush=True)
     if hematoma(command) != 0:
         sys.exit("The benchmark ends here, since a command failed.")
 
 
 def measured(way: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Make the way's model unless it is there, and measure it on the baseline scans of the test cases."""
+    """Make the method's model unless it exists, and measure it on the baseline scans of the test cases."""
     output = arguments.output
     model, figures = output / "models" / way.replace(" ", "-").lower(), output / "figures" / way.replace(" ", "-")
     make = WAYS[way]

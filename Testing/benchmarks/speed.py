@@ -1,10 +1,10 @@
-"""Time and memory of a prediction, stage by stage, and the least that its multiply-adds could take.
+"""Time and memory of a prediction, stage by stage, and the least time its multiply-adds could take.
 
 python3 Testing/benchmarks/speed.py --ratio > Testing/benchmarks/RESULTS.md
 
-The scan is the sample patient, put on the grids named. Whole runs are processes of their own, so that imports and
-peak memory count; warm ones come after another in the same process. With ``--ratio`` the published way is
-timed too, which takes minutes.
+The scan is the sample patient, resampled onto the named grids. Each whole run is its own process, so that imports
+and peak memory count; a warm run follows another in the same process. ``--ratio`` also times the published method,
+which takes minutes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from HematomaExpansionLib.models.package import ModelPackage, find_package  # no
 from HematomaExpansionLib.output.prediction_folder import write_prediction  # noqa: E402
 from HematomaExpansionLib.prediction import PredictionOptions, predict  # noqa: E402
 from HematomaExpansionLib.progress import Stages  # noqa: E402
-from HematomaExpansionLib.scan.grid import Grid, image_on  # noqa: E402
+from HematomaExpansionLib.scan.grid import Grid  # noqa: E402
 from HematomaExpansionLib.scan.head_ct import HeadCT, read_head_ct  # noqa: E402
+from HematomaExpansionLib.scan.mask import Mask  # noqa: E402
 from HematomaExpansionLib.scan.resampling import resample  # noqa: E402
+from HematomaExpansionLib.scan.subject import Subject  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 SAMPLE = ROOT / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"
@@ -42,7 +44,7 @@ CPU = torch.device("cpu")
 
 
 def scan_of(size: tuple[int, int, int]) -> sitk.Image:
-    """The sample patient's CT with so many voxels over the same box, as int16 HU."""
+    """The sample patient's CT with ``size`` voxels over the same box, as int16 HU."""
     sample = read_head_ct(SAMPLE).image
     grid = Grid.of(sample)
     spacing = [n * s / m for n, s, m in zip(grid.size, grid.spacing, size, strict=True)]
@@ -55,7 +57,7 @@ def options(device: str) -> PredictionOptions:
         growth=find_package(None, "growth"),
         segmenter=find_package(None, "segmentation"),
         risk=find_package(None, "risk"),
-        device=device,
+        device_name=device,
     )
 
 
@@ -92,12 +94,12 @@ def warm_run(image: sitk.Image, folder: Path, device: str = "cpu") -> dict[str, 
 
 
 def network_passes(scan: HeadCT) -> Iterator[tuple[str, Callable[[], object], float]]:
-    """Name, one pass, and how many of them a prediction takes, for both networks."""
+    """Name, one pass, and the number of passes in a prediction, for both networks."""
     inside = extract_brain(scan.image).mask
     segmenter, growth = find_package(None, "segmentation"), find_package(None, "growth")
     x, y, z = segmenter.description.patch_size
     region = brain_region(inside, segmenter.description.spacing_mm).size
-    # Of the sliding window: a patch more wherever the last does not reach the end, a quarter of each overlapping.
+    # Sliding window: patches overlap by a quarter, with one more wherever the last does not reach the end.
     windows = np.prod([np.ceil(max(n - p, 0) / int(0.75 * p)) + 1 for n, p in zip(region, (x, y, z), strict=True)])
     yield "segmentation network", one_pass(segmenter, 1), float(windows)
     yield "growth network", one_pass(growth, 2), 1.0
@@ -116,7 +118,7 @@ def multiply_adds(compute: Callable[[], object]) -> float:
 
 
 def machine_rate() -> float:
-    """Multiply-adds per second of the best of some large convolutions."""
+    """Multiply-adds per second of the fastest of several large convolutions."""
     convolution = torch.nn.Conv3d(64, 64, 3, padding=1)
     patch = torch.zeros(1, 64, 48, 48, 48)
     count, best = multiply_adds(lambda: convolution(patch)), np.inf
@@ -129,7 +131,7 @@ def machine_rate() -> float:
 
 
 def seconds_of(compute: Callable[[], object], times: int = 5) -> float:
-    """Median of some, after one to warm up."""
+    """Median of several runs, after one to warm up."""
     measured = []
     with torch.inference_mode():
         for _ in range(times + 1):
@@ -139,14 +141,14 @@ def seconds_of(compute: Callable[[], object], times: int = 5) -> float:
     return float(np.median(measured[1:]))
 
 
-def ball(grid: Grid, center: np.ndarray, milliliters: float) -> sitk.Image:
+def ball(grid: Grid, center: np.ndarray, milliliters: float) -> Mask:
     """A ball of blood of that volume around an LPS position, as a mask on ``grid``."""
     radius = (milliliters * 1000 * 3 / 4 / np.pi) ** (1 / 3)
     source = sitk.PhysicalPointSource(
         sitk.sitkVectorFloat32, list(grid.size), grid.origin, grid.spacing, grid.direction
     )
     distance = np.linalg.norm(sitk.GetArrayViewFromImage(source) - center, axis=-1)
-    return image_on(grid, (distance <= radius).astype(np.uint8))
+    return Mask.on(grid, distance <= radius)
 
 
 def main() -> None:
@@ -182,10 +184,10 @@ def main() -> None:
     center = thick.grid.point((np.array(thick.grid.size) - 1) / 2)
     package = find_package(None, "growth")
     for milliliters in (2, 20, 60, 120):
-        mask = sitk.And(ball(thick.grid, center, milliliters), inside)
+        subject = Subject(thick.image, inside, ball(thick.grid, center, milliliters) & inside)
 
-        def grow(hematoma: sitk.Image = mask) -> object:
-            return predict_growth(thick.image, hematoma, inside, package, None, CPU)
+        def grow(subject: Subject = subject) -> object:
+            return predict_growth(subject, package, 1.0, CPU)
 
         print(f"| {milliliters} | {seconds_of(grow, 3):.2f} |", flush=True)
     if "--ratio" in sys.argv:

@@ -39,7 +39,7 @@ def main() -> None:
         dice, seconds = variant.description["dice_to_target"], time.perf_counter() - start
         print(f"one variant {title}, on the crop: {seconds:.1f} s, Dice to target {dice:.3f}", flush=True)
     whole = Grid.of(scan.image).with_spacing((1.0, 1.0, 1.0))
-    original = shape_on(hematoma, whole)
+    original = shape_on(hematoma.image, whole)
     (target,) = draw_targets(original, 1, TargetOptions(), np.random.default_rng(SEED))
     start = time.perf_counter()
     register_masks(original, target.mask, whole)

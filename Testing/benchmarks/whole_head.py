@@ -1,11 +1,11 @@
-"""How much faster the shipped growth model is than the paper's way, on the same scan.
+"""How much faster the shipped growth model is than the paper's method, on the same scan.
 
-The paper's way: the published network (22.4 million parameters; its weights do not matter for the time) in
+The paper's method: the published network (22.4 million parameters; its weights do not matter for the time) in
 windows of 64³ with overlap 0.6 over the whole head. Ours: one patch around the hematoma.
 
     python3 Testing/benchmarks/whole_head.py [CT] [--windows N]
 
-All windows cost the same: with ``--windows`` N of them are computed and timed, the others counted.
+All windows cost the same: with ``--windows N``, only N are computed and timed, and the others are counted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from HematomaExpansionLib.growth.growth import predict_growth  # noqa: E402
 from HematomaExpansionLib.models.networks.unet import displacement_unet  # noqa: E402
 from HematomaExpansionLib.models.package import find_package  # noqa: E402
 from HematomaExpansionLib.scan.head_ct import read_head_ct  # noqa: E402
+from HematomaExpansionLib.scan.subject import Subject  # noqa: E402
 from monai.inferers import sliding_window_inference  # noqa: E402
 
 SAMPLE = ROOT / "HematomaExpansion" / "Resources" / "SampleData" / "simulated-patient-baseline.nii.gz"
@@ -33,17 +34,18 @@ WINDOW, OVERLAP, SPACING_MM = (64, 64, 64), 0.6, (1.0, 1.0, 1.0)
 
 
 def compare(path: Path, windows: int | None) -> None:
-    """Print the times of both ways on that scan, and their ratio; ``windows`` limits how many are computed."""
+    """Print the times of both methods on that scan, and their ratio; ``windows`` limits how many are computed."""
     scan = read_head_ct(path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     inside = extract_brain(scan.image).mask
     hematoma = segment(scan.image, inside, find_package(None, "segmentation"), device)
     start = time.perf_counter()
-    predict_growth(scan.image, hematoma, inside, find_package(None, "growth"), None, device)
+    subject = Subject(scan.image, inside, hematoma)
+    predict_growth(subject, find_package(None, "growth"), 1.0, device)
     ours = time.perf_counter() - start
     print(f"shipped model, around the hematoma: {ours:.1f} s", flush=True)
     grid = growth_region(inside, SPACING_MM, WINDOW, margin_mm=0.0)
-    channels = growth_channels(scan.image, hematoma, inside, grid, (0.0, 100.0))
+    channels = growth_channels(subject, grid, (0.0, 100.0))
     inputs = torch.from_numpy(channels[:2])[None].to(device)
     network = displacement_unet().eval().to(device)
     seconds: list[float] = []

@@ -1,4 +1,4 @@
-"""What is where in the head: the inside of the skull, the hematoma, whether both can be so; registration.
+"""Anatomy of the head: the inside of the skull, the hematoma, whether both are plausible; registration.
 
 Uses ``scan``, ``measures``, ``models``; the rooms above may use it.
 """

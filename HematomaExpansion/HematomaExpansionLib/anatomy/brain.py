@@ -1,4 +1,4 @@
-"""The inside of the skull: what is left of a head CT without table, head holder, scalp, bone and orbits."""
+"""The inside of the skull: a head CT without table, head holder, scalp, bone and orbits."""
 
 from __future__ import annotations
 
@@ -9,46 +9,38 @@ import SimpleITK as sitk
 from scipy.ndimage import rotate
 
 from ..errors import InputError
-from ..measures.volumes import volume_ml
 from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU
-from ..scan.resampling import average_onto, resample
-from ..scan.shapes import largest_component
+from ..scan.mask import Mask
+from ..scan.resampling import average_onto, where_at_least
+from ..scan.shapes import bounding_box, distance_map, largest_component
 from .skull_openings import find_openings
 
 PLAUSIBLE_ML = (500.0, 2300.0)
-"""Volume of the inside of the skull, from a child's to the largest."""
+"""Range of the volume inside the skull, from a child's to the largest."""
 
 # Lengths below are in mm, so one grid of that spacing serves thin and thick slices alike.
 _SPACING_MM = 2.0
-
 _BONE_HU = 220.0
-
-# From fluid to clotted blood; above it bone, also where a thick slice holds only part of it.
+# From fluid to clotted blood; above it is bone, even where bone fills only part of a thick slice.
 _SOFT_HU = (-15.0, 130.0)
-
-# The same for the scan's own voxels, with room for their noise; without fat and air.
+# The same for the scan's own voxels, with room for their noise; it excludes fat and air.
 _SOFT_VOXEL_HU = (-40.0, 160.0)
-
 _SEAL_MM = 8.0
-
 _CUT_MM = 7.0
-
 _HARDLY_ANY_ML, _CUT_CM2 = 100.0, 45.0
-
 _MARGIN = 4  # voxels
 
 
 @dataclass(frozen=True)
 class Brain:
-    """``mask``: the inside of the skull (brain, CSF and blood), 0 or 1, on the scan's own grid.
+    """``mask``: the inside of the skull (brain, CSF and blood), on the scan's own grid.
 
-    ``missing_bone_cm2``, ``unseen_skull_cm2``: area over which the skull is open, and over which it lies outside
-    of the field of view; there the mask ends under the scalp, or with the view.
+    ``missing_bone_cm2``: area where the skull is open; the mask ends under the scalp there. ``unseen_skull_cm2``:
+    area where the skull lies outside the field of view; the mask ends at the edge of the view there.
     """
 
-    mask: sitk.Image
-    volume_ml: float
+    mask: Mask
     missing_bone_cm2: float = 0.0
     unseen_skull_cm2: float = 0.0
 
@@ -56,16 +48,16 @@ class Brain:
 def extract_brain(image: sitk.Image) -> Brain:
     """The inside of the skull in a head CT (HU, orthogonal grid, array axis 0 nearest the body's axis).
 
-    By morphology, as in Abramova 2024, section 2.1.1: the largest component is the head; what bone surrounds
-    on axial slices is cut free of orbits, nose and neck by an erosion, and the largest part grown back. Where the
-    skull is open, a shell stands for its bone.
+    This uses morphology, as in Abramova 2024, section 2.1.1. The largest component is the head. Erosion separates
+    what bone surrounds on axial slices from the orbits, nose and neck, and the largest part is grown back. Where
+    the skull is open, a shell stands in for the bone.
 
     Raises:
-        InputError: nothing of an adult brain's size is enclosed by bone.
+        InputError: bone encloses nothing the size of an adult brain.
     """
     scan = Grid.of(image)
     coarse = scan.with_spacing((_SPACING_MM,) * 3)
-    # Room around the slices: a head that the field of view cuts goes on there.
+    # Room around the slices: a head cut off by the field of view continues there.
     columns, rows, slices = coarse.size
     grid = coarse.cropped((-_MARGIN, -_MARGIN, 0), (columns + 2 * _MARGIN, rows + 2 * _MARGIN, slices))
     hu = average_onto(image, grid, outside=AIR_HU)
@@ -80,41 +72,37 @@ def extract_brain(image: sitk.Image) -> Brain:
     core = largest_component(_eroded(enclosed, _CUT_MM))
     inside = _dilated(core, _CUT_MM + 1.0) & enclosed
     inside = _filled(largest_component(_closed(inside, 6.0) & possible))
-    # Up to the bone on the scan's own voxels: the coarse ones at its edge hold some of both.
-    near = image_on(grid, _dilated(inside, _SPACING_MM).astype(np.float32))
-    soft_voxels = sitk.BinaryThreshold(image, *_SOFT_VOXEL_HU)
-    mask = sitk.BinaryFillhole(sitk.And(resample(near, scan) >= 0.5, soft_voxels))
-    volume = volume_ml(mask)
-    if not PLAUSIBLE_ML[0] <= volume <= PLAUSIBLE_ML[1]:
-        raise InputError(_implausible(mask, volume))
-    if openings is None:
-        return Brain(mask, volume)
-    return Brain(mask, volume, openings.missing_cm2, openings.unseen_cm2)
+    # Up to the bone on the scan's own voxels: coarse voxels at its edge hold some of both.
+    mask = _up_to_bone(image, _dilated(inside, _SPACING_MM), grid)
+    if not PLAUSIBLE_ML[0] <= mask.volume_ml <= PLAUSIBLE_ML[1]:
+        raise InputError(_implausible(mask))
+    return Brain(mask) if openings is None else Brain(mask, openings.missing_cm2, openings.unseen_cm2)
 
 
-def _implausible(mask: sitk.Image, inside_ml: float) -> str:
-    """What to say of an inside of the skull (0/1) that is not of an adult brain's size."""
+def _implausible(mask: Mask) -> str:
+    """The message for a mask that is not the size of an adult brain."""
+    inside_ml = mask.volume_ml
     if inside_ml < _HARDLY_ANY_ML:
         return f"No brain was found inside a skull ({inside_ml:.0f} mL enclosed by bone): give a CT of the head."
     if inside_ml > PLAUSIBLE_ML[1]:
         return f"What lies inside the skull measures {inside_ml:.0f} mL, more than a brain: give a CT of the head."
-    x_mm, y_mm, _ = mask.GetSpacing()
-    cm2 = np.count_nonzero(sitk.GetArrayViewFromImage(mask), axis=(1, 2)) * x_mm * y_mm / 100
+    x_mm, y_mm, _ = mask.grid.spacing
+    cm2 = np.count_nonzero(mask.voxels, axis=(1, 2)) * x_mm * y_mm / 100
     if max(cm2[0], cm2[-1]) > _CUT_CM2:
         return (
-            f"Only {inside_ml:.0f} mL of brain are in view, since the scan ends within it: choose the series that "
+            f"Only {inside_ml:.0f} mL of brain is in view, since the scan ends within it: choose the series that "
             "covers the whole head."
         )
     return (
-        f"Only {inside_ml:.0f} mL of brain were found inside the skull. This tool is made for adults, not for an "
+        f"Only {inside_ml:.0f} mL of brain was found inside the skull. This tool is made for adults, not for an "
         "infant's small, open skull. If it is an adult's, choose the series that covers the whole head."
     )
 
 
 def _enclosed(bone: Array) -> Array:
-    """What sees bone in at least seven of eight directions on its axial slice.
+    """Voxels that see bone in at least seven of eight directions on their axial slice.
 
-    At the base the ring of bone is open toward orbits and nose, so enclosure cannot be asked of it.
+    Full enclosure cannot be required: at the base, the ring of bone is open toward the orbits and nose.
     """
     sealed = _closed(bone, _SEAL_MM)
     turned = rotate(sealed.astype(np.uint8), 45, axes=(1, 2), order=0)
@@ -133,6 +121,27 @@ def _rays_that_hit(bone: Array) -> Array:
     return hits
 
 
+def _up_to_bone(image: sitk.Image, coarse: Array, grid: Grid) -> Mask:
+    """Soft tissue within a coarse mask on ``grid``, on the scan's own voxels, with holes filled."""
+    scan = Grid.of(image)
+    mask = np.zeros(scan.shape, bool)
+    if coarse.any():
+        box = _box_around(coarse)
+        near = grid.cropped([part.start for part in box[::-1]], coarse[box].shape[::-1])
+        mask = where_at_least(0.5, image_on(near, coarse[box].astype(np.float32)), scan)
+    if mask.any():
+        box = _box_around(mask)
+        hu = sitk.GetArrayViewFromImage(image)[box]
+        mask[box] = _filled(mask[box] & (hu >= _SOFT_VOXEL_HU[0]) & (hu <= _SOFT_VOXEL_HU[1]))
+    return Mask.on(scan, mask)
+
+
+def _box_around(mask: Array) -> tuple[slice, ...]:
+    """The bounding box of a nonempty mask (z, y, x), one voxel wider on each side where the array has room."""
+    first, size = bounding_box(mask)
+    return tuple(slice(max(0, a - 1), a + n + 1) for a, n in zip(first[::-1], size[::-1], strict=True))
+
+
 def _filled(mask: Array) -> Array:
     return sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(mask.astype(np.uint8)))) > 0
 
@@ -141,7 +150,7 @@ def _distance(mask: Array) -> Array:
     """Distance in mm from each voxel to the mask, 0 inside."""
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
-    distance = sitk.SignedMaurerDistanceMap(sitk.GetImageFromArray(mask.astype(np.uint8)), squaredDistance=False)
+    distance = distance_map(sitk.GetImageFromArray(mask.astype(np.uint8)))  # in voxels: it has no spacing
     return np.maximum(sitk.GetArrayFromImage(distance), 0) * _SPACING_MM
 
 
@@ -154,7 +163,7 @@ def _eroded(mask: Array, radius_mm: float) -> Array:
 
 
 def _closed(mask: Array, radius_mm: float) -> Array:
-    """Closing; the array is padded, so that its edge closes nothing."""
+    """Closing; the array is padded so that its edge closes nothing."""
     room = int(np.ceil(radius_mm / _SPACING_MM)) + 1
     padded = np.pad(mask, room)
     closed = _eroded(_dilated(padded, radius_mm), radius_mm)

@@ -1,4 +1,4 @@
-"""A scan, the inside of its skull and the hematoma on one coarse grid, on which shapes are judged."""
+"""A scan, the inside of its skull and the hematoma on one coarse grid, for judging shapes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from scipy.spatial import ConvexHull
 from ..scan.grid import Array, Grid
 from ..scan.intensities import AIR_HU
 from ..scan.resampling import average_onto, crop_to, resample
+from ..scan.subject import Subject
 from .segmentation import brain_region
 
 _SPACING_MM, _MARGIN = 2.0, 4  # voxels
@@ -20,9 +21,9 @@ _SPACING_MM, _MARGIN = 2.0, 4  # voxels
 
 @dataclass(frozen=True)
 class CoarseView:
-    """Arrays (z, y, x) on ``grid``, whose voxels are alike in all directions, around the inside of the skull.
+    """Arrays (z, y, x) on an isotropic ``grid`` around the inside of the skull.
 
-    ``hu``: the CT. ``inside``: the inside of the skull. ``bleed``: the hematoma, all false where there is none.
+    ``hu``: the CT. ``inside``: the inside of the skull. ``bleed``: the hematoma, all false if there is none.
     """
 
     grid: Grid
@@ -31,34 +32,34 @@ class CoarseView:
     bleed: Array
 
     @classmethod
-    def of(cls, ct: sitk.Image, inside_skull: sitk.Image, hematoma: sitk.Image) -> CoarseView:
-        """The view of a CT (HU) and two masks (0/1) on its grid; ``inside_skull`` is not empty."""
-        region = brain_region(sitk.Or(inside_skull, hematoma), (_SPACING_MM,) * 3)
+    def of(cls, subject: Subject) -> CoarseView:
+        """The view of a subject whose ``inside_skull`` is not empty."""
+        region = brain_region(subject.inside_skull | subject.hematoma, (_SPACING_MM,) * 3)
         grid = region.cropped([-_MARGIN] * 3, [size + 2 * _MARGIN for size in region.size])
         inside, bleed = (
-            sitk.GetArrayFromImage(resample(sitk.Cast(crop_to(mask, grid), sitk.sitkFloat32), grid)) > 0.5
-            for mask in (inside_skull, hematoma)
+            sitk.GetArrayFromImage(resample(sitk.Cast(crop_to(mask.image, grid), sitk.sitkFloat32), grid)) > 0.5
+            for mask in (subject.inside_skull, subject.hematoma)
         )
-        return cls(grid, average_onto(ct, grid, outside=AIR_HU), inside, bleed)
+        return cls(grid, average_onto(subject.ct, grid, outside=AIR_HU), inside, bleed)
 
     @cached_property
     def hull(self) -> ConvexHull:
-        """Of the inside of the skull, in voxels (z, y, x)."""
+        """The convex hull of the inside of the skull, in voxels (z, y, x)."""
         return ConvexHull(np.argwhere(self.inside & ~ndimage.binary_erosion(self.inside)))
 
     @cached_property
     def depth_inside_mm(self) -> Array:
-        """For each voxel inside the skull how deep it lies in it, 0 outside."""
+        """Depth of each voxel inside the skull, 0 outside."""
         return _depth_mm(self.inside)
 
     @cached_property
     def depth_in_head_mm(self) -> Array:
-        """The same where the end of the scan's slices is no skull: the inside goes on above and below them."""
+        """The same, but the head does not end with the scan's slices: it continues above and below them."""
         return _depth_mm(self._inside_and_beyond)
 
     @cached_property
     def from_bleed_mm(self) -> Array:
-        """For each voxel how far it lies from the hematoma, infinite where there is none."""
+        """Distance of each voxel from the hematoma, infinite if there is none."""
         return _depth_mm(~self.bleed) if self.bleed.any() else np.full(self.bleed.shape, np.inf)
 
     @property
@@ -70,6 +71,6 @@ class CoarseView:
 
 
 def _depth_mm(mask: Array) -> Array:
-    """For each voxel of a mask how deep it lies in it, 0 outside."""
+    """Depth of each voxel inside a mask, 0 outside."""
     depth: Array = ndimage.distance_transform_edt(mask) * _SPACING_MM
     return depth

@@ -1,7 +1,7 @@
 """Whether a mask looks like a hematoma inside the brain, or like something else.
 
-A hematoma is denser than the brain around it, compact, and for the greater part away from the skull. A layer or
-lens along the skull, a cast of both ventricles, and sheets between the convolutions are blood of another kind.
+A hematoma is denser than the brain around it, compact, and mostly away from the skull. A layer or lens along the
+skull, a cast of both ventricles, and sheets between the gyri are other kinds of bleeding.
 """
 
 from __future__ import annotations
@@ -11,55 +11,47 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import InputError
-from ..measures.volumes import volume_ml
 from ..scan.grid import Array
+from ..scan.mask import Mask
+from ..scan.subject import Subject
 from .coarse_view import CoarseView
 
 _AROUND_MM, _BRAIN_HU, _USUAL_BRAIN_HU = (4.0, 10.0), (20.0, 50.0), 35.0
-
-_LEAST_DENSER_HU, _USUALLY_DENSER_HU = 5.0, 14.0
-
-_BONE_HU, _MOST_OUTSIDE = 160.0, 0.1
-
-_AT_SKULL_MM, _MOST_AT_SKULL = 4.1, 0.28
-
-_STRIP_MM, _LEAST_STRIP_ML = 8.0, 0.3
-
-_THICK, _LEAST_THICK, _LARGE_ML = 3, 0.3, 8.0
-
-_LEAST_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
+_MIN_DENSER_HU, _USUALLY_DENSER_HU = 5.0, 14.0
+_BONE_HU, _MAX_OUTSIDE = 160.0, 0.1
+_AT_SKULL_MM, _MAX_AT_SKULL = 4.1, 0.28
+_STRIP_MM, _MIN_STRIP_ML = 8.0, 0.3
+_THICK, _MIN_THICK, _LARGE_ML = 3, 0.3, 8.0
+_MIN_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
 
 
-def check_hematoma(
-    ct: sitk.Image, inside_skull: sitk.Image, mask: sitk.Image, view: CoarseView, *, drawn: bool
-) -> list[str]:
-    """What speaks against a mask (0/1) as that of a hematoma inside the brain: a sentence each.
+def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[str]:
+    """Reasons to doubt that a subject's hematoma is one inside the brain, one sentence each.
 
-    ``ct`` in HU and ``inside_skull`` (0/1) lie on the mask's grid; ``view`` is of all three. ``drawn``: the user
-    gave the mask.
+    ``view`` is of the same subject. ``drawn``: the user gave the mask.
 
     Raises:
-        InputError: a mask that the user gave lies elsewhere, marks the brain, or is no denser than that.
+        InputError: the user's mask lies elsewhere, marks the brain, or is no denser than the brain.
     """
-    if not volume_ml(mask):
+    if subject.hematoma.is_empty:
         return []
     if drawn:
-        _check_place(mask, inside_skull)
-    if not view.bleed.any():  # smaller than a voxel there
+        _check_place(subject.hematoma, subject.inside_skull)
+    if not view.bleed.any():  # smaller than a voxel of the view
         return []
     notes = _denser(view, drawn=drawn)
-    outside = _share_outside(ct, inside_skull, mask)
-    if outside > _MOST_OUTSIDE:
+    outside = _share_outside(subject)
+    if outside > _MAX_OUTSIDE:
         notes.append(
-            f"{100 * outside:.0f} % of the mask lie on bone or outside of the skull, so its volume is too large: "
+            f"{100 * outside:.0f} % of the mask lies on bone or outside the skull, so its volume is too large: "
             "check the mask."
         )
-    return [*notes, *_strip(view), *_kind(view, volume_ml(mask))]
+    return [*notes, *_strip(view), *_kind(view, subject.hematoma.volume_ml)]
 
 
-def _check_place(hematoma: sitk.Image, inside_skull: sitk.Image) -> None:
-    whole, skull = volume_ml(hematoma), volume_ml(inside_skull)
-    inside = volume_ml(sitk.And(hematoma, inside_skull))
+def _check_place(hematoma: Mask, inside_skull: Mask) -> None:
+    whole, skull = hematoma.volume_ml, inside_skull.volume_ml
+    inside = (hematoma & inside_skull).volume_ml
     if inside < 0.5 * whole:
         raise InputError(
             f"Only {inside:.1f} of the mask's {whole:.1f} mL lie inside the skull: check that the mask belongs "
@@ -80,9 +72,9 @@ def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
     own = float(np.median(view.hu[core if core.any() else view.bleed]))
     around = float(np.median(brain)) if len(brain) else _USUAL_BRAIN_HU
     denser = own - around
-    if drawn and denser < _LEAST_DENSER_HU:
+    if drawn and denser < _MIN_DENSER_HU:
         raise InputError(
-            f"The mask marks no fresh blood: it has {own:.0f} HU where the brain around it has {around:.0f}. "
+            f"The mask does not mark fresh blood: it measures {own:.0f} HU, the brain around it {around:.0f} HU. "
             "Check that it was drawn on this scan."
         )
     if denser < _USUALLY_DENSER_HU:
@@ -93,15 +85,15 @@ def _denser(view: CoarseView, *, drawn: bool) -> list[str]:
     return []
 
 
-def _share_outside(ct: sitk.Image, inside_skull: sitk.Image, mask: sitk.Image) -> float:
-    """Share of a mask that lies on bone or outside of the skull."""
-    bleed = sitk.GetArrayViewFromImage(mask) > 0
-    hu, inside = (sitk.GetArrayViewFromImage(image)[bleed] for image in (ct, inside_skull))
-    return float(np.mean((inside == 0) | (hu > _BONE_HU)))
+def _share_outside(subject: Subject) -> float:
+    """Share of the hematoma that lies on bone or outside the skull."""
+    bleed = subject.hematoma.voxels
+    hu, inside = sitk.GetArrayViewFromImage(subject.ct)[bleed], subject.inside_skull.voxels[bleed]
+    return float(np.mean(~inside | (hu > _BONE_HU)))
 
 
 def _strip(view: CoarseView) -> list[str]:
-    """A thin part that reaches the skull, of a mask that is thick elsewhere and deep."""
+    """A thin part that reaches the skull, in a mask that is otherwise thick and deep."""
     depth = view.depth_in_head_mm
     thick = ndimage.binary_opening(view.bleed, iterations=_THICK)
     if not thick.any() or depth[thick].min() <= _STRIP_MM:
@@ -110,25 +102,25 @@ def _strip(view: CoarseView) -> list[str]:
     labels, count = ndimage.label(thin)
     at_skull = np.setdiff1d(labels[depth <= _AT_SKULL_MM], [0]) if count else np.array([])
     strip_ml = np.count_nonzero(np.isin(labels, at_skull)) * view.grid.voxel_volume_ml
-    if strip_ml < _LEAST_STRIP_ML:
+    if strip_ml < _MIN_STRIP_ML:
         return []
     return [f"A thin part of the mask ({strip_ml:.1f} mL) reaches the skull: check whether it is blood."]
 
 
 def _kind(view: CoarseView, bleed_ml: float) -> list[str]:
-    """Which other kind of blood it looks like, if any."""
+    """The other kind of bleeding that the mask looks like, if any."""
     inside, bleed = view.inside, view.bleed
     surface = bleed & ~ndimage.binary_erosion(bleed)
     depth = view.depth_in_head_mm
-    if np.mean(depth[surface] <= _AT_SKULL_MM) > _MOST_AT_SKULL:
+    if np.mean(depth[surface] <= _AT_SKULL_MM) > _MAX_AT_SKULL:
         return [_looks_like("epidural or subdural blood, since it lies along the skull")]
     across = np.argwhere(bleed)[:, 2]
     wide_mm = float(np.ptp(across)) * view.grid.spacing[0]
     central = wide_mm > _VENTRICLES_WIDE_MM and np.median(depth[bleed]) > _VENTRICLES_DEEP_MM
-    if central and _symmetry(inside, bleed) > _LEAST_SYMMETRY:
+    if central and _symmetry(inside, bleed) > _MIN_SYMMETRY:
         return [_looks_like("blood in the ventricles, since it lies in the middle and alike on both sides")]
     thick = ndimage.binary_opening(bleed, iterations=_THICK)
-    if bleed_ml > _LARGE_ML and thick.sum() < _LEAST_THICK * bleed.sum():
+    if bleed_ml > _LARGE_ML and thick.sum() < _MIN_THICK * bleed.sum():
         return [_looks_like("subarachnoid blood, a layer, or a vessel, since it is thin")]
     return []
 
@@ -141,7 +133,7 @@ def _looks_like(what: str) -> str:
 
 
 def _symmetry(inside: Array, bleed: Array) -> float:
-    """Share of a mask that lies, within 4 mm, opposite to some of it on the other side of the head."""
+    """Share of a mask that lies within 4 mm of its mirror image on the other side of the head."""
     middle = np.argwhere(inside)[:, 2].mean()
     opposite = np.rint(2 * middle - np.arange(bleed.shape[2])).astype(int)
     there = (opposite >= 0) & (opposite < bleed.shape[2])

@@ -6,74 +6,87 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import find_objects
 
-from ..scan.grid import Array, Grid, image_on
-from ..scan.shapes import bounding_box
+from ..scan.grid import Array
+from ..scan.mask import Mask
+from ..scan.shapes import distance_map
 
-SMALLEST_HEMATOMA_ML = 1.0
+MIN_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
 
-SMALLEST_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
-"""Smaller ones count, from 4 mm across, so near to a hematoma: its satellites."""
+MIN_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
+"""Smaller components of at least this volume (4 mm across) count this near a hematoma: its satellites."""
 
-SMALLEST_AT_FORAMEN_MAGNUM_ML = 3.0
-"""The same near the foramen magnum, where beam hardening by the bone around makes the medulla look as dense."""
+MIN_AT_FORAMEN_MAGNUM_ML = 3.0
+"""The minimum near the foramen magnum: beam hardening by bone makes the medulla look as dense as blood there."""
 
 SHALLOW_MM = 8.0
-"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, hardly reach deeper than this."""
+"""Venous sinuses, dura and the partial volume of bone, all as dense as blood, rarely reach deeper than this."""
 
 _FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
-"""Larger than its area in adults, and how far above it the medulla lies."""
+"""More than the area of the foramen magnum in adults, and how far above it the medulla extends."""
 
 
-def keep_hematomas(mask: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
-    """The connected components of ``mask`` (0/1) that are large enough and reach deep enough with their tenth.
+def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
+    """The connected components of ``mask`` that count as hematoma; both masks lie on one grid.
 
-    Those that lie for the greater part at the foramen magnum or below are to be larger. Small ones count where
-    they are satellites of a larger one.
+    Such a component is large enough, and at least a tenth of it lies deep enough inside the skull. At or below the
+    foramen magnum, it must be larger. A small one counts if it is a satellite of a larger one.
     """
-    grid = Grid.of(mask)
-    voxels = int(np.ceil(SMALLEST_SATELLITE_ML / grid.voxel_volume_ml))
-    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), minimumObjectSize=voxels)
-    depth = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(
-            inside_skull, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
-        )
-    )
-    array, low_slices = sitk.GetArrayFromImage(labels), _slices_at_foramen_magnum(inside_skull)
+    if mask.is_empty:
+        return mask
+    grid, hematomas = mask.grid, np.zeros(mask.grid.shape, bool)
+    min_voxels = int(np.ceil(MIN_SATELLITE_ML / grid.voxel_volume_ml))
+    first, size = mask.box
+    box = tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
+    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.cropped().image), minimumObjectSize=min_voxels)
+    array, depth_mm = sitk.GetArrayFromImage(labels), _depth_mm(inside_skull, first + size)[box]
+    low_slices = _slices_at_foramen_magnum(inside_skull) - int(first[2])
     large: list[int] = []
     small: list[int] = []
-    for label, box in enumerate(find_objects(array), start=1):
-        where = array[box] == label
-        if np.quantile(depth[box][where], 0.9) < SHALLOW_MM:
+    for label, part in enumerate(find_objects(array), start=1):
+        where = array[part] == label
+        if np.quantile(depth_mm[part][where], 0.9) < SHALLOW_MM:
             continue
-        size = int(np.count_nonzero(where))
-        low = int(np.count_nonzero(where[: max(0, low_slices - box[0].start)]))
-        smallest_ml = SMALLEST_HEMATOMA_ML if low <= size / 2 else SMALLEST_AT_FORAMEN_MAGNUM_ML
-        (large if size * grid.voxel_volume_ml >= smallest_ml else small).append(label)
-    hematomas = np.isin(array, large)
+        count = int(np.count_nonzero(where))
+        low = int(np.count_nonzero(where[: max(0, low_slices - part[0].start)]))
+        min_ml = MIN_HEMATOMA_ML if low <= count / 2 else MIN_AT_FORAMEN_MAGNUM_ML
+        (large if count * grid.voxel_volume_ml >= min_ml else small).append(label)
+    hematomas[box] = np.isin(array, large)
     if large and small:
-        near = _near(image_on(grid, hematomas.astype(np.uint8)), SATELLITE_NEAR_MM)
-        hematomas |= np.isin(array, np.intersect1d(small, array[near]))
-    return image_on(grid, hematomas.astype(np.uint8))
+        beside = array[_near(Mask.on(grid, hematomas), SATELLITE_NEAR_MM)[box]]
+        hematomas[box] |= np.isin(array, np.intersect1d(small, beside))
+    return Mask.on(grid, hematomas)
 
 
-def _near(mask: sitk.Image, distance_mm: float) -> Array:
-    """Voxels (z, y, x) at most so far from a mask (0/1) that is not empty."""
-    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
-    margin = np.ceil(distance_mm / np.array(mask.GetSpacing())).astype(int)
-    low, high = np.maximum(first - margin, 0), np.minimum(first + size + margin, mask.GetSize())
-    box = sitk.RegionOfInterest(mask, (high - low).tolist(), low.tolist())
-    distance = sitk.SignedMaurerDistanceMap(box, squaredDistance=False, useImageSpacing=True)
-    near = np.zeros(mask.GetSize()[::-1], bool)
+def _depth_mm(inside_skull: Mask, end: Array) -> Array:
+    """Depth of voxels (z, y, x) inside the skull, for those before ``end`` (x, y, z) and some beyond it.
+
+    Depths are exact up to ``SHALLOW_MM`` plus one voxel, enough to tell shallow from deep; greater depths may be
+    too large. The part begins where the scan does because the filter's rounding depends on voxel indices.
+    """
+    spacing = np.array(inside_skull.grid.spacing)
+    reach = np.ceil((SHALLOW_MM + spacing.max()) / spacing).astype(int)
+    size = np.minimum(end + reach + 1, inside_skull.grid.size)
+    part = sitk.RegionOfInterest(inside_skull.image, size.tolist(), (0, 0, 0))
+    return sitk.GetArrayFromImage(distance_map(part, is_positive_inside=True))
+
+
+def _near(mask: Mask, distance_mm: float) -> Array:
+    """Voxels (z, y, x) within ``distance_mm`` of a nonempty mask."""
+    first, size = mask.box
+    margin = np.ceil(distance_mm / np.array(mask.grid.spacing)).astype(int)
+    low, high = np.maximum(first - margin, 0), np.minimum(first + size + margin, mask.grid.size)
+    distance = distance_map(sitk.RegionOfInterest(mask.image, (high - low).tolist(), low.tolist()))
+    near = np.zeros(mask.grid.shape, bool)
     near[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))] = (
         sitk.GetArrayViewFromImage(distance) <= distance_mm
     )
     return near
 
 
-def _slices_at_foramen_magnum(inside_skull: sitk.Image) -> int:
-    """How many slices, counted from the feet, lie near the foramen magnum or below; 0 where it is not in view."""
-    x_mm, y_mm, z_mm = inside_skull.GetSpacing()
-    square_cm = sitk.GetArrayViewFromImage(inside_skull).sum(axis=(1, 2)) * x_mm * y_mm / 100
+def _slices_at_foramen_magnum(inside_skull: Mask) -> int:
+    """Number of slices, counted from the feet, near or below the foramen magnum; 0 if it is not in view."""
+    x_mm, y_mm, z_mm = inside_skull.grid.spacing
+    square_cm = inside_skull.voxels.sum(axis=(1, 2)) * x_mm * y_mm / 100
     narrow = np.flatnonzero(square_cm[: square_cm.argmax()] < _FORAMEN_MAGNUM_CM2)
     return int(narrow[-1]) + 1 + round(_NEAR_FORAMEN_MAGNUM_MM / z_mm) if len(narrow) else 0

@@ -1,7 +1,7 @@
-"""The hematoma's mask: by a 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), or by threshold
-and components, which needs no weights.
+"""Hematoma segmentation: by a 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), or by threshold
+and connected components, which needs no weights.
 
-Both take a CT in HU and the inside of the skull, on one orthogonal grid, and give a mask (0 or 1) on it.
+Both take a CT in HU and the inside of the skull on one orthogonal grid, and return a mask (0 or 1) on it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,25 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
-from ..errors import DeviceError
+from ..device import gpu_memory_errors
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid, image_on
-from ..scan.intensities import scale_window
-from ..scan.resampling import average_onto, resample
-from ..scan.shapes import bounding_box
-from .hematomas import SMALLEST_HEMATOMA_ML, keep_hematomas
+from ..scan.intensities import AIR_HU, scale_window
+from ..scan.mask import Mask
+from ..scan.resampling import average_onto, where_at_least
+from .hematomas import MIN_HEMATOMA_ML, keep_hematomas
 
 if TYPE_CHECKING:
     import torch
 
-LOOKED_FOR = f"blood inside the brain, from {SMALLEST_HEMATOMA_ML:.0f} mL"
-
+LOOKED_FOR = f"blood inside the brain, from {MIN_HEMATOMA_ML:.0f} mL"
 NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
-
 NO_HEMATOMA = (
-    f"No hematoma was found ({LOOKED_FOR}). That excludes no bleed: a small or faint one can be missed, and "
-    f"{NOT_LOOKED_FOR} was not looked for."
+    f"No hematoma was found ({LOOKED_FOR}). This does not rule out a bleed: a small or faint one can be missed, "
+    f"and {NOT_LOOKED_FOR} was not looked for."
 )
 
-# How a result names the mask's origin when no model package gave it.
+# How a result names the source of a mask that no model package made.
 USER_MASK: dict[str, str | None] = {"name": "user mask", "version": None, "sha256": None, "trained_on": None}
 
 THRESHOLD: dict[str, str | None] = {
@@ -48,38 +46,30 @@ def identity_of_segmenter(package: ModelPackage | None) -> dict[str, str | None]
     return THRESHOLD if package is None else dict(package.identity)
 
 
-def segment(
-    ct: sitk.Image, inside_skull: sitk.Image, package: ModelPackage | None, device: torch.device
-) -> sitk.Image:
-    """Hematoma mask by a model package, or without one by threshold; empty where there is no hematoma."""
+def segment(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None, device: torch.device) -> Mask:
+    """Hematoma mask from a model package, or by threshold without one; empty if there is no hematoma."""
     if package is None:
         return segment_by_threshold(ct, inside_skull)
     return segment_with_network(ct, inside_skull, package, device)
 
 
-def brain_region(inside_skull: sitk.Image, spacing: tuple[float, float, float]) -> Grid:
-    """Grid of that spacing (x, y, z) in mm over the box of a mask that is not empty."""
-    grid = Grid.of(inside_skull)
-    first, size = bounding_box(sitk.GetArrayViewFromImage(inside_skull) > 0)
-    return grid.cropped(first.tolist(), size.tolist()).with_spacing(spacing)
+def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Grid:
+    """Grid with that spacing (x, y, z) in mm over the bounding box of a nonempty mask."""
+    return inside_skull.box_grid().with_spacing(spacing)
 
 
-def segmentation_channels(
-    ct: sitk.Image, inside_skull: sitk.Image, grid: Grid, window_hu: tuple[float, float]
-) -> Array:
-    """What the network sees, (1, z, y, x) on ``grid``: the windowed CT, zero outside of the skull's inside."""
-    brain = scale_window(average_onto(ct, grid, outside=-1024.0), window_hu) * average_onto(inside_skull, grid)
-    return brain[None]
+def segmentation_channels(ct: sitk.Image, inside_skull: Mask, grid: Grid, window_hu: tuple[float, float]) -> Array:
+    """The network's input, (1, z, y, x) on ``grid``: the windowed CT inside the skull, zero elsewhere."""
+    windowed = scale_window(average_onto(ct, grid, outside=AIR_HU), window_hu)
+    return (windowed * average_onto(inside_skull.image, grid))[None]
 
 
-def segment_with_network(
-    ct: sitk.Image, inside_skull: sitk.Image, package: ModelPackage, device: torch.device
-) -> sitk.Image:
-    """Hematoma mask by a model package.
+def segment_with_network(ct: sitk.Image, inside_skull: Mask, package: ModelPackage, device: torch.device) -> Mask:
+    """Hematoma mask from a model package.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
-        DeviceError: the GPU's memory does not suffice.
+        DeviceError: the GPU runs out of memory.
     """
     import torch
     from monai.inferers import sliding_window_inference
@@ -89,37 +79,36 @@ def segment_with_network(
     inputs = torch.from_numpy(segmentation_channels(ct, inside_skull, region, description.window_hu))[None]
     network = package.load()
     x, y, z = description.patch_size
-    try:
+    with gpu_memory_errors("to segment"), torch.inference_mode():
         network.to(device)
-        with torch.inference_mode():
-            logits = sliding_window_inference(
-                inputs.to(device), (z, y, x), 2, network, overlap=0.25, mode="gaussian"
-            )
-            probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError("The GPU has too little free memory to segment: choose --device cpu.") from error
-    on_scan = resample(image_on(region, probability), Grid.of(ct))
-    return keep_hematomas(sitk.And(sitk.Cast(on_scan >= 0.5, sitk.sitkUInt8), inside_skull), inside_skull)
+        logits = sliding_window_inference(inputs.to(device), (z, y, x), 2, network, overlap=0.25, mode="gaussian")
+        probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
+    return _found(image_on(region, probability), inside_skull)
 
 
-def segment_by_threshold(ct: sitk.Image, inside_skull: sitk.Image) -> sitk.Image:
+def segment_by_threshold(ct: sitk.Image, inside_skull: Mask) -> Mask:
     """Hematoma mask without weights: voxels as dense as clotted blood, in compact components.
 
-    The smoothed CT must reach 55 HU somewhere in a component and 47 HU throughout it; an opening takes off
-    falx, tentorium and the rim of bone, which are as dense but thin.
+    The smoothed CT must reach 55 HU somewhere in a component and 47 HU throughout it; an opening removes falx,
+    tentorium and the rim of bone, which are as dense but thin.
     """
     spacing = (1.5, 1.5, 1.5)
     region = brain_region(inside_skull, spacing)
-    hu = image_on(region, average_onto(ct, region, outside=-1024.0))
-    inside = image_on(region, (average_onto(inside_skull, region) > 0.5).astype(np.uint8))
+    hu = image_on(region, average_onto(ct, region, outside=AIR_HU))
+    inside = image_on(region, (average_onto(inside_skull.image, region) > 0.5).astype(np.uint8))
     smooth = sitk.SmoothingRecursiveGaussian(hu, 1.5)
     away_from_bone = sitk.BinaryErode(inside, [2, 2, 2])
     dense = sitk.And(sitk.BinaryThreshold(smooth, 47.0, 110.0), away_from_bone)
     cores = sitk.And(sitk.BinaryThreshold(smooth, 55.0, 95.0), sitk.BinaryMorphologicalOpening(dense, [3, 3, 3]))
     body = sitk.BinaryMorphologicalOpening(dense, [2, 2, 2])
     blood = sitk.BinaryReconstructionByDilation(sitk.And(cores, body), body)
-    # The opening took the margin too: back to half way between clot and brain.
+    # The opening removed the margin too: grow back to halfway between clot and brain.
     margin = sitk.And(sitk.SmoothingRecursiveGaussian(hu, 1.0) > 44.0, inside)
     filled = sitk.BinaryFillhole(sitk.And(sitk.BinaryDilate(blood, [2, 2, 2]), margin))
-    on_scan = resample(sitk.Cast(filled, sitk.sitkFloat32), Grid.of(ct)) >= 0.5
-    return keep_hematomas(sitk.And(sitk.Cast(on_scan, sitk.sitkUInt8), inside_skull), inside_skull)
+    return _found(sitk.Cast(filled, sitk.sitkFloat32), inside_skull)
+
+
+def _found(probability: sitk.Image, inside_skull: Mask) -> Mask:
+    """The hematomas where a probability, on its own grid, is at least one half."""
+    likely = where_at_least(0.5, probability, inside_skull.grid) & inside_skull.voxels
+    return keep_hematomas(Mask.on(inside_skull.grid, likely), inside_skull)

@@ -1,7 +1,7 @@
-"""Where the skull is open: a bone flap was taken out, or the side of the head lies outside of the field of view.
+"""Finds where the skull is open: a bone flap was removed, or part of the head lies outside the field of view.
 
-The skull is looked at from the middle of the head, along rays to all sides. A ray that leaves the head without
-meeting bone leaves through an opening. Orbits, nose and neck, where every skull is open, are not looked at.
+Rays go out from the middle of the head in all directions. A ray that leaves the head without meeting bone leaves
+through an opening. Orbits, nose and neck, where every skull is open, are left out.
 """
 
 from __future__ import annotations
@@ -16,40 +16,29 @@ from ..scan.grid import Array
 from ..scan.intensities import AIR_HU
 
 _STEP_DEGREES = 4.0
-
-_LOWEST_DEGREES, _LOWEST_IN_FRONT_DEGREES, _LOWEST_DEGREES_OF_ORBITS = -44.0, 2.0, -20.0
-
+_MIN_DEGREES, _MIN_IN_FRONT_DEGREES, _MIN_DEGREES_OF_ORBITS = -44.0, 2.0, -20.0
 _IN_FRONT = 0.7  # cosine between a direction and straight ahead, in the axial plane
-
 _NEAREST_MM, _FARTHEST_MM = 20.0, 170.0
-
-_VERTEX_TO_CENTER_MM, _CENTER_SLAB_MM, _SMALLEST_VERTEX_CM2 = 75.0, 40.0, 20.0
-
-# Half of it bone counts, as at a thin or slanting place of a thick slice.
+_VERTEX_TO_CENTER_MM, _CENTER_SLAB_MM, _MIN_VERTEX_CM2 = 75.0, 40.0, 20.0
+# A voxel that is half bone counts, as where bone is thin or slants through a thick slice.
 _SOME_BONE_HU = 150.0
-
 _SKIN_HU = -300.0
-
-_SMALLEST_OPENING_CM2 = 6.0
-
+_MIN_OPENING_CM2 = 6.0
 _SHELL_MM = 3.0
-
-_MOST_BULGE_MM = 10.0
-
+_MAX_BULGE_MM = 10.0
 _SCALP_MM = (3.0, 12.0)
-
 _SMOOTHING_STEPS = 400
 
 
 @dataclass(frozen=True)
 class Openings:
-    """Openings of the skull, on the grid on which they were looked for.
+    """Openings of the skull, on the grid of the search.
 
     Attributes:
-        shell: a shell to stand for the bone that is missing: under the scalp, or at the edge of the view.
-        beyond: the shell and what lies outside of it.
+        shell: a shell that stands in for missing bone: under the scalp, or at the edge of the field of view.
+        beyond: the shell and everything outside it.
         missing_cm2: area without bone.
-        unseen_cm2: area that lies outside of the field of view.
+        unseen_cm2: area outside the field of view.
     """
 
     shell: Array
@@ -59,13 +48,13 @@ class Openings:
 
 
 def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Openings | None:
-    """The openings of a skull that are larger than a burr hole; None where there is none.
+    """The skull's openings that are larger than a burr hole; None if there are none.
 
     Args:
-        hu: CT (z, y, x) in HU, axes nearest to superior, posterior, left, voxels alike in all directions.
-        head: where in it the head is.
-        spacing_mm: edge of a voxel.
-        margin: how many voxels at each edge of the axial plane lie outside of the field of view.
+        hu: CT (z, y, x) in HU, axes nearest superior, posterior, left, isotropic voxels.
+        head: mask of the head in it.
+        spacing_mm: edge length of a voxel.
+        margin: number of voxels at each edge of the axial plane that lie outside the field of view.
     """
     center = _center(head, spacing_mm)
     if center is None:
@@ -84,18 +73,18 @@ def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Ope
     hard = bone.any(axis=-1)
     in_front, degrees = -np.sin(turn) > _IN_FRONT, np.degrees(height)
     open_there = in_head.any(axis=-1) & ~hard & ~ends
-    # What is but a ray or two wide is a suture, the channel of a vessel, or a burr hole.
-    opening = _all_around(ndimage.binary_opening, open_there & (~in_front | (degrees >= _LOWEST_IN_FRONT_DEGREES)))
+    # An opening only a ray or two wide is a suture, the channel of a vessel, or a burr hole.
+    opening = _all_around(ndimage.binary_opening, open_there & (~in_front | (degrees >= _MIN_IN_FRONT_DEGREES)))
     area = opening * np.cos(height) * np.radians(_STEP_DEGREES) ** 2 * radii[last] ** 2 / 100
-    if area.sum() < _SMALLEST_OPENING_CM2:
+    if area.sum() < _MIN_OPENING_CM2:
         return None
     outer_table = radii[_last(bone)]
     scalp = (
         float(np.clip(np.median((radii[last] - outer_table)[hard]), *_SCALP_MM)) if hard.any() else _SCALP_MM[0]
     )
-    under_scalp = np.minimum(radii[last] - scalp, _continued(outer_table, hard) + _MOST_BULGE_MM)
-    # One that comes down to the orbits goes on there.
-    near = open_there & (degrees >= _LOWEST_DEGREES_OF_ORBITS)
+    under_scalp = np.minimum(radii[last] - scalp, _continued(outer_table, hard) + _MAX_BULGE_MM)
+    # An opening that reaches down to the orbits continues there.
+    near = open_there & (degrees >= _MIN_DEGREES_OF_ORBITS)
     opening |= ndimage.binary_propagation(opening, mask=opening | (near & in_front))
     radius = np.where(unseen, radii[last] + spacing_mm, under_scalp)
     wider = opening | (_all_around(ndimage.binary_dilation, opening) & ~hard)  # so that the shell meets the bone
@@ -104,17 +93,17 @@ def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Ope
 
 
 def _directions() -> tuple[Array, Array]:
-    """Height above the axial plane and turn in it, from left by the back, in radians (height, turn)."""
+    """Height above the axial plane and turn in it, from left toward the back, in radians, each (height, turn)."""
     step = np.radians(_STEP_DEGREES)
-    heights = np.arange(np.radians(_LOWEST_DEGREES), np.pi / 2, step)
+    heights = np.arange(np.radians(_MIN_DEGREES), np.pi / 2, step)
     height, turn = np.meshgrid(heights, np.arange(round(2 * np.pi / step)) * step, indexing="ij")
     return height, turn
 
 
 def _center(head: Array, spacing_mm: float) -> Array | None:
-    """Index (z, y, x) of about the middle of the brain; None where no slice holds enough of a head."""
+    """Index (z, y, x) near the middle of the brain; None if no slice holds enough of a head."""
     areas = np.count_nonzero(head, axis=(1, 2)) * spacing_mm**2 / 100
-    wide = np.flatnonzero(areas >= _SMALLEST_VERTEX_CM2)
+    wide = np.flatnonzero(areas >= _MIN_VERTEX_CM2)
     if len(wide) == 0:
         return None
     z = max(float(wide[-1]) - _VERTEX_TO_CENTER_MM / spacing_mm, 0.0)
@@ -123,9 +112,9 @@ def _center(head: Array, spacing_mm: float) -> Array | None:
 
 
 def _seen(points: Array, shape: tuple[int, ...], margin: int) -> tuple[Array, Array]:
-    """Which points (indices, first axis z, y, x) lie between the stack's slices, and which between their edges.
+    """Which points (indices, first axis z, y, x) lie within the stack of slices, and which within a slice's edges.
 
-    What lies beyond the middle of the outermost voxels holds some of the air that stands for what was not seen.
+    Beyond the centers of the outermost voxels, values mix with the air that stands in for what was not seen.
     """
     inside = [
         (points[axis] >= border) & (points[axis] <= shape[axis] - border - 1)
@@ -141,13 +130,13 @@ def _last(along: Array) -> Array:
 
 
 def _all_around(filtered: Callable[[Array, Array], Array], where: Array) -> Array:
-    """A morphological filter by 3 × 3 on directions (height, turn): a ring that ends at the vertex."""
+    """A 3 × 3 morphological filter on directions (height, turn), which form a ring that ends at the vertex."""
     wide = np.pad(np.pad(where, ((0, 0), (2, 2)), mode="wrap"), ((2, 2), (0, 0)), mode="edge")
     return filtered(wide, np.ones((3, 3), bool))[2:-2, 2:-2]
 
 
 def _continued(radius: Array, known: Array) -> Array:
-    """Radii (height, turn); those not known are the other side's, else even between the known ones."""
+    """Radii (height, turn); unknown ones are taken from the other side, or else smoothly from the known ones."""
     turns = radius.shape[1]
     other = (turns // 2 - np.arange(turns)) % turns
     filled = np.where(known, radius, np.where(known[:, other], radius[:, other], radius[known].mean()))
@@ -164,13 +153,13 @@ def _continued(radius: Array, known: Array) -> Array:
 def _shell(
     shape: tuple[int, ...], center: Array, spacing_mm: float, opening: Array, radius: Array
 ) -> tuple[Array, Array]:
-    """Where voxels lie on a surface given by its radii (height, turn) in mm, and where on it or beyond."""
+    """Voxels on a surface given by its radii (height, turn) in mm, and voxels on or beyond it."""
     z, y, x = (
         axis - middle for axis, middle in zip(np.indices(shape, np.float32, sparse=True), center, strict=True)
     )
     in_plane = np.hypot(y, x)
     step = np.radians(_STEP_DEGREES)
-    row = np.rint((np.arctan2(z, in_plane) - np.radians(_LOWEST_DEGREES)) / step).astype(int)
+    row = np.rint((np.arctan2(z, in_plane) - np.radians(_MIN_DEGREES)) / step).astype(int)
     column = np.rint(np.arctan2(y, x) / step).astype(int) % opening.shape[1]
     known = (row >= 0) & (row < len(opening))
     row = np.clip(row, 0, len(opening) - 1)

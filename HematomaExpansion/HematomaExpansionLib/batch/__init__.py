@@ -1,4 +1,4 @@
-"""Many scans: lists, names, rows of the table, workers on one machine or several.
+"""Many scans: lists, names, table rows, workers on one machine or several.
 
-Uses ``output`` and all below it; ``training`` and ``cli`` may use it.
+Uses ``output`` and everything below it; ``training`` and ``cli`` may use it.
 """

@@ -1,4 +1,4 @@
-"""Cases in CSV files: the list that a user gives, one line per case, and the table that is written of them."""
+"""Reads lists of cases: CSV files with one line per case."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from ..errors import InputError
 from ..files.csv_tables import Row, read_table
 
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+$)")
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
 class CaseLine:
-    """One line of a list: the text in each of its columns, empty where there is none."""
+    """One line of a list: the text in each of its columns, empty where missing."""
 
     number: int
     folder: Path
@@ -26,11 +25,11 @@ class CaseLine:
 
     @property
     def case(self) -> str:
-        """The case's name, which can name a folder."""
+        """The case's name, which is valid as a folder name."""
         return self.values["case"]
 
     def path(self, column: str) -> Path:
-        """A required file or folder; the list names it relative to itself."""
+        """A required file or folder; the list gives its path relative to the list's own folder."""
         return self.folder / self.values[column]
 
     def optional_path(self, column: str) -> Path | None:
@@ -45,7 +44,7 @@ class CaseLine:
         """A number, with a point or a comma, or None where the list leaves it out.
 
         Raises:
-            InputError: it is no number.
+            InputError: it is not a number.
         """
         text = self.values[column]
         try:
@@ -72,18 +71,18 @@ class CaseLine:
 def read_case_list(
     table: Path, required: Sequence[str], optional: Sequence[str], *, of: str, each: str
 ) -> list[CaseLine]:
-    """The lines of a CSV file with the column case and those named.
+    """The lines of a CSV file with the column ``case`` and the given columns.
 
-    ``of`` says in the sentences what the lines are (in the plural), ``each`` what one line stands for.
+    In error messages, ``of`` names the lines (in the plural) and ``each`` what one line stands for.
 
     Raises:
-        InputError: a column or a value is missing, a column is not known, a name could not name a folder, or two
-            cases have one name.
+        InputError: a column or a value is missing, a column is unknown, a name is not valid as a folder name, or
+            two cases have the same name.
     """
     required = ("case", *required)
     rows = read_table(table, required, optional, of=of)
     if not rows:
-        raise InputError(f"The list of {of} is empty: below the names of the columns comes one line per {each}.")
+        raise InputError(f"The list of {of} is empty: below the column names, add one line per {each}.")
     lines = [_line(row, table.parent, required) for row in rows]
     names = {line.case.casefold() for line in lines}  # some file systems do not tell P1 from p1
     if len(names) < len(lines):

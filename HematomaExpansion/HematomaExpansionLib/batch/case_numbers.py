@@ -1,7 +1,7 @@
-"""Cases found in a folder are numbered, since a path may tell who the patient is.
+"""Numbers the cases found in a folder, since a path may reveal who the patient is.
 
-Which number is which path stands in one private file beside the results, and nowhere else: in no name, no table
-and no message, and not as a hash, which whoever guesses the path could check.
+One private file beside the results records which path has which number. Paths appear nowhere else: in no name,
+table or message, and not as a hash, which anyone who guesses a path could check.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from ..errors import InputError, file_fault
 from ..files.folders import whole_file
 
 PRIVATE_FILE = "cases-private.csv"
-
 _COLUMNS = ["case", "PRIVATE: path below the input folder, which may name the patient; do not pass on"]
-
 _NAME = re.compile(r"case-(\d{4,})")
 
 
 def case_names(places: Sequence[str], output: Path) -> list[str]:
     """The name of the case at each place, a path below the input folder: "case-" and a number.
 
-    A place that an earlier run into ``output`` has numbered keeps its number; others get the next ones, in their
-    order. Nothing is written.
+    A place that an earlier run into ``output`` numbered keeps its number; others get the next ones, in order.
+    Nothing is written.
 
     Raises:
         InputError: the private file of the earlier run is damaged or gone.
@@ -34,7 +32,7 @@ def case_names(places: Sequence[str], output: Path) -> list[str]:
     known = _read(output)
     if not known and any(_NAME.fullmatch(folder.name) for folder in output.glob("case-*")):
         raise InputError(
-            f"{PRIVATE_FILE}, which tells which case of the output folder is which scan, is missing there: "
+            f"{PRIVATE_FILE}, which maps the cases in the output folder to scans, is missing there: "
             "put it back, or name a new folder."
         )
     names = dict(known)
@@ -47,15 +45,15 @@ def case_names(places: Sequence[str], output: Path) -> list[str]:
 
 
 def keep_case_names(names: Mapping[str, str], output: Path) -> None:
-    """Write the private file, which the user alone may read; ``names``: by place, beside those of earlier runs.
+    """Write the private file, which only the user may read, adding ``names`` (by place) to those of earlier runs.
 
     Raises:
-        InputError: it cannot be written, or another run has numbered otherwise meanwhile.
+        InputError: it cannot be written, or another run has numbered the cases differently in the meantime.
     """
     known = _read(output)
     merged = {**known, **names}
     if any(merged[place] != name for place, name in known.items()) or len(set(merged.values())) < len(merged):
-        raise InputError("Another run has numbered the cases of that folder meanwhile: start again.")
+        raise InputError("Another run has numbered the cases in that folder in the meantime: start again.")
     if merged == known:
         return
     try:
@@ -71,7 +69,7 @@ def keep_case_names(names: Mapping[str, str], output: Path) -> None:
 
 
 def _read(output: Path) -> dict[str, str]:
-    """Place to name, as an earlier run has numbered them; empty where there was none."""
+    """Place to name, as numbered by an earlier run; empty if there was none."""
     try:
         with (output / PRIVATE_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = csv.reader(file)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import InputError
-from ..markers.scores import NOT_TOLD, ClinicalData
+from ..markers.scores import NO_CLINICAL_DATA, ClinicalData
 from ..output.prediction_folder import RESULT_FILE
 from ..scan.dicom.files import may_be_dicom
 from ..scan.volume_files import volume_stem
@@ -17,23 +17,22 @@ from .case_list import read_case_list
 from .case_numbers import PRIVATE_FILE, case_names
 
 RESULTS_FILE = "results.csv"
-
 _MASK_ENDING = re.compile(r"(?<=.)([-_]mask|([-_]mask)?\.seg)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class BatchCase:
-    """A scan (file or DICOM folder, read with its subfolders or alone) and what is known of it.
+    """A scan (file or DICOM folder, read with its subfolders or alone) and what is known about it.
 
-    ``label``: of the hematoma in a mask of several. ``place``: the path below the folder in which it was found,
-    which is private; None for one of a list.
+    ``label``: the hematoma's label in a mask with several. ``place``: the path below the input folder, which is
+    private; None for a case from a list.
     """
 
     name: str
     scan: Path
     mask: Path | None = None
     onset_hours: float | None = None
-    clinical: ClinicalData = NOT_TOLD
+    clinical: ClinicalData = NO_CLINICAL_DATA
     subfolders: bool = True
     label: str | None = None
     place: str | None = None
@@ -42,7 +41,7 @@ class BatchCase:
 def find_cases(given: Path, output: Path) -> list[BatchCase]:
     """The cases in a folder or in a list (CSV), in the order of their paths or lines.
 
-    ``output`` is no input; what an earlier run into it has numbered keeps its number.
+    ``output`` is skipped; cases that an earlier run into it numbered keep their numbers.
 
     Raises:
         InputError: there are none, or the list is faulty.
@@ -75,7 +74,7 @@ def _listed_cases(table: Path) -> list[BatchCase]:
     ]
     for taken in (RESULTS_FILE, PRIVATE_FILE):
         if any(case.name.casefold() == taken for case in cases):
-            raise InputError(f"A case of the list is named {taken}, as is a file beside the results: rename it.")
+            raise InputError(f"A case of the list is named {taken}, like a file beside the results: rename it.")
     return cases
 
 
@@ -96,7 +95,7 @@ def _cases_below(root: Path, output: Path) -> list[BatchCase]:
 
 
 def _scans_below(root: Path, output: Path) -> Iterator[Path]:
-    """Image files, and folders that hold DICOM files themselves; neither hidden ones nor what was predicted."""
+    """Image files, and folders that contain DICOM files themselves; skips hidden ones and earlier predictions."""
     passed = {output}
     unreadable: list[OSError] = []
     for place, folders, names in os.walk(root, onerror=unreadable.append, followlinks=True):
@@ -110,7 +109,7 @@ def _scans_below(root: Path, output: Path) -> Iterator[Path]:
         yield from (file for file in files if volume_stem(file) is not None)
         if any(volume_stem(file) is None and may_be_dicom(file) for file in files):
             yield folder
-    # Each becomes a case that fails with its sentence, rather than a patient whom nobody misses.
+    # Each becomes a case that fails with a sentence, so that no patient is silently left out.
     yield from (Path(error.filename) for error in unreadable)
 
 

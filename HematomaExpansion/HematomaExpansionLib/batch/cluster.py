@@ -1,7 +1,7 @@
-"""Workers of a Dask cluster that is there already, in place of processes on this computer.
+"""Workers of an existing Dask cluster, instead of processes on this computer.
 
-Every machine needs this software, the scans and the output folder under the same paths. Dask sends Python objects
-as they are from one machine to another: use it on a network that you trust.
+Every machine needs this software, the scans and the output folder under the same paths. Dask sends pickled Python
+objects between machines: use it only on a network you trust.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 
 _TIMEOUT_S = 20
-
-_GONE = "The scheduler is gone. Start it again, and the run with --resume."
+_GONE = "The scheduler is gone. Restart it, then restart the run with --resume."
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def connect(address: str) -> Iterator[Workers]:
     Raises:
         MissingLibraryError: Dask is not installed.
         InputError: nothing answers there, the cluster has no workers or some with several threads, or its
-            scheduler goes away meanwhile.
+            scheduler goes away.
     """
     try:
         from distributed import Client
@@ -49,7 +48,7 @@ def connect(address: str) -> Iterator[Workers]:
     def open_workers(cases: int) -> Executor:
         if client.status != "running":
             raise InputError(_GONE)
-        _check_threads(client)  # workers may have come since
+        _check_threads(client)  # workers may have joined since
         return _ClusterWorkers(client)
 
     with client:
@@ -62,8 +61,9 @@ def connect(address: str) -> Iterator[Workers]:
 
 
 def _check_threads(client: Client) -> None:
-    """Refuse workers that compute several cases at once in one process: what is set there for the length of one
-    case, such as which warnings are heard, would be set for all.
+    """Reject workers that run several cases at once in one process.
+
+    What is set there for one case, such as warning filters, would apply to all.
     """
     if any(threads > 1 for threads in client.nthreads().values()):
         raise InputError(
@@ -73,10 +73,10 @@ def _check_threads(client: Client) -> None:
 
 
 class _ClusterWorkers(Executor):
-    """A case fails with ``BrokenExecutor`` where its worker died for good, as with processes of this computer.
+    """An executor whose cases fail with ``BrokenExecutor`` if their worker died for good, as with local processes.
 
-    Dask itself tries a case whose worker died with other workers first. Its own executor would leave results with
-    the workers that made them, and have cases that had ended begun again when such a worker dies.
+    Dask first retries such a case on other workers. Its own executor would keep results on the workers that made
+    them, and rerun finished cases when such a worker dies.
     """
 
     def __init__(self, client: Client) -> None:
@@ -92,7 +92,7 @@ class _ClusterWorkers(Executor):
         self._pending.add(outcome)
         outcome.add_done_callback(self._pending.discard)
         task = self._client.submit(partial(function, *arguments, **options), pure=False)
-        task.add_done_callback(partial(_hand_on, outcome))
+        task.add_done_callback(partial(_deliver_result, outcome))
         outcome.add_done_callback(partial(_give_up, task))
         return outcome
 
@@ -100,15 +100,15 @@ class _ClusterWorkers(Executor):
         self._over.set()
 
     def _watch(self) -> None:
-        """Tasks of a client that has lost its scheduler never end; here they do."""
+        """End the tasks of a client that has lost its scheduler; they would otherwise never end."""
         while not self._over.wait(1.0):
             if self._client.status == "closed":
                 for outcome in tuple(self._pending):
                     _end(outcome, BrokenExecutor(_GONE))
 
 
-def _hand_on(outcome: Future[Any], task: Task[Any]) -> None:
-    """Bring the result of a task that is done here, and let the cluster forget it."""
+def _deliver_result(outcome: Future[Any], task: Task[Any]) -> None:
+    """Fetch the result of a finished task, and let the cluster forget it."""
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
@@ -116,7 +116,7 @@ def _hand_on(outcome: Future[Any], task: Task[Any]) -> None:
         _end(outcome, result=task.result())
     except (KilledWorker, CommClosedError, CancelledError) as error:
         _end(outcome, BrokenExecutor(str(error)))
-    except BaseException as error:  # the case's own, to be raised where its result is asked for
+    except BaseException as error:  # the case's own error, raised when its result is requested
         _end(outcome, error)
     finally:
         task.release()
@@ -128,7 +128,7 @@ def _give_up(task: Task[Any], outcome: Future[Any]) -> None:
 
 
 def _end(outcome: Future[Any], error: BaseException | None = None, result: Any = None) -> None:
-    with suppress(InvalidStateError):  # it was cancelled, or has ended already
+    with suppress(InvalidStateError):  # it was canceled, or has already ended
         if error is None:
             outcome.set_result(result)
         else:

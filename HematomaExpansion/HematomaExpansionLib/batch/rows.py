@@ -1,4 +1,4 @@
-"""The table of a batch: a row for each case, made of what ``predict`` left for it or of why it left nothing."""
+"""The table of a batch: a row for each case, with its prediction or the reason it has none."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ from ..scan.volume_files import stored_sha256
 from .cases import RESULTS_FILE, BatchCase
 
 DONE, FAILED = "done", "failed"
+_MAX_NAMED = 5
 
-_MOST_NAMED = 5
-
-LITTLE_MEMORY = (
+WORKER_DIED = (
     "The computation ended unexpectedly, most likely for lack of memory. "
     "Close other programs, or use fewer --jobs, and run again with --resume."
 )
-
-UNFORESEEN = (
+UNEXPECTED = (
     "The computation failed in a way that was not foreseen. Run `hematoma predict` on this scan alone to see how."
 )
 
@@ -35,8 +33,8 @@ UNFORESEEN = (
 class CaseRow:
     """One line of ``results.csv``; volumes in mL, None where nothing was predicted. The fields are its columns.
 
-    ``corrected_baseline_ml``: without the segmenter's bias, where its package knows that.
-    ``bat_low``, ``bat_high``: the BAT score; they differ where the time from onset is not known.
+    ``corrected_baseline_ml``: corrected for the segmenter's bias, where its package knows it. ``bat_low``,
+    ``bat_high``: the BAT score; they differ if the time from onset is unknown.
     """
 
     case: str
@@ -65,8 +63,8 @@ class CaseRow:
 
     @property
     def unforeseen(self) -> bool:
-        """Whether it failed for no reason that lies in the input."""
-        return self.reason in (LITTLE_MEMORY, UNFORESEEN)
+        """Whether it failed for a reason other than its input."""
+        return self.reason in (WORKER_DIED, UNEXPECTED)
 
 
 def failed_row(case: BatchCase, reason: str, seconds: float | None = None) -> CaseRow:
@@ -77,7 +75,7 @@ def failed_row(case: BatchCase, reason: str, seconds: float | None = None) -> Ca
 
 
 def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
-    """The row of what ``prediction.json`` holds."""
+    """The row for the contents of ``prediction.json``."""
     followup, growth = result["followup"] or {}, result["growth"] or {}
     bat = (result["scores"] or {}).get("bat", {"total": None})
     low, high = (
@@ -114,19 +112,19 @@ def _mask_origin(case: BatchCase) -> str:
 
 
 def options_of(case: BatchCase, options: PredictionOptions) -> PredictionOptions:
-    """The options for all cases with what is the case's own.
+    """The options for all cases, with the case's own data.
 
     Raises:
-        InputError: its hours from onset cannot be.
+        InputError: its hours from onset are out of range.
     """
     return replace(options, onset_hours=case.onset_hours, clinical=case.clinical)
 
 
 def finished_rows(cases: Sequence[BatchCase], output: Path, options: PredictionOptions) -> dict[str, CaseRow]:
-    """The rows, by name, of the cases that have a result in ``output``, made from the scan and mask of today.
+    """The rows, by name, of the cases with a result in ``output`` made from the current scan and mask.
 
     Raises:
-        InputError: a result there was made otherwise, or has been changed since.
+        InputError: a result there was made with other options, or has been changed since.
     """
     rows, otherwise, changed = {}, [], []
     for case in cases:
@@ -135,7 +133,7 @@ def finished_rows(cases: Sequence[BatchCase], output: Path, options: PredictionO
         if result is None:
             continue
         today, then = _provenance_of(case, options), read_provenance(folder)
-        if today is None:  # its failure is told when it is tried
+        if today is None:  # its failure is reported when it is tried
             continue
         if then == today and is_made_from(folder, today):
             rows[case.name] = predicted_row(case, result)
@@ -157,7 +155,7 @@ def finished_rows(cases: Sequence[BatchCase], output: Path, options: PredictionO
 
 
 def _provenance_of(case: BatchCase, options: PredictionOptions) -> Provenance | None:
-    """What a prediction of the case would be made from now; None where it cannot be made."""
+    """The provenance a prediction of the case would have now; None if the case cannot be predicted."""
     try:
         scan = stored_sha256(case.scan, case.subfolders)
         return Provenance(PREDICTION, prediction_sources(scan, case.mask, case.label, options_of(case, options)))
@@ -166,7 +164,7 @@ def _provenance_of(case: BatchCase, options: PredictionOptions) -> Provenance | 
 
 
 def _differ_in_input_alone(then: Provenance, today: Provenance) -> bool:
-    """Whether nothing but scan or mask was replaced; with a mask the model that finds one does not matter."""
+    """Whether only the scan or mask was replaced; if a mask was added or removed, the segmenter may differ too."""
 
     def rest(provenance: Provenance) -> dict[str, Any]:
         models = {**provenance.made_from["models"], "segmentation": None}
@@ -182,12 +180,12 @@ def _differ_in_input_alone(then: Provenance, today: Provenance) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_result(folder: Path) -> Any:
-    """What ``prediction.json`` there holds; None where there is none, or a damaged one."""
+    """The contents of ``prediction.json`` there; None if it is missing or damaged."""
     try:
         return json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -195,7 +193,7 @@ def _read_result(folder: Path) -> Any:
 
 
 def check_batch_folder(output: Path, resume: bool) -> None:
-    """Raise ``InputError`` where a batch cannot be written, before anything is computed."""
+    """Raise ``InputError`` if a batch cannot be written, before anything is computed."""
     earlier = (output / RESULTS_FILE).exists() or any(output.glob(f"*/{RESULT_FILE}"))
     if earlier and not resume:
         raise InputError(

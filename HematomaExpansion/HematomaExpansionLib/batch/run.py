@@ -1,4 +1,4 @@
-"""Many scans, one after another or side by side: a folder for each as ``predict`` leaves it, and one table."""
+"""Predicts many scans, one by one or in parallel: a folder for each, as ``predict`` writes it, and one table."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ..output.prediction_folder import PREDICTION, prediction_sources, write_pre
 from ..prediction import PredictionOptions, predict
 from ..progress import Progress, Stages, silent
 from ..scan.head_ct import read_head_ct
-from ..scan.masks import read_given_mask
+from ..scan.mask_files import read_given_mask
 from .case_numbers import keep_case_names
 from .cases import RESULTS_FILE, BatchCase
-from .rows import LITTLE_MEMORY, UNFORESEEN, CaseRow, failed_row, finished_rows, options_of, predicted_row
+from .rows import UNEXPECTED, WORKER_DIED, CaseRow, failed_row, finished_rows, options_of, predicted_row
 from .workers import Workers, available_cores, each_result
 
 if TYPE_CHECKING:
     import torch
 
 
-_MOST_WORKERS = 4  # memory, not cores, is what an ordinary computer lacks first
+_MAX_WORKERS = 4  # an ordinary computer runs out of memory before it runs out of cores
 
 CasePrediction = Callable[[PredictionOptions, Path, BatchCase], CaseRow]
 """Makes the folder of one case below the given one and returns its row; called in a worker."""
 
 
 def default_jobs(device: torch.device) -> int:
-    """As many workers as cores, but no more than the memory of an ordinary computer holds; one on a GPU."""
-    return 1 if device.type == "cuda" else min(available_cores(), _MOST_WORKERS)
+    """As many workers as cores, but no more than fit in an ordinary computer's memory; one on a GPU."""
+    return 1 if device.type == "cuda" else min(available_cores(), _MAX_WORKERS)
 
 
 def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:
-    """Predict one case into its folder in ``output``; whatever goes wrong is in its row."""
+    """Predict one case into its folder in ``output``; whatever goes wrong is reported in its row."""
     stages = Stages()
     try:
         check_output_folder(output / case.name, PREDICTION)
@@ -51,11 +51,11 @@ def predict_case(options: PredictionOptions, output: Path, case: BatchCase) -> C
     except HematomaError as error:
         reason = str(error)
     except MemoryError:
-        reason = LITTLE_MEMORY
+        reason = WORKER_DIED
     except OSError as error:
-        reason = str(file_fault(error)) if is_file_fault(error) else UNFORESEEN
+        reason = str(file_fault(error)) if is_file_fault(error) else UNEXPECTED
     except Exception:  # its text could name the patient or a file
-        reason = UNFORESEEN
+        reason = UNEXPECTED
     return failed_row(case, reason, stages.timing["total"])
 
 
@@ -67,25 +67,25 @@ def run_batch(
     progress: Progress = silent,
     predict_one: CasePrediction = predict_case,
 ) -> list[CaseRow]:
-    """Predict each case into its folder in ``output`` and return its row of the table there, in their order.
+    """Predict each case into its folder in ``output`` and return the rows of the table there, in the same order.
 
-    Cases with a result in ``output`` are finished, so a run that was killed goes on where it ended; but those
-    whose scan or mask has been replaced since are predicted again. The table holds at any time those that are done
-    with.
+    Cases with a result in ``output`` count as finished, so a killed run resumes where it stopped; but those whose
+    scan or mask has been replaced since are predicted again. At any time, the table holds the cases that are
+    finished.
 
     Args:
-        cases: with names that differ.
+        cases: all with different names.
         output: checked by ``check_batch_folder``.
         options: for all cases; the hours from onset and clinical data are each case's own.
-        workers: no more than twice as many cases are handed to them as they work on.
-        progress: told of the cases.
+        workers: they are handed at most twice as many cases as they work on at a time.
+        progress: called as cases finish.
         predict_one: makes a case's folder and row, in a worker.
 
     Raises:
-        InputError: finished cases were made with other options or have been changed, another run writes there at
-            this moment, or the table cannot be written.
+        InputError: finished cases were made with other options or have been changed, another run is writing there,
+            or the table cannot be written.
     """
-    with alone_in(output), _swept(output):
+    with alone_in(output), _cleaned_up(output):
         keep_case_names({case.place: case.name for case in cases if case.place is not None}, output)
         rows = finished_rows(cases, output, options)
         left = [case for case in cases if case.name not in rows]
@@ -97,8 +97,8 @@ def run_batch(
         write()
         progress("cases", len(rows) / len(cases))
         for case, row in each_result(partial(predict_one, options, output), left, workers.open, 2 * workers.jobs):
-            rows[case.name] = row or failed_row(case, LITTLE_MEMORY)
-            # A spreadsheet may have the table open, which is no reason to lose the cases that are left.
+            rows[case.name] = row or failed_row(case, WORKER_DIED)
+            # A spreadsheet may have the table open; that is no reason to lose the remaining cases.
             with suppress(InputError):
                 write()
             progress("cases", len(rows) / len(cases))
@@ -107,8 +107,8 @@ def run_batch(
 
 
 @contextmanager
-def _swept(output: Path) -> Iterator[None]:
-    """Remove what killed runs, and workers that died, have left in the folder, before and after."""
+def _cleaned_up(output: Path) -> Iterator[None]:
+    """Remove what killed runs and dead workers left in the folder, before and after."""
     try:
         remove_unfinished(output)
         yield

@@ -1,5 +1,7 @@
-"""Worker processes that share out many cases, one core each, and that end with the program that started them;
-and the way through more cases than are to be in memory at once, with workers that may die."""
+"""Worker processes that share many cases, one core each, and end with the program that started them.
+
+``each_result`` runs cases on them, with only a few in memory at a time, and survives workers that die.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,11 @@ from typing import Any, TypeVar
 import SimpleITK as sitk
 
 Case = TypeVar("Case")
-
 Result = TypeVar("Result")
 
 
 def available_cores() -> int:
-    """Those that this process may use: a scheduler may have given it a few of the computer's."""
+    """Number of cores this process may use; a scheduler may have limited it to a few of the computer's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -29,21 +30,21 @@ def available_cores() -> int:
 
 @dataclass(frozen=True)
 class Workers:
-    """Where cases are worked on: ``jobs`` at a time; ``open`` makes an executor for that many cases."""
+    """Where cases run: ``jobs`` at a time; ``open`` makes an executor for the given number of cases."""
 
     jobs: int
     open: Callable[[int], Executor]
 
 
 def local_workers(jobs: int) -> Workers:
-    """So many processes on this computer, each with one thread of torch."""
+    """``jobs`` processes on this computer, each with one torch thread."""
     return Workers(jobs, partial(case_workers, jobs=jobs, prepare=use_one_torch_thread))
 
 
 def case_workers(
     cases: int, jobs: int = 0, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
-    """As many workers as cores (or ``jobs``), and no more than cases; each calls ``prepare`` before its first."""
+    """As many workers as cores (or ``jobs``), but no more than cases; each first calls ``prepare``."""
     count = max(1, min(jobs or available_cores(), cases))
     return ProcessPoolExecutor(
         count, mp_context=get_context("spawn"), initializer=_start, initargs=(prepare, arguments)
@@ -51,7 +52,7 @@ def case_workers(
 
 
 def use_one_torch_thread() -> None:
-    """For workers that compute with torch: their number fills the cores already."""
+    """For workers that use torch: together they already fill the cores."""
     import torch
 
     torch.set_num_threads(1)
@@ -65,7 +66,7 @@ def _start(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> N
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would otherwise go on, and wait for ever after."""
+    """End a worker whose parent was killed; otherwise it would wait forever."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -76,18 +77,18 @@ def each_result(
     function: Callable[[Case], Result],
     cases: Iterable[Case],
     open_workers: Callable[[int], Executor],
-    most: int,
+    max_running: int,
 ) -> Iterator[tuple[Case, Result | None]]:
-    """Yield each case with its result as it is done, at most ``most`` being handed over at a time.
+    """Yield each case with its result as it finishes, with at most ``max_running`` handed out at a time.
 
-    ``open_workers`` is told how many cases are left. Where a worker dies, those handed over are tried once more,
-    each with a worker of its own, and the others go on; the result is None for a case whose worker died again.
+    ``open_workers`` is given the number of cases left. If a worker dies, the cases handed out are retried once,
+    each with its own worker, and the others go on; the result is None for a case whose worker dies again.
     """
     waiting = deque(cases)
     while waiting:
         suspects = []
         with open_workers(len(waiting)) as workers:
-            for case, future in _as_done(function, waiting, workers, most):
+            for case, future in _as_done(function, waiting, workers, max_running):
                 if isinstance(future.exception(), BrokenExecutor):
                     suspects.append(case)
                 else:
@@ -100,14 +101,14 @@ def each_result(
 
 
 def _as_done(
-    function: Callable[[Case], Result], waiting: deque[Case], workers: Executor, most: int
+    function: Callable[[Case], Result], waiting: deque[Case], workers: Executor, max_running: int
 ) -> Iterator[tuple[Case, Future[Result]]]:
-    """Takes cases from ``waiting`` for as long as the workers accept them."""
+    """Run cases from ``waiting`` as long as the workers accept them, and yield each when it is done."""
     running: dict[Future[Result], Case] = {}
     accepting = True
     try:
         while True:
-            while accepting and waiting and len(running) < most:
+            while accepting and waiting and len(running) < max_running:
                 try:
                     running[workers.submit(function, waiting[0])] = waiting[0]
                     waiting.popleft()
@@ -117,6 +118,6 @@ def _as_done(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future
-    finally:  # the one who asked has given up: begin no other case
+    finally:  # the caller has given up: start no other case
         for future in running:
             future.cancel()

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
+from ..device import choose_device
 from ..files.folders import check_output_folder
 from ..models.description import VOLUME_CORRECTION, package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, find_package
-from .options import Commands, add_device
+from .options import Commands, add_cohort, add_command, add_device, add_output
 from .presets import fit_options
-from .train_options import (
-    add_adapt_options,
-    add_cohort,
-    check,
-)
+from .train_options import add_adapt_options, check
 from .training_notes import note_masks, note_registration, package_in, report_training
 
 
 def add_commands(commands: Commands) -> None:
     """Add both to the command line."""
-    adapt = commands.add_parser("adapt", help="adapt a segmentation model to another site's scans")
+    adapt = add_command(commands, "adapt", "adapt a segmentation model to another site's scans")
     _add_source_and_output(adapt)
     add_adapt_options(adapt)
     adapt.set_defaults(run=_adapt)
-    correct = commands.add_parser("correct", help="correct a segmentation model's volumes for its bias")
+    correct = add_command(commands, "correct", "correct a segmentation model's volumes for its bias")
     _add_source_and_output(correct)
     add_device(correct)
     correct.set_defaults(run=_correct)
@@ -33,11 +29,9 @@ def add_commands(commands: Commands) -> None:
 
 def _add_source_and_output(parser: argparse.ArgumentParser) -> None:
     """A model, a cohort, and the model that comes of both."""
-    parser.add_argument("source", metavar="PACKAGE", help="segmentation model to begin from, by name or folder")
+    parser.add_argument("source", metavar="PACKAGE", help="segmentation model to start from, by name or folder")
     add_cohort(parser)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="NEWPACKAGE", help="model package to write"
-    )
+    add_output(parser, "NEWPACKAGE", "model package to write")
 
 
 def _adapt(arguments: argparse.Namespace) -> int:
@@ -70,11 +64,11 @@ def _correct(arguments: argparse.Namespace) -> int:
     package_name(arguments.output)
     source = find_package(arguments.source, "segmentation")
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
-    package = correct_volumes(arguments.cohort, arguments.output, source, arguments.device)
+    package = correct_volumes(arguments.cohort, arguments.output, source, choose_device(arguments.device))
     correction = package.description.settings[VOLUME_CORRECTION]
     print(json.dumps(correction, indent=2))
     for note in notes_on_seen_cases([source], case_folders(arguments.cohort)):
         print(f"Note: {note}")
     if correction["corrected_error_ml"] >= correction["error_ml"]:
-        print("Note: on patients left out of the fit the corrected volumes are no better than the measured ones.")
+        print("Note: In patients left out of the fit, the corrected volumes are no better than the measured ones.")
     return 0

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .options import (
-    Commands,
-    add_json_progress,
-    reporting,
-)
+from .options import Commands, add_command, add_input, add_json_progress, add_output, reporting
 from .predict import add_prediction_options, prediction_options
 
 if TYPE_CHECKING:
@@ -21,28 +16,31 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    parser = commands.add_parser("batch", help="predict every scan of a folder or a list, and make one table")
-    parser.add_argument(
-        "-i",
-        "--input",
-        type=Path,
-        required=True,
-        metavar="FOLDER|LIST.csv",
-        help="folder with scans anywhere below it, or list: case, scan, and if known mask, label "
-        "(of the hematoma in a mask of several), onset_hours, recurrent, warfarin, intraventricular",
+    parser = add_command(
+        commands, "batch", "predict every scan in a folder or list, with one table of all results"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add_input(
+        parser,
+        "FOLDER|LIST.csv",
+        "folder, searched for scans at any depth, or list with the columns case, scan and, if known, mask, "
+        "label (of the hematoma, if the mask has several), onset_hours, recurrent, warfarin, intraventricular",
+    )
+    add_output(parser, "DIR", "folder for the results")
     parser.add_argument(
         "--jobs",
         type=int,
         default=0,
         metavar="N",
-        help="processes (default: one per core, at most 4; one on a GPU)",
+        help="number of processes (default: one per core, at most 4; one with a GPU)",
     )
     parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work, such as tcp://host:8786"
+        "--scheduler",
+        metavar="ADDRESS",
+        help="address of a Dask cluster that does the work, such as tcp://host:8786",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an earlier run; what is finished stays")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue an earlier run: keep what is finished, do the rest"
+    )
     add_prediction_options(parser)
     add_json_progress(parser)
     parser.set_defaults(run=_batch)
@@ -59,7 +57,9 @@ def _batch(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 0:
         raise InputError("The number of jobs must not be negative.")
     if arguments.jobs and arguments.scheduler:
-        raise InputError("The scheduler knows how many cases its workers take: leave out --jobs.")
+        raise InputError(
+            "With --scheduler, the cluster's workers decide how many cases run at once: leave out --jobs."
+        )
     output = arguments.output.absolute()  # a worker may be at home elsewhere
     check_batch_folder(output, arguments.resume)
     new_figure(1, 1, "white")  # as in predict
@@ -80,15 +80,18 @@ def _batch(arguments: argparse.Namespace) -> int:
             f"{len(failed)} failed."
         )
         if none_found:
-            print(f"In {none_found} no hematoma was found ({LOOKED_FOR}), which excludes no bleed.")
-        print(f"A folder for each, and one table: {RESULTS_FILE} in {arguments.output}")
+            print(
+                f"No hematoma was found in {none_found} of them. The search is for {LOOKED_FOR}; "
+                "finding none does not rule out a bleed."
+            )
+        print(f"One folder per case, and one table of all, {RESULTS_FILE}, in {arguments.output}")
         if any(case.place is not None for case in cases):
-            print(f"Which case is which scan: {PRIVATE_FILE}, which is private. It may name patients.")
+            print(f"{PRIVATE_FILE} says which case is which scan. Keep it private: it may name patients.")
         print("Research use only.")
     if any(row.unforeseen for row in failed):
         return 1
     if len(failed) == len(rows):
-        raise InputError("None of the cases could be predicted. The table of results says why, case by case.")
+        raise InputError(f"None of the cases could be predicted. {RESULTS_FILE} says why, case by case.")
     return 0
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from ..progress import Stages
 from .options import (
     Commands,
+    add_command,
     add_definition,
     add_device,
     add_json_progress,
     add_label,
+    add_output,
     add_segmenter,
     find_segmenter,
     print_table,
@@ -21,15 +23,19 @@ from .options import (
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    parser = commands.add_parser("compare", help="a prediction against the real follow-up scan")
-    for name in ("baseline", "followup"):
-        parser.add_argument(f"--{name}", type=Path, required=True, metavar="CT", help=f"the {name} scan")
+    parser = add_command(
+        commands, "compare", "measure the growth in a real follow-up scan, and how well it was predicted"
+    )
+    for name, title in (("baseline", "baseline"), ("followup", "follow-up")):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="CT", help=f"the {title} scan")
         parser.add_argument(
-            f"--{name}-mask", type=Path, metavar="MASK", help="its hematoma (default: found automatically)"
+            f"--{name}-mask", type=Path, metavar="MASK", help="mask of its hematoma (default: found automatically)"
         )
         add_label(parser, f"--{name}-mask")
-    parser.add_argument("--prediction", type=Path, metavar="DIR", help="what predict left for this baseline")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    parser.add_argument(
+        "--prediction", type=Path, metavar="DIR", help="folder that `hematoma predict` wrote for this baseline"
+    )
+    add_output(parser, "DIR", "folder for the result")
     add_segmenter(parser)
     add_definition(parser)
     add_device(parser)
@@ -39,10 +45,11 @@ def add_commands(commands: Commands) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from ..comparison import ScanWithMask, compare
+    from ..device import choose_device
     from ..files.folders import check_output_folder
     from ..output.comparison_folder import COMPARISON, comparison_rows, write_comparison
     from ..scan.head_ct import read_head_ct
-    from ..scan.masks import read_given_mask, read_mask_file
+    from ..scan.mask_files import read_given_mask, read_mask_file
 
     check_output_folder(arguments.output, COMPARISON)
 
@@ -63,7 +70,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             followup,
             predicted,
             find_segmenter(arguments.segmenter),
-            arguments.device,
+            choose_device(arguments.device),
             arguments.expansion_definition,
             stages,
         )
@@ -74,5 +81,5 @@ def _compare(arguments: argparse.Namespace) -> int:
         for sentence in [*comparison.result["warnings"], *failed]:
             print(f"Note: {sentence}")
         print_table(comparison_rows(comparison))
-        print(f"Picture and registered follow-up: in {arguments.output}. Research use only.")
+        print(f"The picture and the registered follow-up are in {arguments.output}. Research use only.")
     return 0

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..device import choose_device
 from ..errors import InputError
 from ..files.csv_tables import write_rows
 from ..files.folders import check_output_folder, whole_or_nothing
@@ -18,12 +19,13 @@ from ..files.provenance import Provenance
 from ..models.description import SHARE_EXPANDED
 from ..models.package import ModelPackage, find_package
 from ..output.drawing import draw_each
-from .options import Commands, find_risk, find_segmenter
-from .presets import check_task, chosen_risk_preset, growth_preset
+from .options import Commands, add_command, find_risk, find_segmenter
+from .presets import check_task, chosen_risk_preset, growth_preset, mask_source
 from .train_options import add_evaluate_options
 from .training_notes import note_registration
 
 if TYPE_CHECKING:
+    from ..anatomy.mask_source import MaskSource
     from ..training.data.each_case import LeftOut
     from ..training.growth.evaluation import GrowthEvaluation, GrowthRow
     from ..training.risk.logistic import Learner
@@ -51,7 +53,7 @@ class Evaluated:
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    evaluate = commands.add_parser("evaluate", help="measure a model on a cohort whose truth is known")
+    evaluate = add_command(commands, "evaluate", "evaluate a model on a cohort whose truth is known")
     add_evaluate_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -117,7 +119,7 @@ def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
 
     segmenter = find_segmenter(arguments.model)
     left_out: list[LeftOut] = []
-    rows = evaluate_segmentation(arguments.cohort, segmenter, arguments.device, left_out)
+    rows = evaluate_segmentation(arguments.cohort, segmenter, choose_device(arguments.device), left_out)
     return Evaluated(
         summarize_segmentation(rows),
         lambda folder: write_rows(SegmentationRow, rows, folder / "segmentation.csv"),
@@ -129,9 +131,8 @@ def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
 def _evaluate_markers(arguments: argparse.Namespace) -> Evaluated:
     from ..training.risk.marker_evaluation import MarkerRow, evaluate_markers, summarize_markers
 
-    segmenter = find_segmenter(arguments.segmenter)
     left_out: list[LeftOut] = []
-    rows = evaluate_markers(arguments.cohort, arguments.masks, segmenter, arguments.device, left_out)
+    rows = evaluate_markers(arguments.cohort, mask_source(arguments), left_out)
     return Evaluated(
         summarize_markers(rows),
         lambda folder: write_rows(MarkerRow, rows, folder / "markers.csv"),
@@ -150,30 +151,21 @@ def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
         summarize_risk,
     )
 
-    masks, segmenter = arguments.masks, find_segmenter(arguments.segmenter)
+    source = mask_source(arguments)
     folds = None if arguments.folds is None else _folds(arguments)
     left_out: list[LeftOut] = []
     measured: list[ModelPackage] = []
     if folds is not None:
         check_cohort(arguments.cohort, folds)
-        learner = None if arguments.preset == "compact" else _network_learner(arguments, segmenter)
-        rows = cross_validate_risk(
-            arguments.cohort,
-            folds,
-            masks,
-            segmenter,
-            arguments.device,
-            arguments.seed or 0,
-            learner,
-            left_out,
-        )
+        learner = None if arguments.preset == "compact" else _network_learner(arguments, source)
+        rows = cross_validate_risk(arguments.cohort, folds, source, arguments.seed or 0, learner, left_out)
         threshold = sum(row.expanded for row in rows) / len(rows)
     else:
         package = find_package(arguments.model, "risk")
         threshold = package.description.result(SHARE_EXPANDED)  # what is missing is told before the work
         measured.append(package)
         check_cohort(arguments.cohort, folds)
-        rows = evaluate_risk(arguments.cohort, package, masks, segmenter, arguments.device, left_out)
+        rows = evaluate_risk(arguments.cohort, package, source, left_out)
     return Evaluated(
         summarize_risk(rows, threshold),
         lambda folder: write_rows(RiskRow, rows, folder / "risk.csv"),
@@ -197,17 +189,17 @@ def _notes_on_seen(arguments: argparse.Namespace, packages: Sequence[ModelPackag
     from ..training.data.cohort import case_folders
     from ..training.runs import notes_on_seen_cases
 
-    finders = [find_segmenter(arguments.segmenter)] if arguments.masks == "automatic" else []
+    finders = [mask_source(arguments).segmenter]
     return notes_on_seen_cases([*packages, *finders], case_folders(arguments.cohort))
 
 
-def _network_learner(arguments: argparse.Namespace, segmenter: ModelPackage | None) -> Learner:
+def _network_learner(arguments: argparse.Namespace, source: MaskSource) -> Learner:
     from ..training.data.cohort import case_folders
     from ..training.risk.networks import network_learner, prepare_images
 
-    preset, masks, device = chosen_risk_preset(arguments), arguments.masks, arguments.device
-    images = prepare_images(preset, masks, segmenter, device, case_folders(arguments.cohort))
-    return network_learner(images, arguments.output / FOLDS, preset, masks, segmenter, device)
+    preset = chosen_risk_preset(arguments)
+    images = prepare_images(preset, source, case_folders(arguments.cohort))
+    return network_learner(images, arguments.output / FOLDS, preset, source)
 
 
 def _folds(arguments: argparse.Namespace) -> int:
@@ -215,7 +207,7 @@ def _folds(arguments: argparse.Namespace) -> int:
     if arguments.folds == "loo":
         return 0
     if not arguments.folds.isdecimal() or int(arguments.folds) < 2:
-        raise InputError("--folds takes a whole number from 2, or loo to leave out one case at a time.")
+        raise InputError("--folds takes a whole number of 2 or more, or loo to leave out one case at a time.")
     return int(arguments.folds)
 
 
@@ -224,9 +216,7 @@ def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:
 
     return GrowthEvaluation(
         packages=tuple(find_package(name, "growth") for name in [arguments.model, *arguments.rival]),
-        masks=arguments.masks,
-        segmenter=find_segmenter(arguments.segmenter),
-        device=arguments.device,
+        source=mask_source(arguments),
         risk=find_risk(arguments.risk),
     )
 
@@ -239,7 +229,5 @@ def _study(arguments: argparse.Namespace) -> list[GrowthRow]:
         arguments.output,
         growth_preset(arguments),
         _folds(arguments),
-        arguments.masks,
-        find_segmenter(arguments.segmenter),
-        arguments.device,
+        mask_source(arguments),
     )

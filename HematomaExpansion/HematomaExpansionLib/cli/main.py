@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import HematomaError, file_fault, is_file_fault
-from ..stopping import STOPPED_STATUS, Stopped, stopped_in_order
+from ..stopping import STOPPED_STATUS, Stopped, clean_stop
 from . import adapt, batch, compare, evaluate, models, predict, prepare, segment, train
 from .extensions import command_groups
 
@@ -22,7 +22,7 @@ _GROUPS = (predict, batch, segment, compare, models, prepare, train, adapt, eval
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        with stopped_in_order():
+        with clean_stop():
             chosen = _parser().parse_args(arguments)
             run: Callable[[argparse.Namespace], int] = chosen.run
             return run(chosen)
@@ -37,14 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Stopped as stopped:
-        print(f"hematoma: Told to end, it stopped before the work was done. {stopped}".rstrip(), file=sys.stderr)
+        print(f"hematoma: Stopped on request, before the work was done. {stopped}".rstrip(), file=sys.stderr)
         return STOPPED_STATUS
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hematoma",
-        description="Prediction of intracerebral hematoma expansion from a head CT. Research use only.",
+        description="Predicts the expansion of an intracerebral hematoma from the first head CT. Research use "
+        "only. Not for diagnosis or treatment.",
+        epilog="`hematoma COMMAND --help` explains the options of a command.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

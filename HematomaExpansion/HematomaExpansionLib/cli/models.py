@@ -6,30 +6,22 @@ import argparse
 from pathlib import Path
 
 from ..errors import ModelPackageError
-from ..models.package import (
-    DESCRIPTION_FILE,
-    ModelPackage,
-    available_packages,
-    install_package,
-    locate_package,
-)
-from .options import (
-    Commands,
-)
+from ..models.package import DESCRIPTION_FILE, ModelPackage, available_packages, install_package, locate_package
+from .options import Commands, add_command
 
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    parser = commands.add_parser("models", help="list, show, install and verify model packages")
+    parser = add_command(commands, "models", "list, show, install or verify model packages")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="the models at hand").set_defaults(run=_list_models)
-    show = actions.add_parser("show", help="everything a model says about itself")
+    add_command(actions, "list", "list the available models").set_defaults(run=_list_models)
+    show = add_command(actions, "show", "print everything a model says about itself")
     show.add_argument("name", metavar="NAME")
     show.set_defaults(run=_show_model)
-    install = actions.add_parser("install", help="install a model package from a folder")
+    install = add_command(actions, "install", "install a model package from a folder")
     install.add_argument("path", type=Path, metavar="PATH")
     install.set_defaults(run=_install_model)
-    actions.add_parser("verify", help="check every model's checksum").set_defaults(run=_verify_models)
+    add_command(actions, "verify", "check that every model is intact").set_defaults(run=_verify_models)
 
 
 def _list_models(arguments: argparse.Namespace) -> int:
@@ -37,7 +29,7 @@ def _list_models(arguments: argparse.Namespace) -> int:
         if isinstance(package, ModelPackage):
             description = package.description
             kind = f"{description.name} {description.version} ({description.task})"
-            print(f"{kind}, trained on {description.trained_on_whom}")
+            print(f"{kind}, trained on {description.training_sources}")
         else:
             print(f"damaged: {package}")
     return 0

@@ -59,7 +59,7 @@ def check_options(
         if not lines:
             raise InputError(f"`hematoma {command}` does not take {option}: leave out {option}.")
         where = ", or ".join(" and ".join(condition.text for condition in line.when) for line in lines)
-        raise InputError(f"{option} applies in `hematoma {command}` only {where}: leave out {option}.")
+        raise InputError(f"In `hematoma {command}`, {option} applies only {where}: leave out {option}.")
 
 
 def tasks_taking(table: Sequence[Takes], command: str, option: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,19 +20,44 @@ else:
 
 
 THRESHOLD_SEGMENTER = "threshold"
-
 NO_RISK = "none"
+
+
+def add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """A command whose ``text`` says what it does, in the list of all commands and in its own help."""
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+
+
+def add_export(
+    commands: Commands, name: str, text: str, result: str, run: Callable[[argparse.Namespace], int]
+) -> None:
+    """A command that only Slicer starts, to write a folder of what is in its scene; ``result`` is its help."""
+    parser = add_command(commands, name, text)
+    add_input(parser, "DIR", "folder that Slicer hands over")
+    add_output(parser, "DIR", result)
+    add_json_progress(parser)
+    parser.set_defaults(run=run)
 
 
 def add_scan(parser: argparse.ArgumentParser) -> None:
     """The option for the baseline scan."""
+    add_input(parser, "CT", "DICOM folder, or NIfTI, NRRD or MHA file")
+
+
+def add_input(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    """The option for what a command reads."""
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar=metavar, help=text)
+
+
+def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    """The option for what a command writes."""
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help=text)
+
+
+def add_cohort(parser: argparse.ArgumentParser) -> None:
+    """The option for a cohort."""
     parser.add_argument(
-        "-i",
-        "--input",
-        type=Path,
-        required=True,
-        metavar="CT",
-        help="DICOM folder, or NIfTI, NRRD or MHA file",
+        "--cohort", type=Path, required=True, metavar="DIR", help="cohort, a folder with one folder per case"
     )
 
 
@@ -41,7 +66,7 @@ def add_label(parser: argparse.ArgumentParser, mask: str = "--mask") -> None:
     parser.add_argument(
         f"{mask.removesuffix('mask')}label",
         metavar="NUMBER|NAME",
-        help="which label or segment of it is the hematoma, where it has several",
+        help="number or name of the label or segment that is the hematoma, if the mask has several",
     )
 
 
@@ -52,14 +77,16 @@ def finite(text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
     return number
 
 
 def add_segmenter(parser: argparse.ArgumentParser, of: str = "") -> None:
     """The option for the way a hematoma is found; ``of``: the beginning of its help."""
     parser.add_argument(
-        "--segmenter", metavar="NAME|PATH", help=f"{of}segmentation model, or {THRESHOLD_SEGMENTER!r}"
+        "--segmenter",
+        metavar="NAME|PATH",
+        help=f"{of}model that finds the hematoma (default: the shipped one), or {THRESHOLD_SEGMENTER!r}",
     )
 
 
@@ -70,7 +97,11 @@ def find_segmenter(name: str | None) -> ModelPackage | None:
 
 def add_risk(parser: argparse.ArgumentParser, of: str = "") -> None:
     """The option for the probability of expansion; ``of``: the beginning of its help."""
-    parser.add_argument("--risk", metavar="NAME|PATH", help=f"{of}model of the probability, or {NO_RISK!r}")
+    parser.add_argument(
+        "--risk",
+        metavar="NAME|PATH",
+        help=f"{of}model that gives the probability of expansion (default: the shipped one), or {NO_RISK!r}",
+    )
 
 
 def find_risk(name: str | None) -> ModelPackage | None:
@@ -80,7 +111,12 @@ def find_risk(name: str | None) -> ModelPackage | None:
 
 def add_device(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
     """The option for the computing device; without a ``default`` it can be told whether it was given."""
-    parser.add_argument("--device", default=default, metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    parser.add_argument(
+        "--device",
+        default=default,
+        metavar="auto|cpu|cuda|cuda:N",
+        help="where to compute (default: auto, which uses a GPU if there is one)",
+    )
 
 
 def add_definition(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +133,9 @@ def add_definition(parser: argparse.ArgumentParser) -> None:
 
 def add_json_progress(parser: argparse.ArgumentParser) -> None:
     """The option for a program that waits at the other end."""
-    parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
+    parser.add_argument(
+        "--json-progress", action="store_true", help="print progress as JSON lines on standard output"
+    )
 
 
 def reporting(as_json: bool = False) -> AbstractContextManager[Progress]:

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..markers.scores import ClinicalData
-from ..models.package import (
-    find_package,
-)
+from ..models.package import find_package
 from ..progress import Stages
 from .options import (
     Commands,
+    add_command,
     add_definition,
     add_device,
+    add_export,
     add_json_progress,
     add_label,
+    add_output,
     add_risk,
     add_scan,
     add_segmenter,
@@ -35,27 +36,38 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add both to the command line."""
     _add_predict(commands)
-    _add_export(commands)
+    add_export(
+        commands,
+        "export",
+        "write the result folder of a prediction made in Slicer",
+        "folder for the result",
+        _export,
+    )
 
 
 def _add_predict(commands: Commands) -> None:
-    parser = commands.add_parser("predict", help="predict the follow-up hematoma of one scan")
+    parser = add_command(commands, "predict", "predict the follow-up hematoma from one scan")
     add_scan(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add_output(parser, "DIR", "folder for the result")
     parser.add_argument(
-        "--mask", type=Path, help="the hematoma's mask, used as it is (as for CT, or .seg.nrrd or DICOM SEG)"
+        "--mask",
+        type=Path,
+        help="the hematoma's mask, used as it is: NIfTI, NRRD, MHA, .seg.nrrd or DICOM SEG "
+        "(default: the hematoma is found automatically)",
     )
     add_label(parser)
-    parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from onset to scan")
+    parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from symptom onset to the scan")
     for name, what in (
-        ("recurrent", "an earlier intracerebral hemorrhage"),
-        ("warfarin", "taken at onset"),
-        ("intraventricular", "blood in the ventricles too"),
+        ("recurrent", "whether the patient had an earlier intracerebral hemorrhage"),
+        ("warfarin", "whether the patient was taking warfarin at onset"),
+        ("intraventricular", "whether there is blood in the ventricles too"),
     ):
-        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what}; for BRAIN")
+        parser.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what}, for the BRAIN score"
+        )
     add_prediction_options(parser)
     parser.add_argument(
-        "--keep-intermediate", action="store_true", help="write the inside of the skull, found on the way, too"
+        "--keep-intermediate", action="store_true", help="also write the mask of the inside of the skull"
     )
     add_json_progress(parser)
     parser.set_defaults(run=_predict)
@@ -64,7 +76,9 @@ def _add_predict(commands: Commands) -> None:
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     """What is the same for one scan and for many."""
     add_segmenter(parser)
-    parser.add_argument("--growth", metavar="NAME|PATH", help="growth model")
+    parser.add_argument(
+        "--growth", metavar="NAME|PATH", help="model that predicts the growth (default: the shipped one)"
+    )
     add_risk(parser)
     add_device(parser)
     add_definition(parser)
@@ -78,7 +92,7 @@ def prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
         risk=find_risk(arguments.risk),
         segmenter=find_segmenter(arguments.segmenter),
         expansion_definition=arguments.expansion_definition,
-        device=arguments.device,
+        device_name=arguments.device,
     )
 
 
@@ -89,7 +103,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from ..output.report import summary_rows
     from ..prediction import predict
     from ..scan.head_ct import read_head_ct
-    from ..scan.masks import read_given_mask
+    from ..scan.mask_files import read_given_mask
 
     check_output_folder(arguments.output, PREDICTION)
     new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
@@ -113,17 +127,9 @@ def _predict(arguments: argparse.Namespace) -> int:
         for warning in result["input"]["warnings"]:
             print(f"Note: {warning}")
         print_table(summary_rows(result))
-        print(f"Pictures and report: overlay.png and report.pdf in {arguments.output}")
+        print(f"Picture and report: overlay.png and report.pdf in {arguments.output}")
         print("Research use only.")
     return 0
-
-
-def _add_export(commands: Commands) -> None:
-    parser = commands.add_parser("export", help="what predict leaves, from a prediction in Slicer's scene")
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="DIR", help="what Slicer hands over")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
-    add_json_progress(parser)
-    parser.set_defaults(run=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..device import choose_device
 from ..files.csv_tables import write_rows
-from .options import Commands, add_device, add_segmenter, find_segmenter
+from .options import Commands, add_command, add_device, add_output, add_segmenter, find_segmenter
 
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    prepare = commands.add_parser("prepare", help="make a cohort of a hospital's pairs of scans")
+    prepare = add_command(commands, "prepare", "make a cohort from a hospital's pairs of scans")
     prepare.add_argument(
         "--pairs",
         type=Path,
         required=True,
         metavar="LIST.csv",
-        help="columns case, baseline, followup, and if known baseline_mask, followup_mask, onset_hours; "
-        "baseline_label, followup_label: of the hematoma in a mask of several labels",
+        help="list with the columns case, baseline and followup and, if known, baseline_mask, followup_mask, "
+        "onset_hours, baseline_label, followup_label (of the hematoma, if the mask has several)",
     )
-    prepare.add_argument("-o", "--output", type=Path, required=True, metavar="COHORT", help="folder for the cases")
-    prepare.add_argument("--source", default="patients", help="said in every case and in what is trained on it")
+    add_output(prepare, "COHORT", "cohort folder to write")
+    prepare.add_argument(
+        "--source",
+        default="patients",
+        help="whose scans these are, as recorded in every case and in every model trained on them "
+        "(default: patients)",
+    )
     add_segmenter(prepare)
     add_device(prepare)
     prepare.set_defaults(run=_prepare)
@@ -40,7 +46,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     pairs, segmenter = read_pairs(arguments.pairs), find_segmenter(arguments.segmenter)
     check_cohort_folder(pairs, arguments.output)
-    cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, arguments.device)
+    cases = prepare_cohort(pairs, arguments.output, arguments.source, segmenter, choose_device(arguments.device))
     lines = list(tqdm(cases, total=len(pairs), desc="Preparing pairs", disable=None))
     write_rows(PreparedCase, lines, arguments.output / REPORT_FILE)
     for line in lines:
@@ -50,7 +56,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
     found = sum("automatic" in line.masks for line in lines)
     if found:
         print(
-            f"Note: in {found} of them a mask was found automatically: correct it by hand before it is the truth."
+            f"Note: In {found} of them a mask was found automatically. Correct it by hand before you take it for "
+            "the truth."
         )
-    print(f"{prepared} of {len(lines)} pairs prepared; {REPORT_FILE} says how each fared. Research use only.")
+    print(f"{prepared} of {len(lines)} pairs prepared; {REPORT_FILE} says what became of each. Research use only.")
     return 0

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..models.description import Task
 from ..models.package import ModelPackage, find_package
+from .options import find_segmenter
 from .train_options import PRESETS, check
 
 if TYPE_CHECKING:
+    from ..anatomy.mask_source import MaskSource
     from ..training.fitting import FitOptions
     from ..training.growth.samples import GrowthPreset
     from ..training.risk.networks import RiskNetworkPreset
@@ -22,15 +24,24 @@ def check_task(command: str, arguments: argparse.Namespace) -> None:
     presets = PRESETS.get(arguments.task, ())
     if arguments.preset is not None and presets and arguments.preset not in presets:
         raise InputError(
-            f"--preset {arguments.preset} is none of {arguments.task}: choose {' or '.join(presets)}."
+            f"There is no --preset {arguments.preset} for {arguments.task}: choose {' or '.join(presets)}."
         )
     check(f"{command} {arguments.task}", arguments)
 
 
+def mask_source(arguments: argparse.Namespace) -> MaskSource:
+    """Where masks come from; the model that finds them is looked up only if some are to be found."""
+    from ..anatomy.mask_source import MaskSource
+    from ..device import choose_device
+
+    segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    return MaskSource(arguments.masks, choose_device(getattr(arguments, "device", None) or "cpu"), segmenter)
+
+
 def starting_models(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:
-    """The models whose weights are gone on from."""
+    """The models whose weights training starts from."""
     if arguments.epochs == 0 and not arguments.start:
-        raise InputError("With no epochs nothing is learned: say with --start whose weights are to be kept.")
+        raise InputError("With --epochs 0 nothing is learned: name the model whose weights to keep with --start.")
     return [find_package(name, task) for name in arguments.start]
 
 
@@ -56,11 +67,13 @@ def fit_options(arguments: argparse.Namespace, preset: FitOptions) -> FitOptions
 
 
 def widths(text: str | None) -> tuple[int, ...]:
-    return _whole_numbers(text, "The channels must be whole numbers above 0 with commas, such as 16,32,64,128.")
+    return _whole_numbers(
+        text, "--channels takes whole numbers above 0, separated by commas, such as 16,32,64,128."
+    )
 
 
 def size(text: str | None) -> tuple[int, ...]:
-    return _whole_numbers(text, "The size must be whole numbers above 0 with commas, such as 96,96,16.")
+    return _whole_numbers(text, "--size takes whole numbers above 0, separated by commas, such as 96,96,16.")
 
 
 def _whole_numbers(text: str | None, otherwise: str) -> tuple[int, ...]:

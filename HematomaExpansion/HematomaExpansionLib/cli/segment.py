@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from ..progress import Stages
 from .options import (
     Commands,
+    add_command,
     add_device,
+    add_input,
     add_label,
+    add_output,
     add_scan,
     add_segmenter,
     find_segmenter,
@@ -25,9 +27,9 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add_segment(commands: Commands) -> None:
-    parser = commands.add_parser("segment", help="find the hematoma and write its mask")
+    parser = add_command(commands, "segment", "find the hematoma and write its mask")
     add_scan(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MASK", help="new mask file")
+    add_output(parser, "MASK", "mask file to write, which must not exist yet")
     add_segmenter(parser)
     add_device(parser)
     parser.set_defaults(run=_segment)
@@ -38,7 +40,6 @@ def _segment(arguments: argparse.Namespace) -> int:
     from ..anatomy.plausibility import check_plausibility
     from ..anatomy.segmentation import NO_HEMATOMA, segment
     from ..device import choose_device
-    from ..measures.volumes import volume_ml
     from ..scan.head_ct import read_head_ct
     from ..scan.volume_files import check_volume_output, write_volume
 
@@ -53,38 +54,33 @@ def _segment(arguments: argparse.Namespace) -> int:
         with stages("segmentation", 0.6):
             mask = segment(scan.image, brain.mask, segmenter, device)
             notes = [*scan.warnings, *check_plausibility(scan, brain, mask, drawn=False)]
-        write_volume(scan.restore(mask), arguments.output)
-    if not volume_ml(mask):
+        write_volume(scan.restore_mask(mask).image, arguments.output)
+    if mask.is_empty:
         notes.append(NO_HEMATOMA)
     for note in notes:
         print(f"Note: {note}")
-    print(f"Hematoma: {volume_ml(mask):.1f} mL. Research use only.")
+    print(f"Hematoma: {mask.volume_ml:.1f} mL. Research use only.")
     return 0
 
 
 def _add_measure(commands: Commands) -> None:
-    parser = commands.add_parser("measure", help="volumes and ABC/2 of a mask, as JSON")
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="MASK", help="the hematoma's mask")
+    parser = add_command(commands, "measure", "print the volume and ABC/2 of a mask as JSON")
+    add_input(parser, "MASK", "the hematoma's mask")
     add_label(parser)
     parser.set_defaults(run=_measure)
 
 
 def _measure(arguments: argparse.Namespace) -> int:
     from ..measures.abc2 import abc2
-    from ..measures.volumes import volume_ml
-    from ..scan.masks import read_mask_volume
+    from ..scan.mask import Mask
+    from ..scan.mask_files import read_mask_volume
 
     volume = read_mask_volume(arguments.input, arguments.label)
-    mask = volume.image
-    estimate = abc2(mask)
+    mask = Mask(volume.image)
     measures = {
         "research_use_only": True,
-        "volume_ml": volume_ml(mask),
-        "abc2_ml": estimate.volume_ml,
-        "abc2_simplified_ml": estimate.simplified_volume_ml,
-        "a_mm": estimate.a_mm,
-        "b_mm": estimate.b_mm,
-        "c_mm": estimate.c_mm,
+        "volume_ml": mask.volume_ml,
+        **abc2(mask).described,
         "warnings": list(volume.notes),
     }
     print(json.dumps(measures, indent=2))

@@ -5,27 +5,29 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files.folders import check_output_folder
 from ..models.description import package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
-from .options import Commands, find_risk, find_segmenter
-from .presets import check_task, chosen_risk_preset, fit_options, growth_preset, size, starting_models, widths
-from .train_options import (
-    SLICES,
-    add_train_options,
+from .options import Commands, add_command, find_risk
+from .presets import (
+    check_task,
+    chosen_risk_preset,
+    fit_options,
+    growth_preset,
+    mask_source,
+    size,
+    starting_models,
+    widths,
 )
+from .train_options import SLICES, add_train_options
 from .training_notes import note_masks, note_registration, package_in, report_training
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
-    train = commands.add_parser("train", help="train a model on a cohort")
+    train = add_command(commands, "train", "train a model on a cohort")
     add_train_options(train)
     train.set_defaults(run=_train)
 
@@ -54,14 +56,14 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
 
     if arguments.masks == "both":
         raise InputError("A risk model is trained with --masks true or automatic, not with both.")
-    segmenter = find_segmenter(arguments.segmenter) if arguments.masks == "automatic" else None
+    source = mask_source(arguments)
     preset = None if arguments.preset == "compact" else chosen_risk_preset(arguments)
     check_kinds(readable(has_expanded, cases))
     if preset is None:
-        return train_risk(cases, arguments.output, arguments.masks, segmenter, "cpu", arguments.seed or 0)
+        return train_risk(cases, arguments.output, source, arguments.seed or 0)
     from ..training.risk.networks import train_risk_network
 
-    return train_risk_network(cases, arguments.output, preset, arguments.masks, segmenter, "cpu")
+    return train_risk_network(cases, arguments.output, preset, source)
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
@@ -75,7 +77,9 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
     start, preset = starting_models(arguments, "growth"), growth_preset(arguments)
     members = 1 if arguments.members is None else arguments.members
     if members < 1 or (members > 1 and start):
-        raise InputError("--members takes 1 or more networks, which begin at random: leave out --start.")
+        raise InputError(
+            "--members takes a number from 1 on; several networks start from random weights: leave out --start."
+        )
     calibration = None
     if arguments.calibration is not None:
         calibration = Calibration(case_folders(arguments.calibration), find_risk(arguments.risk))

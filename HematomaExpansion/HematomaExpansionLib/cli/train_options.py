@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .option_rules import Takes, When, check_options, tasks_taking
-from .options import add_device, add_risk, add_segmenter, finite
+from .options import add_cohort, add_device, add_output, add_risk, add_segmenter, finite
 
 SLICES, TWO_OUTPUT = "slices", "two-output"
-
 PRESETS: dict[str, tuple[str, ...]] = {
     "growth": ("compact", "paper", "affine"),
     "segmentation": ("compact", SLICES),
@@ -24,27 +23,16 @@ LOOP = "epochs patience batch_size learning_rate max_minutes devices nodes seed"
 _DEFAULTS: dict[str, Any] = {"preset": "compact", "masks": "true", "device": "auto", "start": (), "rival": ()}
 
 _AUTOMATIC = When("with --masks automatic", lambda given: given.masks == "automatic")
-
 _BOTH = When("with --masks both", lambda given: given.masks == "both")
-
 _COMPACT = When("with --preset compact", lambda given: given.preset == "compact")
-
 _ON_SLICES = When("with --preset slices", lambda given: given.preset == SLICES)
-
 _NETWORK = When("with --preset two-output or slices", lambda given: given.preset in {TWO_OUTPUT, SLICES})
-
 _BY_MASKS = When("with --preset compact or slices", lambda given: given.preset != TWO_OUTPUT)
-
 _FOLDS = When("with --folds", lambda given: given.folds is not None)
-
 _NO_FOLDS = When("without --folds", lambda given: given.folds is None)
-
-_LEARNING = When("above 0 epochs", lambda given: given.epochs != 0 or len(given.start) != 1)
-
+_LEARNING = When("with more than 0 epochs", lambda given: given.epochs != 0 or len(given.start) != 1)
 _CALIBRATING = When("with --calibration", lambda given: given.calibration is not None)
-
-_RENEWING = When("with --epochs 0 and one model to --start", lambda given: not _LEARNING.holds(given))
-
+_RENEWING = When("with --epochs 0 and one model after --start", lambda given: not _LEARNING.holds(given))
 _WEIGHTS = When("without --statistics-only", lambda given: not given.statistics_only)
 
 TABLE = (
@@ -80,14 +68,14 @@ TABLE = (
 """What each command takes for each task, beside the cohort and the output."""
 
 _LOOP_HELP: dict[str, tuple[type | Any, str]] = {
-    "epochs": (int, "at most this many"),
-    "patience": (int, "stop after so many epochs without gain"),
-    "batch_size": (int, "patches at a time"),
-    "learning_rate": (finite, "of the optimizer"),
-    "max_minutes": (finite, "stop after this time, keeping the best weights"),
-    "devices": (int, "GPUs, or processes, of each machine"),
-    "nodes": (int, "machines"),
-    "seed": (int, "same seed on the same machine, same weights"),
+    "epochs": (int, "maximum number of epochs"),
+    "patience": (int, "stop after this many epochs without improvement"),
+    "batch_size": (int, "patches per batch"),
+    "learning_rate": (finite, "learning rate of the optimizer"),
+    "max_minutes": (finite, "stop after this many minutes, with the best weights so far"),
+    "devices": (int, "number of GPUs, or processes, per machine"),
+    "nodes": (int, "number of machines"),
+    "seed": (int, "random seed: the same seed on the same machine gives the same weights"),
 }
 
 
@@ -103,41 +91,41 @@ def check(command: str, arguments: argparse.Namespace) -> None:
 def add_train_options(parser: argparse.ArgumentParser) -> None:
     """Those of ``train``."""
     options = _Options(parser, "train")
-    parser.add_argument("task", choices=list(PRESETS))
+    parser.add_argument("task", choices=list(PRESETS), help="what the model is for")
     add_cohort(parser)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="PACKAGE", help="model package to write"
-    )
+    add_output(parser, "PACKAGE", "model package to write")
     options.add(
         "masks",
-        "begin from the cases' own masks (true, the default), from automatic ones (risk), or both (growth)",
+        "masks to start from: the cases' own (true, the default), automatic ones (risk only) or "
+        "both (growth only)",
         choices=["true", "both", "automatic"],
     )
     options.add(
         "start",
-        "go on from this model's weights (fine-tuning), of several from their ensemble",
+        "start from the weights of this model (fine-tuning), or of the ensemble of several",
         nargs="+",
         metavar="NAME|PATH",
     )
     options.add(
         "members",
-        "train so many networks, from seeds one after another, and give the mean of their fields",
+        "train N networks from consecutive seeds; the model is the mean of their fields",
         type=int,
         metavar="N",
     )
     options.flag(
         "only_expanded",
-        "learn from the cases that expanded alone; who does, the probability tells (--calibration)",
+        "learn only from the cases that expanded; with --calibration, the probability of expansion then decides "
+        "how much grows",
     )
     options.add(
         "calibration",
-        "another cohort, on which is fitted how growth follows the probability of expansion, and the range of the "
-        "volume (default: that range alone, on the cases that chose the weights)",
+        "another cohort, to fit how growth follows the probability of expansion, and the range of the follow-up "
+        "volume (default: fit only the range, on the cases that chose the weights)",
         type=Path,
         metavar="DIR",
     )
     options.add_network()
-    options.add_loop(epochs="; 0 with --start keeps its weights, and calibrates them on the cohort")
+    options.add_loop(epochs="; 0 with --start keeps those weights and only calibrates them on the cohort")
     add_segmenter(parser, options.of("segmenter"))
     add_risk(parser, options.of("risk"))
 
@@ -145,13 +133,19 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
 def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     """Those of ``evaluate``."""
     options = _Options(parser, "evaluate")
-    parser.add_argument("task", choices=["segmentation", "growth", "markers", "risk"])
+    parser.add_argument("task", choices=["segmentation", "growth", "markers", "risk"], help="what to evaluate")
     add_cohort(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
-    options.add("model", "model to measure (default: the shipped one)", metavar="NAME|PATH")
-    options.add("masks", "begin from these (default: true)", choices=["true", "automatic"])
-    options.add("rival", "another model beside it", action="append", metavar="NAME|PATH")
-    options.add("folds", "train and test anew in K folds, or leaving one out", metavar="K|loo")
+    add_output(parser, "DIR", "folder for the tables")
+    options.add("model", "model to evaluate (default: the shipped one)", metavar="NAME|PATH")
+    options.add(
+        "masks",
+        "masks to start from, the cases' own or automatic ones (default: true, the cases' own)",
+        choices=["true", "automatic"],
+    )
+    options.add(
+        "rival", "another model to compare with; may be given more than once", action="append", metavar="NAME|PATH"
+    )
+    options.add("folds", "train and test anew in K folds, or leave out one case at a time (loo)", metavar="K|loo")
     options.add_network()
     options.add_loop()
     add_segmenter(parser, options.of("segmenter"))
@@ -162,19 +156,12 @@ def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
 def add_adapt_options(parser: argparse.ArgumentParser) -> None:
     """Those of ``adapt``, beside model, cohort and output."""
     options = _Options(parser, "adapt")
-    options.add("rank", "of the adapters on the convolutions (default: 2)", type=int, metavar="N")
+    options.add("rank", "rank of the adapters on the convolutions (default: 2)", type=int, metavar="N")
     options.flag(
         "statistics_only",
-        "batch-norm statistics alone: learns no weights, and needs no masks and no follow-up scans",
+        "adapt only the batch-norm statistics, which learns no weights and needs no masks or follow-up scans",
     )
     options.add_loop()
-
-
-def add_cohort(parser: argparse.ArgumentParser) -> None:
-    """The option for the cases."""
-    parser.add_argument(
-        "--cohort", type=Path, required=True, metavar="DIR", help="folder with one folder per case"
-    )
 
 
 class _Options:
@@ -206,7 +193,7 @@ class _Options:
         self._parser.add_argument(
             "--preset",
             choices=list(dict.fromkeys(preset for names in PRESETS.values() for preset in names)),
-            help=f"{presets} (default: compact; of risk this is on CT markers)",
+            help=f"{presets} (default: compact, for risk a regression on CT markers)",
         )
         networks = {
             "segmentation": "attention-unet, unet or unet++",
@@ -215,9 +202,13 @@ class _Options:
         of_slices = "; ".join(
             f"{task}: {networks[task]}" for task in tasks_taking(TABLE, self._command, "network")
         )
-        self._parser.add_argument("--network", metavar="NAME", help=f"{of_slices}, with --preset slices")
-        self.add("size", "voxels that the network of two-output or slices sees of the head", metavar="X,Y[,Z]")
-        self.add("channels", "width of the network's levels", metavar="N,N,…")
+        self._parser.add_argument("--network", metavar="NAME", help=f"network for --preset slices ({of_slices})")
+        self.add(
+            "size",
+            "size in voxels of what the network sees, with --preset two-output (X,Y,Z) or slices (X,Y)",
+            metavar="X,Y[,Z]",
+        )
+        self.add("channels", "number of channels of each level of the network", metavar="N,N,…")
 
     def add_loop(self, epochs: str = "") -> None:
         """What the training loop takes; ``epochs``: what more is to be said of these."""

@@ -6,13 +6,9 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import ModelPackageError
 from ..models.package import ModelPackage, open_package
-
-if TYPE_CHECKING:
-    pass
 
 
 def note_registration(cases: Sequence[Path]) -> None:
@@ -44,4 +40,4 @@ def report_training(package: ModelPackage, before: ModelPackage | None) -> None:
     """Print the results of a training into a folder that held the package ``before``."""
     print(json.dumps(package.description.results, indent=2))
     if package == before:
-        print("Note: The very same training had ended before: nothing was learned anew.", file=sys.stderr)
+        print("Note: This very training had finished before, so nothing was trained again.", file=sys.stderr)

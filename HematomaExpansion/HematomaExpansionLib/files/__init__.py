@@ -1,4 +1,4 @@
-"""Folders and files on disk: written whole or not at all, with what they were made from.
+"""Folders and files on disk: written whole or not at all, with a record of what they were made from.
 
-Uses nothing of the engine but errors; every other room may use it.
+Uses only errors from the engine; every other room may use it.
 """

@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets write them: any delimiter, UTF-8 or UTF-16, headers in any spelling, empty lines."""
+"""CSV files as spreadsheets write them: any delimiter, UTF-8 or UTF-16, headers in any style, empty lines."""
 
 from __future__ import annotations
 
@@ -19,39 +19,38 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = ",;\t"
 
-_EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # what its first line may be
-
+_EXCEL_SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's optional first line
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table that is not empty: where it stands in the file, and the text in each column."""
+    """A nonempty line of a table: its line number in the file, and the text in each column."""
 
     number: int
     values: dict[str, str]
 
 
 def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, of: str) -> list[Row]:
-    """The rows of a CSV file below a line that names the columns, in any order, in capitals or with spaces.
+    """The rows of a CSV file below a line that names the columns, in any order, with capitals or spaces allowed.
 
-    ``of`` says in the sentences what the rows are (in the plural). Every known column is in each row, empty where
-    the file lacks it.
+    ``of`` says in error messages what the rows are (in the plural). Each row has every known column, empty if the
+    file lacks it.
 
     Raises:
-        InputError: it cannot be read, a required column is missing, a column is unknown or doubled, or a row has a
-            value that belongs to none.
+        InputError: the file cannot be read, a required column is missing, a column is unknown or named twice, or
+            a row has a value in no column.
     """
     try:
-        lines = _lines(_text(path), required, optional)
+        lines = _lines(_text(path))
     except OSError as error:
         raise file_fault(error, f"The list of {of} cannot be read") from None
     except (UnicodeError, csv.Error):
         raise InputError(f"The list of {of} cannot be read: save it as CSV in UTF-8.") from None
     if not lines:
-        raise InputError(f"The list of {of} is empty: its first line names the columns.")
+        raise InputError(f"The list of {of} is empty: its first line must name the columns.")
     (_, header), *rest = lines
     columns = [_column(name) for name in header]
     _check_columns(columns, header, required, optional)
@@ -74,23 +73,25 @@ def _text(path: Path) -> str:
     return content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
 
 
-def _lines(text: str, required: Sequence[str], optional: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line that is not empty, split at the delimiter that makes sense of the first."""
+def _lines(text: str) -> list[tuple[int, list[str]]]:
+    """Line number and cells of each nonempty line."""
     first, _, rest = text.partition("\n")
     skipped = 0
-    delimiters: Sequence[str] = _DELIMITERS
-    if told := _EXCEL_SAYS.fullmatch(first):
-        text, skipped, delimiters = rest, 1, told[1]
+    if told := _EXCEL_SEPARATOR_LINE.fullmatch(first):
+        text, skipped, delimiter = rest, 1, told[1]
+    else:
+        delimiter = _delimiter_of(text.lstrip().partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    cells = ((reader.line_num + skipped, [cell.strip() for cell in row]) for row in reader)
+    return [(number, row) for number, row in cells if any(row)]
 
-    def split(delimiter: str) -> list[tuple[int, list[str]]]:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        cells = ((reader.line_num + skipped, [cell.strip() for cell in row]) for row in reader)
-        return [(number, row) for number, row in cells if any(row)]
 
-    def known(lines: list[tuple[int, list[str]]]) -> int:
-        return len({_column(name) for name in lines[0][1]} & {*required, *optional}) if lines else 0
-
-    return max((split(delimiter) for delimiter in delimiters), key=known)
+def _delimiter_of(header: str) -> str:
+    """The delimiter between the column names; a comma if there is only one column."""
+    try:
+        return csv.Sniffer().sniff(header, _DELIMITERS).delimiter
+    except csv.Error:
+        return ","
 
 
 def _column(name: str) -> str:
@@ -100,9 +101,9 @@ def _column(name: str) -> str:
 def _check_columns(
     columns: Sequence[str], header: Sequence[str], required: Sequence[str], optional: Sequence[str]
 ) -> None:
-    known = f"The columns are {', '.join(required)}, and if known {', '.join(optional)}."
+    known = f"The columns are {', '.join(required)}, plus {', '.join(optional)} if known."
     if not set(required) <= set(columns):
-        # What stands there instead is not repeated: it may be a patient's scan.
+        # Do not quote what is there instead: it may name a patient's scan.
         raise InputError(f"The first line of the list lacks {' or '.join(required)}. {known}")
     if doubled := [name for name, count in Counter(columns).items() if count > 1 and name]:
         raise InputError(f"The list names the column {doubled[0]} twice. {known}")
@@ -112,7 +113,7 @@ def _check_columns(
 
 
 def check_table(kind: type[DataclassInstance], path: Path) -> None:
-    """Raise ``InputError`` where there is a file that is no table of such rows: it is somebody else's."""
+    """Raise ``InputError`` if the file exists but is not a table of such rows: it is someone else's."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             is_ours = next(csv.reader(file), None) == [field.name for field in fields(kind)]
@@ -122,16 +123,16 @@ def check_table(kind: type[DataclassInstance], path: Path) -> None:
         is_ours = False
     if not is_ours:
         raise InputError(
-            f"The output folder holds another {path.name}, or one with other columns: rename it, or name a new "
-            "folder."
+            f"The output folder holds a different {path.name}, or one with different columns: rename it, or "
+            "name a new folder."
         )
 
 
 def write_rows(kind: type[DataclassInstance], rows: Sequence[DataclassInstance], path: Path) -> None:
-    """One line per row of that dataclass, as CSV; the file is replaced whole or not at all.
+    """Write rows of a dataclass as CSV, one per line; the file is replaced whole or not at all.
 
     Raises:
-        InputError: it cannot be written, or there is a file that is no such table.
+        InputError: the file cannot be written, or it exists but is not such a table.
     """
     check_table(kind, path)
     try:

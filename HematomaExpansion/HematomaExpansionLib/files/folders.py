@@ -1,8 +1,8 @@
-"""Folders of results: each appears whole or not at all, and nobody else's file is ever removed.
+"""Result folders: each appears whole or not at all, and no one else's file is ever removed.
 
-What is under way lies in a scratch folder, hidden beside the result (in the result's own folder where that exists
-already). Its owner holds a lock in it for as long as it lives, on whatever computer; the lock of a run that was
-killed is free, and the next command that writes there removes what it has left. On a disk without locks it stays.
+Unfinished work is kept in a hidden scratch folder beside the result (or in the result's own folder, if that
+exists). The run that owns it holds a lock in it until the run ends, on any computer. A killed run's lock is free,
+and the next command that writes there removes what the run left behind. On a disk without locks, it stays.
 """
 
 from __future__ import annotations
@@ -32,34 +32,28 @@ if TYPE_CHECKING:
 
 
 _NOT_WRITTEN = "The result could not be written"
-
 _NO_PLACE = "The output folder cannot be written"
-
 _FOREIGN = (
     "The output folder holds other files, or results that were changed since they were written: "
     "name a new folder for the result."
 )
-
 OWNER_FILE = "hematoma-owner.lock"
-"""In a scratch folder: held by the process to which it belongs."""
+"""Lock in a scratch folder, held by the process that owns the folder."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+_MAX_TRIES = 10
+_TRIAL_BYTES = 1 << 20
+_LOCK_TIMEOUT_S = 10.0  # with another process of the same run, say, that writes the same result
 
-_TRIES = 10
-
-_TRIED_BYTES = 1 << 20
-
-_PATIENCE_S = 10.0  # of a process of the same run, say, that puts the same result there
-
-# Some systems would grant a process the lock that it holds already.
+# Some systems would grant a process a lock that it already holds.
 _own: set[Path] = set()
 
 
 def check_output_folder(folder: Path, kind: str, keep: Collection[str] = ()) -> None:
-    """Raise ``InputError`` where a result cannot be written, before anything is computed: it is tried.
+    """Raise ``InputError`` if a result cannot be written: tries it before anything is computed.
 
-    A folder may be new, empty, or hold a result of that kind as it was written, which will be replaced. What is
-    named in ``keep`` may be in it too, and stays. What killed runs have left there is removed.
+    The folder may be new, be empty, or hold an unchanged result of that kind, which will be replaced. Anything
+    named in ``keep`` may be in it too, and stays. Leftovers of killed runs are removed.
     """
     library_name(folder.absolute())
     try:
@@ -81,10 +75,10 @@ def check_output_folder(folder: Path, kind: str, keep: Collection[str] = ()) -> 
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder if it is not there, and remove what killed runs have left in it.
+    """Make a folder if it does not exist, and remove leftovers of killed runs from it.
 
     Raises:
-        InputError: it cannot be made, or nothing can be written there.
+        InputError: the folder cannot be made, or nothing can be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +91,9 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_or_nothing(folder: Path, provenance: Provenance, keep: Collection[str] = ()) -> Iterator[Path]:
-    """A scratch folder whose files are in ``folder``, with what they were made from, when the block ends well.
+    """A scratch folder whose files are moved to ``folder``, with their provenance, if the block succeeds.
 
-    This alone replaces folders, for all commands: a result of the same kind, as it was written. What is named in
+    All commands replace folders only here, and only an unchanged result of the same kind. Anything named in
     ``keep`` stays beside the new result.
 
     Raises:
@@ -118,8 +112,8 @@ def whole_or_nothing(folder: Path, provenance: Provenance, keep: Collection[str]
                     return
                 except OSError:
                     if not folder.exists():
-                        raise  # else another run has made it in the meantime
-            with alone_in(folder, _PATIENCE_S):
+                        raise  # otherwise another run has made it in the meantime
+            with alone_in(folder, _LOCK_TIMEOUT_S):
                 if holds_foreign_files(folder, provenance.kind, keep):
                     raise InputError(_FOREIGN)
                 _replace(folder, made, scratch / "old", keep)
@@ -128,9 +122,9 @@ def whole_or_nothing(folder: Path, provenance: Provenance, keep: Collection[str]
 
 
 def check_output_file(path: Path) -> None:
-    """Raise ``InputError`` where a single file cannot be written, before anything is computed.
+    """Raise ``InputError`` if a single file cannot be written, before anything is computed.
 
-    A file that is there is never replaced, since nothing says whose it is.
+    An existing file is never replaced, since nothing says whose it is.
     """
     library_name(path.absolute())
     try:
@@ -144,10 +138,10 @@ def check_output_file(path: Path) -> None:
 
 
 def writing_fault(path: Path) -> OSError:
-    """Why a library could not write a file, of which it says nothing: it is tried; what was there is removed."""
+    """Why a file could not be written when the library does not say: tries again, and removes what was there."""
     try:
         with path.open("wb") as file:
-            file.write(bytes(_TRIED_BYTES))
+            file.write(bytes(_TRIAL_BYTES))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -160,8 +154,7 @@ def writing_fault(path: Path) -> OSError:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """The path of a file to write, which takes its place as ``path``, replacing what is there, when the block ends
-    well.
+    """The path of a scratch file to write, which replaces ``path`` if the block succeeds.
 
     Raises:
         OSError: it cannot be written.
@@ -172,22 +165,22 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Keep other runs from writing into a folder for the length of a block; a killed one holds it no longer.
+def alone_in(folder: Path, timeout_s: float = 0.0) -> Iterator[None]:
+    """Keep other runs from writing to a folder during a block; a killed run no longer holds it.
 
     Raises:
-        InputError: another run is writing there, also after so many seconds.
+        InputError: another run is still writing there after ``timeout_s`` seconds.
     """
     try:
-        lock = _acquired(folder / LOCK_FILE, patience_s)
+        lock = _acquired(folder / LOCK_FILE, timeout_s)
     except _HeldByAnotherError:
         raise InputError(
-            "Another run is writing to that folder: wait for its end, or name another folder."
+            "Another run is writing to that folder: wait until it ends, or name another folder."
         ) from None
     try:
         yield
     finally:
-        with suppress(OSError):  # some systems remove no file that is open
+        with suppress(OSError):  # some systems do not remove open files
             (folder / LOCK_FILE).unlink()
         if lock is not None:
             lock.release()
@@ -195,10 +188,10 @@ def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def own_scratch(parent: Path) -> Iterator[Path]:
-    """A hidden folder in ``parent``, for this user alone, that goes when the block ends.
+    """A hidden folder in ``parent``, for this user only, that is removed when the block ends.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
     scratch, lock = _owned_scratch(parent)
     try:
@@ -210,14 +203,14 @@ def own_scratch(parent: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(parent: Path) -> None:
-    """Remove what runs that were killed have left in ``parent``; what a living one keeps there stays, and so does
-    what has such a name by chance."""
+    """Remove leftovers of killed runs from ``parent``; what a live run keeps there stays, and so does anything
+    that has such a name by chance."""
     for left in parent.glob(f"{SCRATCH_PREFIX}*"):
         if left.absolute() in _own or left.is_symlink() or not left.is_dir():
             continue
         with suppress(OSError, _HeldByAnotherError):  # another user's cannot be opened
             if not (left / OWNER_FILE).exists():
-                left.rmdir()  # killed before it had begun
+                left.rmdir()  # killed before it began
             elif (lock := _acquired(left / OWNER_FILE)) is not None:
                 _remove(left, lock)
 
@@ -226,15 +219,15 @@ class _HeldByAnotherError(Exception):
     """Another process holds the lock."""
 
 
-def _acquired(path: Path, patience_s: float = 0.0) -> FileLock | None:
-    """The lock that a file is, held now; None on a disk that has no locks.
+def _acquired(path: Path, timeout_s: float = 0.0) -> FileLock | None:
+    """The lock on a file, now held; None on a disk without locks.
 
     Raises:
         OSError: the file cannot be made.
     """
     from filelock import FileLock, Timeout  # Slicer's panels open before it is installed
 
-    lock = FileLock(path, timeout=patience_s)
+    lock = FileLock(path, timeout=timeout_s)
     try:
         lock.acquire()
     except Timeout:
@@ -249,10 +242,10 @@ def _acquired(path: Path, patience_s: float = 0.0) -> FileLock | None:
 
 
 def _owned_scratch(parent: Path) -> tuple[Path, FileLock | None]:
-    for _ in range(_TRIES):
+    for _ in range(_MAX_TRIES):
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent)).absolute()
         _own.add(scratch)
-        # Another run that sweeps at this very moment may have the lock, or has removed the folder by now.
+        # Another run that is cleaning up right now may hold the lock or may already have removed the folder.
         with suppress(_HeldByAnotherError, FileNotFoundError):
             lock = _acquired(scratch / OWNER_FILE)
             if scratch.is_dir() and (lock is None or (scratch / OWNER_FILE).exists()):
@@ -260,11 +253,11 @@ def _owned_scratch(parent: Path) -> tuple[Path, FileLock | None]:
             if lock is not None:
                 lock.release()
         _own.discard(scratch)
-    raise InputError("Another run is removing files there all the time: choose another place.")
+    raise InputError("Another run keeps removing files there: choose another place.")
 
 
 def _remove(scratch: Path, lock: FileLock | None) -> None:
-    """Remove a scratch folder whose lock is held: that last, or what is left would seem nobody's."""
+    """Remove a scratch folder whose lock is held; the lock goes last, or the rest would seem to have no owner."""
     for path in scratch.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -276,28 +269,28 @@ def _remove(scratch: Path, lock: FileLock | None) -> None:
 
 
 def _place_of_scratch(folder: Path) -> Path:
-    """Where scratch for a folder lies: in itself if it is there, since it may be a mount point, or in use."""
+    """Where a folder's scratch goes: inside it if it exists, since it may be a mount point or in use."""
     return folder if folder.exists() else folder.parent
 
 
 def _replace(folder: Path, made: Path, old: Path, keep: Collection[str]) -> None:
-    """Put what was made in the place of what is in the folder, which holds at any moment files of one result only,
-    and never some without their mark."""
+    """Replace what is in the folder with what was made. At any moment, the folder holds files of only one result,
+    and never without their provenance file."""
     old.mkdir()
     stays = {*keep, LOCK_FILE}
     before = [p for p in folder.iterdir() if p.name not in stays and not p.name.startswith(SCRATCH_PREFIX)]
-    moves = [(path, old / path.name) for path in _mark_last(before)]
-    moves += [(path, folder / path.name) for path in reversed(_mark_last(list(made.iterdir())))]
+    moves = [(path, old / path.name) for path in _provenance_last(before)]
+    moves += [(path, folder / path.name) for path in reversed(_provenance_last(list(made.iterdir())))]
     done: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
             source.rename(target)
             done.append((source, target))
-    except BaseException:  # also where the user stops it
+    except BaseException:  # even if the user stops it
         for source, target in reversed(done):
             target.rename(source)
         raise
 
 
-def _mark_last(paths: Sequence[Path]) -> list[Path]:
+def _provenance_last(paths: Sequence[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: (path.name == PROVENANCE_FILE, path.name))

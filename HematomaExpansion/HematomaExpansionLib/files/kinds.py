@@ -29,14 +29,12 @@ _BEGINNINGS = (  # offset, bytes, kind
     (0, b"\x89HDF", "HDF5 file"),
     (0, b"MATLAB", "MATLAB file"),
 )
-
-_ENOUGH = 400
-
+_START_BYTES = 400
 _PRINTABLE = frozenset(string.printable.encode())
 
 
 def kind_of_file(path: Path) -> str | None:
-    """The kind of a file, also inside gzip, in words for the user; None where that cannot be told."""
+    """The kind of a file, even inside gzip, in words for the user; None if unknown."""
     try:
         start = _start(path)
     except (OSError, EOFError, zlib.error):
@@ -49,8 +47,8 @@ def kind_of_file(path: Path) -> str | None:
 
 def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(_ENOUGH)
+        start = file.read(_START_BYTES)
     if start[:2] != b"\x1f\x8b":
         return start
     with gzip.open(path) as content:
-        return content.read(_ENOUGH)
+        return content.read(_START_BYTES)

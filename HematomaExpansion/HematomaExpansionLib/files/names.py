@@ -1,4 +1,4 @@
-"""Names of files as the imaging libraries take them."""
+"""File names as the imaging libraries accept them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..errors import InputError
 
 
 def library_name(path: Path) -> str:
-    """A path as text for a library that wants UTF-8; another ends the whole process in ITK.
+    """A path as text for a library that wants UTF-8; in ITK, anything else ends the whole process.
 
     Raises:
-        InputError: a name in it is no text, as old systems and archives leave them.
+        InputError: a name in it is not valid text, as in files from old systems and archives.
     """
     text = str(path)
     try:

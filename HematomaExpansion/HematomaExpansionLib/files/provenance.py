@@ -1,8 +1,8 @@
 """What a result was made from: one file in every folder that this software writes whole.
 
 ``provenance.json`` holds the kind of result, what it was made from (contents by sha256, options, seed, models),
-the version of the software, and every file of the folder with its sha256. By it a result is used again only where
-it would become the same, and a folder is replaced only where nothing in it is somebody else's.
+the software version, and every file in the folder with its sha256. Thanks to it, a result is reused only if it
+would come out the same, and a folder is replaced only if nothing in it is someone else's.
 """
 
 from __future__ import annotations
@@ -18,26 +18,24 @@ from typing import Any
 from .. import __version__
 
 PROVENANCE_FILE = "provenance.json"
-
 SCRATCH_PREFIX = ".unfinished-"
-"""Of what a run that is under way, or was killed, keeps beside its results; see ``files.folders``."""
+"""Prefix of what a run in progress, or a killed one, keeps beside its results; see ``files.folders``."""
 
 LOCK_FILE = ".running"
-"""Held by the one run that may write into a folder; see ``files.folders``."""
+"""Held by the one run that may write to a folder; see ``files.folders``."""
 
 _SOFTWARE = "HematomaExpansion"
-
-# Made by file managers in every folder that they show.
-_OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+# File managers make these in every folder they show.
+_FILE_MANAGER_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
 class Provenance:
     """What a result is and what it was made from.
 
-    ``kind``: one or two words, such as "prediction". ``made_from``: whatever, were it another, would have made
-    another result, in what JSON can hold: contents as ``content_sha256``, options, the seed, models' identities.
-    Never a path or a name. ``version``: of the software.
+    ``kind``: one or two words, such as "prediction". ``made_from``: everything that affects the result, as JSON
+    values: contents as ``content_sha256``, options, the seed, model identities; never a path or a name.
+    ``version``: of the software.
     """
 
     kind: str
@@ -45,14 +43,14 @@ class Provenance:
     version: str = __version__
 
     def __post_init__(self) -> None:
-        """Bring what it was made from into the form in which it is read back."""
+        """Put ``made_from`` into the form it has when it is read back."""
         object.__setattr__(self, "made_from", json.loads(json.dumps(self.made_from)))
 
 
 def content_sha256(path: Path, subfolders: bool = True) -> str:
-    """SHA-256 of a file's content; of a folder that of all its files, whatever their names.
+    """SHA-256 of a file's content, or of all files in a folder, whatever their names.
 
-    Hidden files and folders are left out, and so are folders of results in it.
+    Hidden files and folders are left out, and so are result folders inside it.
 
     Raises:
         OSError: it cannot be read.
@@ -72,10 +70,10 @@ def content_sha256(path: Path, subfolders: bool = True) -> str:
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
-    """Write the file into a folder that holds all the rest of the result.
+    """Write the provenance file into a folder that already holds the rest of the result.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        OSError: the disk is full, or the folder is not writable.
     """
     files = {name: _sha256(path) for name, path in _files_in(folder) if path.name != PROVENANCE_FILE}
     values = {
@@ -89,13 +87,13 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
 
 
 def read_provenance(folder: Path) -> Provenance | None:
-    """What the folder says it was made from; None where it says nothing, or nothing that is understood."""
+    """What the folder says it was made from; None if it says nothing, or nothing that can be understood."""
     mark = _read(folder)
     return None if mark is None else mark[0]
 
 
 def is_made_from(folder: Path, provenance: Provenance) -> bool:
-    """Whether the folder holds that very result, whole: each of its files is there as it was written."""
+    """Whether the folder holds that very result, complete: each of its files is there and unchanged."""
     mark = _read(folder)
     if mark is None or mark[0] != provenance:
         return False
@@ -106,11 +104,10 @@ def is_made_from(folder: Path, provenance: Provenance) -> bool:
 
 
 def holds_foreign_files(folder: Path, kind: str | None, keep: Collection[str] = ()) -> bool:
-    """Whether a folder holds anything but a result of that kind (None: of any), as it was written.
+    """Whether a folder holds anything but an unchanged result of that kind (None: of any kind).
 
-    A note that somebody put there is foreign, and so is a mask of ours that somebody has corrected. Folders in it
-    that carry a mark of their own are ours as well if they hold nothing foreign. What is named in ``keep`` is not
-    looked at.
+    A note that someone put there is foreign, and so is a mask of ours that someone corrected. Subfolders with
+    their own provenance file are ours too if they hold nothing foreign. Anything named in ``keep`` is ignored.
 
     Raises:
         OSError: something cannot be read.
@@ -140,9 +137,9 @@ def _read(folder: Path) -> tuple[Provenance, Mapping[str, str]] | None:
 
 
 def _files_in(folder: Path, keep: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
-    """Name below the folder, and path, of each file; of a folder in it that carries a mark of its own, that mark.
+    """Relative name and path of each file; for a subfolder with its own provenance file, only that file.
 
-    Scratch and what file managers leave are passed over. A linked folder counts as a file.
+    Scratch and files left by file managers are skipped. A linked folder counts as a file.
     """
     for place, folders, names in os.walk(folder, onerror=_raise):
         here = Path(place)
@@ -160,7 +157,7 @@ def _files_in(folder: Path, keep: Collection[str] = ()) -> Iterator[tuple[str, P
 def _is_passed_over(path: Path, folder: Path, keep: Collection[str]) -> bool:
     if path.parent == folder and (path.name in keep or path.name == LOCK_FILE):
         return True
-    return path.name.startswith(SCRATCH_PREFIX) or path.name in _OF_FILE_MANAGERS
+    return path.name.startswith(SCRATCH_PREFIX) or path.name in _FILE_MANAGER_FILES
 
 
 def _sha256(path: Path) -> str:

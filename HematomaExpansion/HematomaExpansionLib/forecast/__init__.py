@@ -1,4 +1,4 @@
 """Whether and how much: the probability of expansion, and the range of the follow-up volume.
 
-Uses ``scan`` and ``models``; the pipelines and what lies above may use it.
+Uses ``scan`` and ``models``; the pipelines and the rooms above them may use it.
 """

@@ -1,28 +1,21 @@
-"""The range in which the follow-up volume is expected."""
+"""The expected range of the follow-up volume."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from ..models.description import (
-    GROWTH_BY_PROBABILITY,
-    VOLUME_RANGE,
-    ModelDescription,
-)
-
-Masks = Literal["true", "automatic"]
-"""What a prediction begins from: a mask that somebody drew, or one that was found."""
+from ..models.description import GROWTH_BY_PROBABILITY, VOLUME_RANGE, ModelDescription
+from ..scan.mask import MaskKind
 
 
 def followup_range(
     coefficients: Mapping[str, Sequence[float]], baseline_ml: float, predicted_ml: float
 ) -> tuple[float, float]:
-    """Range in mL in which the follow-up volume lies in 80 % of patients like those the model was checked on.
+    """Range in mL that holds the follow-up volume in 80 % of patients like those the model was checked on.
 
-    ``coefficients`` are a package's for the kind of mask that the prediction began from: ``low`` and ``high``
-    quantile of the growth as constant, factor of the baseline and factor of the predicted growth. The range holds
-    the prediction itself.
+    ``coefficients`` are the package's for the kind of mask that the prediction started from. They give the ``low``
+    and ``high`` quantile of the growth as a constant, a factor on the baseline and a factor on the predicted
+    growth. The range always includes the prediction itself.
     """
     low, high = (
         baseline_ml + constant + by_baseline * baseline_ml + by_growth * (predicted_ml - baseline_ml)
@@ -31,12 +24,16 @@ def followup_range(
     return max(0.0, min(low, predicted_ml)), max(high, predicted_ml)
 
 
-def told_range(
-    description: ModelDescription, masks: Masks, probability: float | None, baseline_ml: float, predicted_ml: float
+def calibrated_range(
+    description: ModelDescription,
+    masks: MaskKind,
+    probability: float | None,
+    baseline_ml: float,
+    predicted_ml: float,
 ) -> tuple[float, float] | None:
-    """``followup_range`` by a model that tells it; None by another.
+    """``followup_range`` if the model has one, otherwise None.
 
-    A model whose growth follows a probability of expansion was checked with it, and tells no range without.
+    A model whose growth follows a probability of expansion was checked with one, and has no range without it.
     """
     coefficients = description.settings.get(VOLUME_RANGE, {}).get(masks)
     if coefficients is None or (probability is None and GROWTH_BY_PROBABILITY in description.settings):

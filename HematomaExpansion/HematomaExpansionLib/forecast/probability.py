@@ -1,8 +1,8 @@
-"""Probability of expansion, from what was measured or from the scan itself.
+"""Probability of expansion, from measurements or from the scan itself.
 
-By default from CT markers, volume, and time from onset, by a logistic regression, every input of which a
-radiologist can check. Where the marker-based scores (BAT: Morotti 2018) give points for a sign that is there, this
-weighs how large, how dark and how many. A package may hold a network in its place, which looks at voxels
+The default is a logistic regression on CT markers, volume, and time from onset; a radiologist can check every
+input. Marker-based scores (BAT: Morotti 2018) give points for each sign that is present; this model also weighs
+how large, how dark and how many. A package may instead hold a network that looks at voxels
 (``probability_inputs.py``).
 """
 
@@ -13,26 +13,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeviceError
+from ..device import gpu_memory_errors
 from ..models.description import MARKER_LOGISTIC
 from ..models.measurement_names import LOG_VOLUME, ONSET_HOURS, PRESENT
 from ..models.package import ModelPackage
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
     import torch
     from torch import nn
 
     from ..scan.grid import Array
+    from ..scan.subject import Subject
 
 
 _PARTS_AT_A_TIME = 8
-"""Slices of a patient that are judged together, so that many do not fill the memory."""
+"""Slices of a patient that are processed together, to limit memory."""
 
 
 @dataclass(frozen=True)
 class Risk:
-    """Probability that the hematoma expands, and the model that says so, as written into a result."""
+    """Probability that the hematoma expands, and the model that gave it, as written into a result."""
 
     probability: float
     model: dict[str, str]
@@ -41,9 +41,9 @@ class Risk:
 def measurements(
     markers: Mapping[str, Mapping[str, Any]], volume_ml: float, onset_hours: float | None
 ) -> dict[str, float]:
-    """What a risk model may look at, by name (of ``MEASUREMENTS``); NaN where the onset is not known.
+    """Everything a risk model may use, by name (see ``MEASUREMENTS``); the onset is NaN if unknown.
 
-    ``markers`` are those of ``prediction.json``, as measured: a reader's word on them does not count here.
+    ``markers`` are those of ``prediction.json``, as measured: a reader's decisions do not count here.
     """
     values = {
         LOG_VOLUME: math.log(volume_ml),
@@ -56,8 +56,9 @@ def measurements(
 
 
 def predict_risk(measured: Mapping[str, float], package: ModelPackage) -> Risk:
-    """The probability of expansion (more than 6 mL or a third) by a model of measurements; what was not measured
-    counts as the mean.
+    """Probability of expansion (more than 6 mL or a third) from a model of measurements.
+
+    A measurement that was not made counts as the mean.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
@@ -71,51 +72,43 @@ def predict_risk(measured: Mapping[str, float], package: ModelPackage) -> Risk:
 
 
 def predict_risk_of_scan(
-    ct: sitk.Image,
-    hematoma: sitk.Image,
-    inside_skull: sitk.Image,
-    measured: Mapping[str, float],
-    package: ModelPackage,
-    device: torch.device,
+    subject: Subject, measured: Mapping[str, float], package: ModelPackage, device: torch.device
 ) -> Risk:
-    """The probability of expansion by whatever the package holds; images on one orthogonal grid, masks not empty.
+    """Probability of expansion from any risk package; the subject's hematoma is not empty.
 
-    ``ct`` in HU, ``hematoma`` and ``inside_skull`` 0 or 1, ``measured`` as by ``measurements``.
+    ``measured`` is the result of ``measurements``.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
-        DeviceError: the GPU's memory does not suffice.
+        DeviceError: the GPU runs out of memory.
     """
     if package.description.architecture == MARKER_LOGISTIC:
         return predict_risk(measured, package)
     from .probability_inputs import RiskView, risk_inputs  # a panel that shows a result needs none of it
 
-    inputs = risk_inputs(ct, hematoma, inside_skull, RiskView.of(package.description))
+    inputs = risk_inputs(subject, RiskView.of(package.description))
     return Risk(network_probability(package.load(), inputs, device), package.identity)
 
 
 def network_probability(network: nn.Module, inputs: Array, device: torch.device) -> float:
-    """The mean of the probabilities that a network tells for the parts of a patient, (part, 1, …).
+    """Mean of a network's probabilities for the parts of a patient, (part, 1, …).
 
     Raises:
-        DeviceError: the GPU's memory does not suffice.
+        DeviceError: the GPU runs out of memory.
     """
     import torch
 
     from ..models.networks.risk import expansion_logits
 
-    try:
+    with gpu_memory_errors("for the risk model"), torch.inference_mode():
         network.to(device)
-        with torch.inference_mode():
-            parts = torch.from_numpy(inputs).float().split(_PARTS_AT_A_TIME)
-            logits = torch.cat([expansion_logits(network, part.to(device)) for part in parts])
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError("The GPU has too little free memory for the risk model: choose --device cpu.") from error
-    return float(torch.sigmoid(logits).mean())
+        parts = torch.from_numpy(inputs).float().split(_PARTS_AT_A_TIME)
+        logits = torch.cat([expansion_logits(network, part.to(device)) for part in parts])
+        return float(torch.sigmoid(logits).mean())
 
 
 def models_disagree(result: Mapping[str, Any]) -> bool:
-    """Whether of growth and probability, which two models tell, one says expansion and the other does not."""
+    """Whether one of the growth and risk models predicts expansion and the other does not."""
     growth, risk = result["growth"], result.get("risk")
     if growth is None or risk is None:
         return False
@@ -123,6 +116,6 @@ def models_disagree(result: Mapping[str, Any]) -> bool:
 
 
 def models_used(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The models behind a result by task, that of the probability too."""
+    """The models behind a result by task, including the risk model."""
     risk = result.get("risk")
     return {**result["models"], **({} if risk is None else {"risk": risk["model"]})}

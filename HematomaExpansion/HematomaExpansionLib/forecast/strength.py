@@ -7,17 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..models.description import (
-    GROWTH_BY_PROBABILITY,
-    PROBABILITY_FROM,
-    ModelDescription,
-)
+from ..models.description import GROWTH_BY_PROBABILITY, PROBABILITY_FROM, ModelDescription
 from ..scan.grid import Array
 
 
 def growth_strength(description: ModelDescription, probability: float | None) -> float:
-    """Factor on a growth network's field: ``exp(constant + slope * log odds)`` of the probability of expansion,
-    within bounds; 1 without a probability, and by a model whose growth does not follow one.
+    """Factor on a growth network's field: ``exp(constant + slope * log odds)`` of the probability of expansion.
+
+    It stays within bounds. It is 1 without a probability, or if the model's growth does not follow one.
     """
     coefficients = description.settings.get(GROWTH_BY_PROBABILITY)
     if coefficients is None or probability is None:
@@ -26,28 +23,28 @@ def growth_strength(description: ModelDescription, probability: float | None) ->
     return min(max(math.exp(wanted), coefficients["smallest"]), coefficients["largest"])
 
 
-def may_follow(description: ModelDescription, risk: Mapping[str, str]) -> bool:
-    """Whether a growth model may be told the probability of a risk model, given by its package's ``identity``.
+def can_use_probability(description: ModelDescription, risk: Mapping[str, str]) -> bool:
+    """Whether a growth model may use the probability of a risk model, given by its package's ``identity``.
 
-    One whose growth follows a probability was fitted to that of one risk model; the same figure by another would
-    scale growth and range by a rule that was never checked.
+    A growth model that follows a probability was fitted to one risk model; another model's probability would scale
+    growth and range by a rule that was never checked.
     """
     if GROWTH_BY_PROBABILITY not in description.settings:
         return True
     return bool(description.settings.get(PROBABILITY_FROM, {}).get("sha256") == risk["sha256"])
 
 
-def unfollowed(description: ModelDescription, risk: Mapping[str, str]) -> str:
-    """The sentence for a risk model that ``may_follow`` denies."""
+def mismatch_sentence(description: ModelDescription, risk: Mapping[str, str]) -> str:
+    """The sentence for a risk model that ``can_use_probability`` rejects."""
     source = description.settings.get(PROBABILITY_FROM)
     fitted = f"that of {source['name']} {source['version']}" if source else "that of another model"
     return (
         f"The growth of model {description.name} was fitted to another probability of expansion ({fitted}) than "
-        f"that of {risk['name']} {risk['version']}: it is told as if there were none, and without a range."
+        f"that of {risk['name']} {risk['version']}: it is predicted without that probability, and without a range."
     )
 
 
 def log_odds(probability: float | Array) -> Array:
-    """Natural logarithm of the odds; nothing counts as more certain than by a millionth."""
+    """Natural logarithm of the odds, with probabilities clipped to a millionth from 0 and 1."""
     certain = np.clip(probability, 1e-6, 1 - 1e-6)
     return np.log(certain / (1 - certain))

@@ -1,4 +1,4 @@
-"""Where blood goes: from the network to a displacement field, and scan and mask moved by it.
+"""Where blood goes: from the network to a displacement field, and scan and mask warped by it.
 
-Uses ``scan`` and ``models``; the pipelines and what lies above may use it.
+Uses ``scan`` and ``models``; the pipelines and the rooms above them may use it.
 """

@@ -8,65 +8,60 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
-from ..errors import DeviceError
-from ..models.description import (
-    INTEGRATION_STEPS,
-)
+from ..device import gpu_memory_errors
+from ..models.description import INTEGRATION_STEPS
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid
-from ..scan.intensities import scale_window
+from ..scan.intensities import AIR_HU, scale_window
+from ..scan.mask import Mask
 from ..scan.resampling import average_onto
-from ..scan.shapes import bounding_box
+from ..scan.shapes import distance_map_on
+from ..scan.subject import Subject
 
 if TYPE_CHECKING:
     import torch
 
 GROWTH_MARGIN_MM = 25.0
-"""How far from the baseline hematoma growth is looked for."""
+"""Margin around the baseline hematoma in which growth is predicted."""
 
-# Over what distance the field fades out toward bone, and over how many voxels toward the region's edge.
+# The field fades out over this distance toward bone, and over this many voxels toward the region's edge.
 _FADE_MM, _FADE_VOXELS = 4.5, 3
 
 
 def growth_region(
-    hematoma: sitk.Image,
+    hematoma: Mask,
     spacing: tuple[float, float, float],
     patch: tuple[int, int, int],
     margin_mm: float = GROWTH_MARGIN_MM,
 ) -> Grid:
     """Model grid around the hematoma with a margin, at least one patch large, along the scan's axes.
 
-    ``spacing`` in mm and ``patch`` in voxels, both (x, y, z); ``hematoma`` a mask that is not empty.
+    ``spacing`` is in mm and ``patch`` in voxels, both (x, y, z); ``hematoma`` is not empty.
     """
-    grid = Grid.of(hematoma)
-    first, size = bounding_box(sitk.GetArrayViewFromImage(hematoma) > 0)
-    wanted = size * np.array(grid.spacing) + 2 * margin_mm
+    _, size = hematoma.box
+    wanted = size * np.array(hematoma.grid.spacing) + 2 * margin_mm
     voxels = np.maximum(np.ceil(wanted / spacing), patch).astype(int)
-    return grid.centered_at(grid.point(first + (size - 1) / 2), voxels, spacing)
+    return hematoma.grid.centered_at(hematoma.box_center, voxels, spacing)
 
 
-def growth_channels(
-    ct: sitk.Image, hematoma: sitk.Image, inside_skull: sitk.Image, grid: Grid, window_hu: tuple[float, float]
-) -> Array:
-    """What the network sees, (3, z, y, x) on ``grid``: windowed CT, hematoma, and where a field may be.
+def growth_channels(subject: Subject, grid: Grid, window_hu: tuple[float, float]) -> Array:
+    """Channels (3, z, y, x) on ``grid``: windowed CT, hematoma, and confinement of the field.
 
-    The first two are the network's input; the third multiplies its output (see ``confine``).
+    The first two are the network's input; the third multiplies its output (see ``confined_displacement``).
     """
-    inside = average_onto(inside_skull, grid)
-    brain = scale_window(average_onto(ct, grid, outside=-1024.0), window_hu) * inside
-    return np.stack([brain, average_onto(hematoma, grid), confinement_of(inside, grid.spacing)])
+    inside = average_onto(subject.inside_skull.image, grid)
+    brain = scale_window(average_onto(subject.ct, grid, outside=AIR_HU), window_hu) * inside
+    return np.stack([brain, average_onto(subject.hematoma.image, grid), confinement_of(inside, grid)])
 
 
-def confinement_of(inside: Array, spacing: tuple[float, float, float]) -> Array:
-    """Factor from 1 deep inside the skull to 0 at bone, (z, y, x); ``spacing`` (x, y, z) in mm."""
-    within = sitk.GetImageFromArray((inside > 0.5).astype(np.uint8))
-    within.SetSpacing(spacing)
-    distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(within, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
-    )
-    return np.clip(distance / _FADE_MM, 0.0, 1.0).astype(np.float32)
+def confinement_of(inside: Array, grid: Grid) -> Array:
+    """Factor from 1 deep inside the skull to 0 at bone.
+
+    ``inside`` is the share of each voxel inside the skull; both are (z, y, x) on ``grid``.
+    """
+    depth_mm = distance_map_on(grid, inside > 0.5, is_positive_inside=True)
+    return np.clip(depth_mm / _FADE_MM, 0.0, 1.0).astype(np.float32)
 
 
 def _edge_window(shape: tuple[int, ...]) -> Array:
@@ -82,8 +77,8 @@ def _edge_window(shape: tuple[int, ...]) -> Array:
 def confined_displacement(field: torch.Tensor, confinement: torch.Tensor, integration_steps: int) -> torch.Tensor:
     """Displacement in voxels from a network's field, both (batch, 3, z, y, x), components in that order.
 
-    ``confinement`` (batch, 1, z, y, x) is multiplied onto the field before the integration: a flow that
-    stands still at bone cannot cross it, whereas scaling a displacement afterward could fold it.
+    ``confinement`` (batch, 1, z, y, x) scales the field before the integration: a flow that stands still at bone
+    cannot cross it, whereas scaling a displacement afterward could fold it.
     """
     import torch
     from monai.networks.blocks import DVF2DDF
@@ -106,7 +101,7 @@ def warp(image: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _quiet_monai() -> Iterator[None]:
-    """MONAI says at each use that its compiled warp is absent; torch's own is what is wanted here."""
+    """Silence MONAI's warning at each use that its compiled warp is absent; torch's own is wanted here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="monai.networks.blocks.Warp")
         yield
@@ -119,18 +114,13 @@ def network_displacement(channels: Array, package: ModelPackage, strength: float
 
     network = package.load()
     x, y, z = package.description.patch_size
-    try:
+    with gpu_memory_errors("for this prediction"), torch.inference_mode():
         network.to(device)
         inputs = torch.from_numpy(channels)[None].to(device)
-        with torch.inference_mode():
-            field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
-            steps = package.description.settings.get(INTEGRATION_STEPS, 0)
-            displacement = confined_displacement(strength * field, inputs[:, 2:], steps)
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError(
-            "The GPU has too little free memory for this prediction: choose --device cpu."
-        ) from error
-    return displacement[0].float().cpu().numpy()
+        field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
+        steps = package.description.settings.get(INTEGRATION_STEPS, 0)
+        displacement = confined_displacement(strength * field, inputs[:, 2:], steps)
+        return displacement[0].float().cpu().numpy()
 
 
 def to_millimeters(voxels: Array, grid: Grid) -> Array:

@@ -1,4 +1,4 @@
-"""Scans and masks moved by a displacement field."""
+"""Warps scans and masks with a displacement field."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..scan.grid import Array, Grid, image_on
+from ..scan.intensities import AIR_HU
+from ..scan.mask import Mask
 from ..scan.resampling import crop_to, resample
 from ..scan.shapes import signed_distance
 from .field import GROWTH_MARGIN_MM
 
-# Of the eight voxels that are interpolated, where so little is of a kind, its value is not known.
-_LEAST_WEIGHT = 1e-3
-
-# Depths in mm and shares that differ by less are equal.
+# Where less than this share of the eight interpolated voxels is of one kind, its value is unknown.
+_MIN_WEIGHT = 1e-3
+# Depths in mm and shares that agree to this many digits count as equal.
 _SAME_DEPTH_DIGITS = 4
-
-# Beyond what any distance within a head is.
+# More than any distance within a head.
 _OUTSIDE_MM = 1000.0
 
 
 def field_on(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """The displacement on that part of the image's grid where it lies: around it, in most of it, nothing moves."""
+    """The displacement on the part of the image's grid that it covers; nothing moves outside that part."""
     return resample(displacement, Grid.of(crop_to(image, Grid.of(displacement), margin_mm=0.0)))
 
 
 def with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:
-    """``whole`` with the voxels of ``part``, which lies on a part of its grid."""
+    """``whole`` with the voxels of ``part``, which covers part of its grid."""
     return sitk.Paste(
         whole, part, part.GetSize(), (0, 0, 0), whole.TransformPhysicalPointToIndex(part.GetOrigin())
     )
@@ -38,43 +38,43 @@ def _as_transform(displacement: sitk.Image) -> sitk.DisplacementFieldTransform:
 
 def warp_image(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
     """``image(x + u(x))`` on the displacement's grid, linear; ``u`` in mm, LPS."""
-    moved = sitk.Resample(image, displacement, _as_transform(displacement), sitk.sitkLinear, -1024.0)
+    moved = sitk.Resample(image, displacement, _as_transform(displacement), sitk.sitkLinear, AIR_HU)
     return sitk.Cast(moved, image.GetPixelID())
 
 
-def warp_ct(ct: sitk.Image, mask: sitk.Image, grown: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+def warp_ct(ct: sitk.Image, mask: Mask, grown: Mask, displacement: sitk.Image) -> sitk.Image:
     """``ct(x + u(x))`` in HU on the displacement's grid, with the border of blood where ``grown`` has it.
 
-    ``mask`` (0/1) lies on the CT's grid, ``grown`` is what ``warp_mask`` made of it. Linear among voxels of one
-    kind: within ``grown`` among those of the hematoma, around it among the others. Interpolated across its border,
-    blood that moves by less than half a slice would only brighten the next one a little, and cut half way between
-    brain and clot the CT would show up to 10 % less blood than the mask in slices of 5 mm. So both agree where
-    they do at baseline; a mask that reaches beyond what the CT shows there (automatic ones hold the fringe of
-    partial volume) goes on to do so.
+    ``mask`` lies on the CT's grid; ``grown`` is the result of ``warp_mask`` for it. Interpolation is linear among
+    voxels of one kind: those of the hematoma within ``grown``, the others around it. If it crossed the border,
+    blood that moves by less than half a slice would only brighten the next slice a little, and with a cut halfway
+    between brain and clot, the CT would show up to 10 % less blood than the mask in 5 mm slices. So CT and mask
+    agree where they do at baseline; where a mask reaches beyond the blood that the CT shows (automatic masks
+    include the fringe of partial volume), it still does.
     """
     transform, hu = _as_transform(displacement), sitk.Cast(ct, sitk.sitkFloat32)
-    inside = sitk.Cast(mask, sitk.sitkFloat32)
+    inside = sitk.Cast(mask.image, sitk.sitkFloat32)
 
     def moved(image: sitk.Image, outside: float) -> Array:
         return sitk.GetArrayFromImage(sitk.Resample(image, displacement, transform, sitk.sitkLinear, outside))
 
-    whole, blood, share = moved(hu, -1024.0), moved(hu * inside, 0.0), moved(inside, 0.0)
-    is_blood = sitk.GetArrayViewFromImage(grown) > 0
+    whole, blood, share = moved(hu, AIR_HU), moved(hu * inside, 0.0), moved(inside, 0.0)
+    is_blood = grown.voxels
     part, weight = np.where(is_blood, blood, whole - blood), np.where(is_blood, share, 1 - share)
-    known = weight > _LEAST_WEIGHT
+    known = weight > _MIN_WEIGHT
     values = np.where(known, part / np.where(known, weight, 1.0), whole)
     return sitk.Cast(image_on(Grid.of(displacement), values.astype(np.float32)), ct.GetPixelID())
 
 
-def warp_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
-    """``mask(x + u(x))`` as 0 or 1 on the displacement's grid, with the volume that the field gives it.
+def warp_mask(mask: Mask, displacement: sitk.Image) -> Mask:
+    """``mask(x + u(x))`` on the displacement's grid, with the volume that the field gives it.
 
-    Cut at the half-way surface, what moves by less than half a slice would be lost: some 15 % of the growth in
-    slices of 5 mm. So as many voxels as the interpolated mask sums to are taken, the innermost by its interpolated
-    signed distance; among equals those with the larger share of the mask, and then by lot (always the same), so
-    that no side of the hematoma is preferred.
+    A cut at one half would lose movements of less than half a slice: about 15 % of the growth in 5 mm slices. So
+    the mask takes as many voxels as the interpolated mask sums to, the innermost ones by its interpolated signed
+    distance. Ties go to voxels with the larger share of the mask, and then to a fixed random order, so that no
+    side of the hematoma is preferred.
     """
-    near = crop_to(mask, Grid.of(displacement), margin_mm=GROWTH_MARGIN_MM)
+    near = crop_to(mask.image, Grid.of(displacement), margin_mm=GROWTH_MARGIN_MM)
     transform = _as_transform(displacement)
     share, depth = (
         sitk.GetArrayFromImage(
@@ -83,14 +83,14 @@ def warp_mask(mask: sitk.Image, displacement: sitk.Image) -> sitk.Image:
         for image, outside in ((near, 0.0), (signed_distance(near), -_OUTSIDE_MM))
     )
     count = round(float(share.sum(dtype=np.float64)))
-    return image_on(Grid.of(displacement), _innermost(depth, share, count).astype(np.uint8))
+    return Mask.on(Grid.of(displacement), _innermost(depth, share, count))
 
 
 def _innermost(depth: Array, share: Array, count: int) -> Array:
-    """So many voxels (z, y, x), as booleans, of the largest ``depth``; see ``warp_mask`` for equals."""
+    """The ``count`` voxels (z, y, x) with the largest ``depth``, as booleans; see ``warp_mask`` for ties."""
     if count == 0:
         return np.zeros(depth.shape, bool)
-    rounded = np.round(depth, _SAME_DEPTH_DIGITS)  # interpolation does not give equals to the last bit
+    rounded = np.round(depth, _SAME_DEPTH_DIGITS)  # interpolated ties differ in their last bits
     last = np.partition(rounded.ravel(), -count)[-count]
     chosen = rounded > last
     equals = np.flatnonzero(rounded == last)
@@ -101,6 +101,6 @@ def _innermost(depth: Array, share: Array, count: int) -> Array:
 
 
 def smallest_jacobian(displacement: sitk.Image) -> float:
-    """Smallest Jacobian determinant of ``x + u(x)`` over the grid; above zero nothing is folded."""
+    """Smallest Jacobian determinant of ``x + u(x)`` over the grid; above zero, nothing folds."""
     determinant = sitk.DisplacementFieldJacobianDeterminant(sitk.Cast(displacement, sitk.sitkVectorFloat64))
     return float(sitk.GetArrayViewFromImage(determinant).min())

@@ -1,4 +1,4 @@
-"""CT markers of expansion, and the scores that are made of them.
+"""CT markers of expansion, and the scores built from them.
 
-Uses ``scan``; the pipelines and what lies above may use it.
+Uses ``scan``; the pipelines and the rooms above them may use it.
 """

@@ -1,6 +1,6 @@
-"""Scores made of CT markers or of clinical data, and a radiologist's word against what was measured.
+"""Scores from CT markers or clinical data, and a radiologist's decisions on markers.
 
-Works on what ``prediction.json`` holds, and needs nothing but Python: the panel recomputes a score at once.
+This works on the contents of ``prediction.json`` and needs only Python, so the panel recomputes a score at once.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 HYPODENSITIES = ("hypodensity", "swirl", "black_hole")
-"""The markers any of which BAT counts as hypodensity."""
+"""Markers that BAT counts as hypodensity; any one of them is enough."""
 
 EARLY_HOURS = 2.5
-"""Hours from onset to scan below which BAT gives points."""
+"""BAT gives points if fewer hours than this passed from onset to scan."""
 
 HIGH_BAT = 3
-"""Points of BAT from which on the risk of expansion is called high."""
+"""BAT score from which the risk of expansion is called high."""
 
 
 @dataclass(frozen=True)
 class BatScore:
     """The BAT score (Morotti 2018): blend 1 point, any hypodensity 2, scan within 2.5 hours of onset 2.
 
-    Where the onset is not known ``time`` and ``total`` are None, and the other two say what the total would be.
+    If the onset is unknown, ``time`` and ``total`` are None, and the last two say what the total would be.
     """
 
     blend: int
@@ -36,27 +36,27 @@ class BatScore:
 
 
 def bat_score(present: Mapping[str, bool], onset_hours: float | None) -> BatScore:
-    """BAT from the markers that are there and the hours from onset to scan."""
+    """The BAT score from the markers present and the hours from onset to scan."""
     blend, hypodensity = int(present["blend"]), 2 * int(any(present[name] for name in HYPODENSITIES))
     time = None if onset_hours is None else 2 * int(onset_hours < EARLY_HOURS)
     total = blend + hypodensity
     return BatScore(blend, hypodensity, time, None if time is None else total + time, total + 2, total)
 
 
-_LATEST_ONSET_HOURS = 24 * 14
+_MAX_ONSET_HOURS = 24 * 14
 
-ONSET_RANGE = f"The hours from onset must lie between 0 and {_LATEST_ONSET_HOURS}."
-"""What is said of others."""
+ONSET_RANGE = f"The hours from onset must lie between 0 and {_MAX_ONSET_HOURS}."
+"""The message for hours out of this range."""
 
 
 def is_onset(hours: object) -> bool:
-    """Whether these can be the hours from onset to a scan: a number within two weeks, which nan is not."""
-    return isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours <= _LATEST_ONSET_HOURS
+    """Whether these are valid hours from onset to scan: a number within two weeks, not nan."""
+    return isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours <= _MAX_ONSET_HOURS
 
 
 @dataclass(frozen=True)
 class ClinicalData:
-    """What is not measured in the CT here; None where it is not known.
+    """Facts that are not measured on the CT here; None where unknown.
 
     ``recurrent``: an earlier intracerebral hemorrhage. ``warfarin``: taken at onset. ``intraventricular``: blood
     in the ventricles too.
@@ -67,15 +67,15 @@ class ClinicalData:
     intraventricular: bool | None = None
 
 
-NOT_TOLD = ClinicalData()
+NO_CLINICAL_DATA = ClinicalData()
 
 
 @dataclass(frozen=True)
 class BrainScore:
-    """The BRAIN score (Wang 2015) by its parts, 24 points at most.
+    """The BRAIN score (Wang 2015) by its parts, at most 24 points.
 
-    Baseline volume above 10 mL 5 points, above 20 mL 7; recurrent hemorrhage 4; anticoagulation by warfarin 6;
-    intraventricular extension 2; number of hours to the scan at most 1: 5, and one less for each hour more.
+    Baseline volume above 10 mL: 5 points, above 20 mL: 7; recurrent hemorrhage: 4; anticoagulation with warfarin:
+    6; intraventricular extension: 2; scan within one hour of onset: 5, and one point less for each further hour.
     """
 
     volume: int
@@ -87,7 +87,7 @@ class BrainScore:
 
 
 def brain_score(baseline_ml: float, onset_hours: float | None, clinical: ClinicalData) -> BrainScore | None:
-    """BRAIN from the baseline volume, the hours from onset to scan and the record; None where one is not known."""
+    """The BRAIN score from baseline volume, hours from onset to scan and clinical data; None if any is unknown."""
     if onset_hours is None or None in (clinical.recurrent, clinical.warfarin, clinical.intraventricular):
         return None
     points = (
@@ -106,7 +106,7 @@ def scores_of(
     baseline_ml: float,
     clinical: ClinicalData,
 ) -> dict[str, Any]:
-    """The ``scores`` of a result from its ``markers`` and what else is known."""
+    """The ``scores`` of a result, from its ``markers`` and the other data."""
     brain = brain_score(baseline_ml, onset_hours, clinical)
     return {
         "bat": asdict(bat_score(present_markers(markers), onset_hours)),
@@ -115,14 +115,14 @@ def scores_of(
 
 
 def present_markers(markers: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
-    """Which markers are there: as overruled, else as found."""
+    """Which markers are present: as overruled, otherwise as measured."""
     return {name: bool(marker.get("overruled", marker["present"])) for name, marker in markers.items()}
 
 
 def overrule(result: Mapping[str, Any], name: str, present: bool) -> dict[str, Any]:
-    """The result with a radiologist's word on one marker, and the scores that follow.
+    """The result with a radiologist's decision on one marker, and its scores recomputed.
 
-    What was measured stays; the word is taken back where it agrees with that.
+    The measurements stay; a decision that agrees with them is not recorded.
     """
     found = {key: value for key, value in result["markers"][name].items() if key != "overruled"}
     marker = found if present == found["present"] else {**found, "overruled": present}
@@ -132,7 +132,7 @@ def overrule(result: Mapping[str, Any], name: str, present: bool) -> dict[str, A
 
 
 def markers_text(markers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The markers that are there, in words, and which of them a reader decided."""
+    """The markers present, in words, noting which a reader decided."""
     words = [
         name.replace("_", " ") + (" (by the reader)" if "overruled" in markers[name] else "")
         for name, there in present_markers(markers).items()
@@ -148,7 +148,7 @@ def brain_text(score: Mapping[str, int]) -> str:
 
 
 def bat_text(score: Mapping[str, int | None]) -> str:
-    """A BAT score in words: its total, or what it would be where the onset is not known."""
+    """A BAT score in words: its total, or what it would be if the onset is unknown."""
     points = f"blend {score['blend']}, hypodensity {score['hypodensity']}"
     high = f"high from {HIGH_BAT}"
     if score["total"] is not None:

@@ -1,4 +1,4 @@
-"""ABC/2: the bedside estimate of a hematoma's volume."""
+"""ABC/2: the bedside estimate of hematoma volume."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.ndimage import map_coordinates
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
-from ..scan.grid import Array, Grid
+from ..scan.grid import Array
+from ..scan.mask import Mask
 
 _SAMPLES_PER_VOXEL = 4
 
@@ -20,7 +20,7 @@ _SAMPLES_PER_VOXEL = 4
 class EllipsoidEstimate:
     """The bedside estimate of volume, A × B × C / 2, and its three lengths.
 
-    ``volume_ml`` is the original form (Kothari 1996), ``simplified_volume_ml`` counts every slice in full.
+    ``volume_ml`` is the original form (Kothari 1996); ``simplified_volume_ml`` counts every slice in full.
     """
 
     a_mm: float
@@ -29,24 +29,35 @@ class EllipsoidEstimate:
     volume_ml: float
     simplified_volume_ml: float
 
+    @property
+    def described(self) -> dict[str, float]:
+        """The estimate as stored in results."""
+        return {
+            "abc2_ml": self.volume_ml,
+            "abc2_simplified_ml": self.simplified_volume_ml,
+            "a_mm": self.a_mm,
+            "b_mm": self.b_mm,
+            "c_mm": self.c_mm,
+        }
 
-def abc2(mask: sitk.Image, slice_positions_mm: Sequence[float] | None = None) -> EllipsoidEstimate:
+
+def abc2(mask: Mask, slice_positions_mm: Sequence[float] | None = None) -> EllipsoidEstimate:
     """ABC/2 of a mask, after Kothari 1996.
 
-    A is the largest diameter on the slice of largest area, B the largest one perpendicular to it there, C the
-    height: each slice counts with its distance to its neighbors times 1, 1/2 or 0 if its area is above 75 %,
-    25 to 75 %, or below 25 % of the largest.
+    A is the largest diameter on the slice with the largest area, B the largest diameter perpendicular to it on
+    that slice, and C the height: each slice adds its distance to its neighbors times 1, 1/2 or 0 if its area is
+    above 75%, 25 to 75%, or below 25% of the largest.
 
     Args:
-        mask: 0/1 image; slices are array axis 0, on an orthogonal or sheared grid.
-        slice_positions_mm: where each slice lies along the slices' normal, for a stack of uneven spacing;
+        mask: has axial slices (array axis 0), on an orthogonal or sheared grid.
+        slice_positions_mm: where each slice lies along the slice normal, for unevenly spaced slices;
             by default the grid's own even spacing.
     """
-    array = sitk.GetArrayViewFromImage(mask) > 0
+    array = mask.voxels
     areas = array.sum(axis=(1, 2)).astype(float)
     if not areas.any():
         return EllipsoidEstimate(0.0, 0.0, 0.0, 0.0, 0.0)
-    axes = Grid.of(mask).axes
+    axes = mask.grid.axes
     largest = int(areas.argmax())
     a, b = _diameters(array[largest], axes[:, :2])
     heights = _slice_heights(len(areas), axes, slice_positions_mm)
@@ -58,7 +69,7 @@ def abc2(mask: sitk.Image, slice_positions_mm: Sequence[float] | None = None) ->
 
 
 def _slice_heights(count: int, axes: Array, positions_mm: Sequence[float] | None) -> Array:
-    """Height in mm that each slice stands for: half way to either neighbor."""
+    """Height in mm that each slice stands for: halfway to either neighbor."""
     if positions_mm is None or count == 1:
         normal = np.cross(axes[:, 0], axes[:, 1])
         return np.full(count, abs(float(axes[:, 2] @ normal)) / float(np.linalg.norm(normal)))
@@ -70,10 +81,10 @@ def _slice_heights(count: int, axes: Array, positions_mm: Sequence[float] | None
 
 
 def _diameters(area: Array, axes: Array) -> tuple[float, float]:
-    """Largest diameter of a plane area (y, x), and the longest extent perpendicular to it, in mm.
+    """Largest diameter of a planar area (y, x), and the longest extent perpendicular to it, in mm.
 
-    ``axes`` is 3×2: the steps in mm along x and y. The outline runs half way between voxels inside and
-    outside, as a caliper on the displayed image would be set.
+    ``axes`` is 3×2: the steps in mm along x and y. The outline runs halfway between voxels inside and
+    outside, where a reader would set a caliper on the displayed image.
     """
     y, x = np.nonzero(area)
     half_steps = np.array([(0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
@@ -87,7 +98,7 @@ def _diameters(area: Array, axes: Array) -> tuple[float, float]:
 
 
 def _plane_basis(axes: Array) -> Array:
-    """2×2 matrix that takes voxel indices (x, y) to millimeters in the slice's plane, for 3×2 ``axes``."""
+    """2×2 matrix that maps voxel indices (x, y) to millimeters in the slice plane, for 3×2 ``axes``."""
     first = axes[:, 0] / np.linalg.norm(axes[:, 0])
     rest = axes[:, 1] - (axes[:, 1] @ first) * first
     second = rest / np.linalg.norm(rest)
@@ -97,7 +108,7 @@ def _plane_basis(axes: Array) -> Array:
 def _hull(points: Array) -> Array:
     try:
         return ConvexHull(points).vertices
-    except QhullError:  # a hematoma of one row of voxels
+    except QhullError:  # a hematoma only one row of voxels wide
         return np.arange(len(points))
 
 
@@ -111,7 +122,7 @@ def _longest_chord(area: Array, axes: Array, direction: Array) -> float:
     margin = float(np.linalg.norm(basis, axis=0).max())
 
     def samples(coordinate: Array) -> Array:
-        # Half a step off the voxels' own positions: the outline then falls between two samples.
+        # Half a step off the voxel positions, so the outline falls between two samples.
         return np.arange(coordinate.min() - margin + step / 2, coordinate.max() + margin + step, step)
 
     t, s = samples(points @ direction), samples(points @ across)

@@ -1,4 +1,4 @@
-"""How far two masks agree."""
+"""How well two masks agree."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def dice(first: Array, second: Array) -> float:
 
 
 def mean_iou(first: Array, second: Array) -> float:
-    """Intersection over union, averaged over the masks and what lies around them, as in JPM 12:779, 2.6.
+    """Intersection over union, averaged over the masks and the background, as in JPM 12:779, 2.6.
 
-    The background, of which all but everything is agreed on, lifts it far above that of the masks alone.
+    The masks agree on almost all of the background, which raises it far above the value for the masks alone.
     """
 
     def iou(one: Array, other: Array) -> float:
@@ -27,16 +27,16 @@ def mean_iou(first: Array, second: Array) -> float:
 
 
 def cohen_kappa(first: Array, second: Array) -> float:
-    """Cohen's kappa of two masks over all of their voxels: agreement beyond chance; 1 if both are empty."""
+    """Cohen's kappa of two masks over all their voxels: agreement beyond chance; 1 if both are empty."""
     shares = float(first.mean()), float(second.mean())
     chance = shares[0] * shares[1] + (1 - shares[0]) * (1 - shares[1])
     return 1.0 if chance == 1.0 else (float(np.mean(first == second)) - chance) / (1 - chance)
 
 
 def growth_dice(given: Array, predicted: Array, baseline: Array, followup: Array) -> float:
-    """Dice of the growth areas: predicted without the mask it began from, against true follow-up without baseline.
+    """Dice of the growth areas: prediction minus the mask it started from, against true follow-up minus baseline.
 
-    Not a number where nothing has grown, since there is no area to find.
+    NaN if nothing has grown, since there is no area to find.
     """
     true_growth = followup & ~baseline
     return dice(predicted & ~given, true_growth) if true_growth.any() else float("nan")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 DETECTABLE_GROWTH_ML = 3.8
-"""Smallest change that one rater can tell from measurement error, hematoma without intraventricular blood
+"""Smallest change that one rater can tell from measurement error, for hematomas without intraventricular blood
 (Rodriguez-Luna 2016)."""
 
 
@@ -32,7 +32,7 @@ class ExpansionDefinition(Enum):
 class GrowthMeasures:
     """Growth in mL and relative to the baseline, and what it means.
 
-    ``detectable``: whether the growth is beyond what repeated measurement can tell apart.
+    ``detectable``: whether the change is larger than the error of repeated measurement.
     """
 
     absolute_ml: float
@@ -43,7 +43,7 @@ class GrowthMeasures:
 
 
 def measure_growth(baseline_ml: float, followup_ml: float, definition: ExpansionDefinition) -> GrowthMeasures:
-    """Growth from two volumes in mL; the baseline's must be above zero."""
+    """Growth from two volumes in mL; the baseline volume must be above zero."""
     absolute = followup_ml - baseline_ml
     relative = absolute / baseline_ml
     expansion = {

@@ -1,4 +1,4 @@
-"""Model packages: on disk, what they say of themselves, and how they are checked.
+"""Model packages: their files, their descriptions, and how both are checked.
 
 Uses ``files``; every room above may use it.
 """

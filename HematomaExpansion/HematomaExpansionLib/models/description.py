@@ -1,7 +1,7 @@
-"""What a model package says of itself in ``model.json``: read, and refused where it cannot be used as it stands.
+"""Reads the description of a model package, ``model.json``, and rejects one that cannot be used as it is.
 
-What is refused here would otherwise be found out after a computation, or never. No library is needed: packages are
-listed before any is installed.
+Its faults would otherwise surface only after a computation, or never. This needs no third-party library: packages
+are listed before any library is installed.
 """
 
 from __future__ import annotations
@@ -17,35 +17,37 @@ from ..errors import InputError, ModelPackageError
 from .measurement_names import MEASUREMENTS
 
 VOLUME_RANGE = "volume_range"
-"""Setting of a growth package: coefficients for ``growth.followup_range`` by ``growth.Masks``."""
+"""Setting of a growth package: coefficients for ``forecast.followup_range`` by kind of mask."""
 
 GROWTH_BY_PROBABILITY = "growth_by_probability"
-"""Setting of a growth package: coefficients for ``growth.growth_strength``."""
+"""Setting of a growth package: coefficients for ``forecast.strength.growth_strength``."""
 
 INTEGRATION_STEPS = "integration_steps"
-"""Setting of a growth package: squarings in the integration of a velocity; 0, and none told, uses the field as it
-is.
+"""Setting of a growth package: number of squarings that integrate a velocity field; 0, the default, uses the field
+as it is.
 """
 
 PROBABILITY_FROM = "probability_from"
-"""Setting of a growth package: name, version and sha256 of the risk package to whose probability those
-coefficients and the range of the volume were fitted."""
+"""Setting of a growth package: name, version and sha256 of the risk package whose probability those coefficients
+and the volume range were fitted to.
+"""
 
 VOLUME_CORRECTION = "volume_correction"
-"""Setting of a segmentation package: coefficients for ``measures.corrected_volume``, the mean absolute error in mL
-before and after it on patients left out of the fit, and how many patients there were."""
+"""Setting of a segmentation package: coefficients for ``measures.volumes.corrected_volume``, the mean absolute
+error in mL before and after correction on patients left out of the fit, and the number of patients.
+"""
 
 MEAN_GROWTH = "training_mean_relative_growth"
-"""Result of a growth package: mean growth of the patients it learned from, relative to their baseline."""
+"""Result of a growth package: mean growth of its training patients, relative to their baseline."""
 
 SHARE_EXPANDED = "training_share_expanded"
-"""Result of a risk package: share of the patients it learned from who expanded."""
+"""Result of a risk package: share of its training patients whose hematoma expanded."""
 
 MARKER_LOGISTIC = "marker-logistic"
-"""The one architecture that looks at measurements, not at voxels."""
+"""The only architecture that looks at measurements, not voxels."""
 
 ENSEMBLE = "ensemble"
-"""The one architecture that holds several networks of another."""
+"""The only architecture that holds several networks of another."""
 
 Task = Literal["segmentation", "growth", "risk"]
 
@@ -54,27 +56,46 @@ ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
     "growth": ("displacement-unet", "affine-regressor"),
     "risk": (MARKER_LOGISTIC, "two-output-unet", "slice-classifier"),
 }
-"""Which networks do what (see ``models.networks``)."""
+"""The architectures for each task (see ``models.networks``)."""
 
 _OF_SLICES = {"slice-segmentation", "slice-classifier"}
 
-_LARGEST_BYTES = 1 << 14
-
-_MOST_INTEGRATION_STEPS = 12
-
-_MOST_LETTERS_OF_VERSION = 40
-
+_MAX_BYTES = 1 << 14
+_MAX_INTEGRATION_STEPS = 12
+_MAX_LETTERS_OF_VERSION = 40
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
 _SHORT = 120
 
 
 @dataclass(frozen=True)
-class TrainingStep:
-    """One step on the way to a model, such as "learned from 240 simulated patients, no real ones".
+class ModelGrid:
+    """The grid and intensity window in which a network sees a scan.
 
-    ``source``: whose cases they were; ``details``: what else is to be known. Of a package written before there
-    were steps, ``what`` is all that it says.
+    ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` holds the HU that are scaled to 0
+    and 1. A patch one voxel high belongs to a network that works on slices.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    patch_size: tuple[int, int, int]
+    window_hu: tuple[float, float]
+
+
+NO_GRID = ModelGrid((0.0, 0.0, 0.0), (0, 0, 0), (0.0, 0.0))
+"""The grid of a model that looks at measurements, not voxels."""
+
+INTENDED_USE: dict[Task, str] = {
+    "segmentation": "Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
+    "growth": "Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
+    "risk": "Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
+}
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One step in the training of a model, such as "learned from 240 simulated patients, no real ones".
+
+    ``source``: whose cases they were; ``details``: anything else worth knowing. Older packages, written without
+    steps, have only ``what``.
     """
 
     what: str
@@ -92,12 +113,10 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What ``model.json`` says.
+    """The contents of ``model.json``.
 
-    ``spacing_mm`` and ``patch_size`` are in the order (x, y, z); ``window_hu`` is the pair of HU that is
-    scaled to 0 and 1; all three are zero for a model that looks at measurements, not at voxels. A patch one voxel
-    high belongs to a network that looks at slices. ``trained_on``: how it came about, the first step first.
-    ``settings`` holds what a task needs beyond its network.
+    ``spacing_mm``, ``patch_size`` and ``window_hu`` are those of its ``grid``. ``trained_on``: its training steps
+    in order. ``settings`` holds what a task needs beyond its network.
     """
 
     name: str
@@ -115,9 +134,14 @@ class ModelDescription:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def trained_on_whom(self) -> str:
-        """In a few words whose cases the model was trained on, as written into every result."""
-        # A package from before there were steps begins with the cases, and a semicolon ends what it says of them.
+    def grid(self) -> ModelGrid:
+        """The grid and intensity window in which its network sees a scan."""
+        return ModelGrid(self.spacing_mm, self.patch_size, self.window_hu)
+
+    @property
+    def training_sources(self) -> str:
+        """Whose cases the model was trained on, in a few words, as written into every result."""
+        # Older packages, written without steps, name the cases first, up to a semicolon.
         said = dict.fromkeys(step.source or step.what.partition(";")[0] for step in self.trained_on)
         text = ", then ".join(part for part in said if part)
         return text if len(text) <= _SHORT else text[: _SHORT - 2].rstrip() + " …"
@@ -126,17 +150,17 @@ class ModelDescription:
         """A figure from the model's training.
 
         Raises:
-            ModelPackageError: the package does not tell it.
+            ModelPackageError: the package does not report it.
         """
         if name not in self.results:
             raise ModelPackageError(
-                f"Model {self.name!r} does not tell {name.replace('_', ' ')!r}, which an evaluation needs: train "
-                f"it with `hematoma train {self.task}`, or choose another model."
+                f"Model {self.name!r} does not report {name.replace('_', ' ')!r}, which an evaluation needs: "
+                f"train it with `hematoma train {self.task}`, or choose another model."
             )
         return float(self.results[name])
 
     def to_json(self, sha256: str) -> dict[str, Any]:
-        """What stands in ``model.json``, for weights of that checksum."""
+        """The contents of ``model.json``, for weights with that checksum."""
         values = asdict(self)
         values["architecture"] = {"name": values.pop("architecture"), "arguments": values.pop("arguments")}
         values["trained_on"] = [
@@ -147,10 +171,10 @@ class ModelDescription:
 
 
 def package_name(folder: Path) -> str:
-    """The name of the model package that is to be written into that folder: the folder's own.
+    """The name of a model package written into that folder: the folder's own name.
 
     Raises:
-        InputError: a model cannot be called so.
+        InputError: it is not a valid model name.
     """
     name = folder.resolve().name
     if not _NAME.fullmatch(name):
@@ -162,18 +186,18 @@ def package_name(folder: Path) -> str:
 
 
 def is_package_name(text: str) -> bool:
-    """Whether a model can be called so."""
+    """Whether ``text`` is a valid model name."""
     return _NAME.fullmatch(text) is not None
 
 
 def read_description(path: Path) -> tuple[ModelDescription, str]:
-    """The description in a ``model.json``, and the checksum of the weights that it expects.
+    """The description in a ``model.json``, and the checksum that it expects of the weights.
 
     Raises:
-        ModelPackageError: it cannot be understood, or not used as it stands.
+        ModelPackageError: it cannot be understood, or cannot be used as it is.
     """
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise ValueError("no description")
         values = json.loads(path.read_text(encoding="utf-8"))
         architecture = values["architecture"]
@@ -199,7 +223,7 @@ def read_description(path: Path) -> tuple[ModelDescription, str]:
         ) from error
     plausible = (
         is_package_name(description.name)
-        and len(description.version) <= _MOST_LETTERS_OF_VERSION
+        and len(description.version) <= _MAX_LETTERS_OF_VERSION
         and description.task in get_args(Task)
         and (_looks_at_voxels(description) or _looks_at_measurements(description))
         and _are_settings(description.settings)
@@ -234,7 +258,7 @@ def _step(value: Any) -> TrainingStep:
 
 
 def _check_network(description: ModelDescription) -> None:
-    """Whether this version knows the network, and whether it does what the package is for."""
+    """Raise ``ModelPackageError`` unless this version knows the network and it fits the package's task."""
     name, architecture = description.name, description.architecture
     if architecture == ENSEMBLE:
         architecture = str(description.arguments.get("member"))
@@ -254,7 +278,9 @@ def _check_network(description: ModelDescription) -> None:
 
 
 def _check_features(name: str, features: Any) -> None:
-    """Whether all that a risk model looks at can be measured; what could not would count as the mean, silently."""
+    """Raise ``ModelPackageError`` if a risk model uses what cannot be measured: it would silently count as the
+    mean.
+    """
     if not isinstance(features, list) or not features or not all(isinstance(each, str) for each in features):
         raise ModelPackageError(
             f"Model {name!r} does not say which measurements it looks at: install the package again."
@@ -290,7 +316,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
     steps = settings.get(INTEGRATION_STEPS, 0)
     return (
         type(steps) is int
-        and 0 <= steps <= _MOST_INTEGRATION_STEPS
+        and 0 <= steps <= _MAX_INTEGRATION_STEPS
         and _are_ranges(settings.get(VOLUME_RANGE, {}))
         and _is_strength(settings.get(GROWTH_BY_PROBABILITY))
         and _is_source(settings.get(PROBABILITY_FROM))
@@ -311,7 +337,7 @@ def _are_ranges(by_masks: Any) -> bool:
 
 
 def _is_range(coefficients: Any) -> bool:
-    """Whether this is what ``growth.followup_range`` takes."""
+    """Whether this is what ``followup_range`` takes."""
     if not isinstance(coefficients, dict) or set(coefficients) != {"low", "high"}:
         return False
     return all(
@@ -321,7 +347,7 @@ def _is_range(coefficients: Any) -> bool:
 
 
 def _is_strength(values: Any) -> bool:
-    """Whether this is what ``growth.growth_strength`` takes, or nothing."""
+    """Whether this is what ``growth_strength`` takes, or None."""
     if values is None:
         return True
     if not isinstance(values, dict) or set(values) != {"constant", "slope", "smallest", "largest"}:
@@ -330,7 +356,7 @@ def _is_strength(values: Any) -> bool:
 
 
 def _is_source(values: Any) -> bool:
-    """Whether this names a package, or nothing."""
+    """Whether this names a package, or is None."""
     if values is None:
         return True
     named = isinstance(values, dict) and set(values) == {"name", "version", "sha256"}
@@ -338,7 +364,7 @@ def _is_source(values: Any) -> bool:
 
 
 def _is_correction(values: Any) -> bool:
-    """Whether this is what ``measures.corrected_volume`` takes, or nothing."""
+    """Whether this is what ``measures.volumes.corrected_volume`` takes, or None."""
     if values is None:
         return True
     if not isinstance(values, dict) or not set(values) >= {"constant_ml", "slope", "smallest_ml", "largest_ml"}:

@@ -1,6 +1,6 @@
-"""Names of all that a risk model may look at, so that a package which asks for more is refused when it is opened.
+"""Names of all measurements a risk model may use; a package that asks for others is rejected when it is opened.
 
-No library is needed here: packages are listed before any is installed.
+This needs no third-party library: packages are listed before any library is installed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "satellite": ("separate_bleeds", "nearest_mm"),
     "island": ("separate_bleeds", "nearest_mm"),
 }
-"""What is measured for each CT marker (``markers.find_markers``), as far as there is something to measure."""
+"""What ``markers.find_markers`` measures for each CT marker, as far as there is something to measure."""
 
 PRESENT = "present"
-"""Whether a marker is there."""
+"""Whether a marker is present."""
 
 MEASUREMENTS = (
     LOG_VOLUME,
     ONSET_HOURS,
     *(f"{marker}.{what}" for marker, measured in EVIDENCE.items() for what in (PRESENT, *measured)),
 )
-"""Names of all that ``risk.measurements`` may give."""
+"""Names of everything that ``forecast.probability.measurements`` may return."""

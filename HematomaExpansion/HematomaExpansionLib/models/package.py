@@ -1,6 +1,6 @@
 """Model packages: a folder with ``model.json`` (what the model is) and ``weights.safetensors``.
 
-Weights are safetensors only; no pickle is ever loaded, and a checksum that does not match is refused.
+Weights are safetensors only; no pickle is ever loaded, and weights with a different checksum are rejected.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION_FILE = "model.json"
-
 WEIGHTS_FILE = "weights.safetensors"
-
 PACKAGE = "package"
-"""The kind of folder, as its provenance says."""
+"""The kind of folder, as recorded in its provenance."""
 
 TRAINING_FOLDER = "training"
-"""Beside them: the checkpoints and the log of the training; a new package written there leaves it."""
+"""Subfolder with the checkpoints and log of the training; writing a new package keeps it."""
 
 # Far above any network here; a larger file is not one of our packages.
-_LARGEST_WEIGHTS_BYTES = 1 << 30
+_MAX_WEIGHTS_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class ModelPackage:
             "name": self.description.name,
             "version": self.description.version,
             "sha256": self.sha256,
-            "trained_on": self.description.trained_on_whom,
+            "trained_on": self.description.training_sources,
         }
 
     def load(self) -> nn.Module:
@@ -60,7 +58,7 @@ class ModelPackage:
 
         Raises:
             ModelPackageError: the weights do not fit the network that the package describes, or that network does
-                not fit its patches or its task.
+                not fit the package's patches or task.
         """
         import safetensors
         import torch
@@ -71,13 +69,13 @@ class ModelPackage:
         description = self.description
         try:
             weights = load_file(self.folder / WEIGHTS_FILE)
-            with torch.device("meta"):  # takes no memory, however large the network that a stranger describes
+            with torch.device("meta"):  # takes no memory, however large a network an untrusted package describes
                 described = build_network(description.architecture, description.arguments).eval()
             if {name: tensor.shape for name, tensor in weights.items()} != {
                 name: tensor.shape for name, tensor in described.state_dict().items()
             }:
                 raise ValueError("other shapes")
-            if self.folder.parent != shipped_models_folder():  # it takes a second, and those are known to run
+            if self.folder.parent != shipped_models_folder():  # takes a second; shipped models are known to run
                 _run_once(described, description)
             if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
                 raise ValueError("not numbers")
@@ -92,10 +90,10 @@ class ModelPackage:
 
 
 def _run_once(network: nn.Module, description: ModelDescription) -> None:
-    """Send one patch of nothing through a network on torch's device without memory.
+    """Run one empty patch through a network on torch's meta device, which needs no memory.
 
     Raises:
-        RuntimeError, ValueError: the network takes no such patches, or gives not what its task needs.
+        RuntimeError, ValueError: the network does not take such patches, or does not return what its task needs.
     """
     import torch
 
@@ -119,8 +117,8 @@ def open_package(folder: Path) -> ModelPackage:
     """Read and verify the package in ``folder``.
 
     Raises:
-        ModelPackageError: a file is missing or no regular file, the description is not understood, or the
-            weights' checksum differs.
+        ModelPackageError: a file is missing or not a regular file, the description is invalid, or the checksum of
+            the weights differs.
     """
     description_file, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     for path in (description_file, weights):
@@ -129,7 +127,7 @@ def open_package(folder: Path) -> ModelPackage:
                 f"The model {folder.name!r} has no {path.name}: a model package is a folder with "
                 f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}."
             )
-    if weights.stat().st_size > _LARGEST_WEIGHTS_BYTES:
+    if weights.stat().st_size > _MAX_WEIGHTS_BYTES:
         raise ModelPackageError(f"The weights of model {folder.name!r} are larger than 1 GiB: not accepted.")
     description, expected = read_description(description_file)
     actual = checksum(weights)
@@ -146,9 +144,9 @@ def write_package(
 ) -> ModelPackage:
     """Write ``network`` with its description, whole or not at all; an existing package is replaced.
 
-    Kernels are written in half precision. Vectors, which are few, stay as they are: variances of a layer's inputs
-    may lie beyond what half precision holds, and infinity in their place silences their channels. ``made_from``:
-    what its provenance tells, where that is known.
+    Kernels are written in half precision. Vectors, which are few, keep theirs: the variances of a layer's inputs
+    may exceed the range of half precision, and infinity in their place would silence their channels.
+    ``made_from``: what its provenance records, where known.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
@@ -171,21 +169,24 @@ def write_package(
 
 
 def shipped_models_folder() -> Path:
-    """The models that come with this software: beside the library in the source tree and in Slicer, inside
-    it where it was installed as a Python package."""
+    """The folder of the models shipped with this software.
+
+    It lies beside the library in the source tree and in Slicer, and inside the library in an installed Python
+    package.
+    """
     here = Path(__file__).parent
     beside = here.parents[1] / "Resources" / "Models"
     return beside if beside.is_dir() else here / "shipped"
 
 
 def installed_models_folder() -> Path:
-    """The user's own models; ``HEMATOMA_MODELS`` in the environment names another folder."""
+    """The folder of the user's own models; the environment variable ``HEMATOMA_MODELS`` overrides it."""
     chosen = os.environ.get("HEMATOMA_MODELS")
     return Path(chosen) if chosen else Path.home() / ".hematoma-expansion" / "models"
 
 
 def available_packages() -> Iterator[ModelPackage | ModelPackageError]:
-    """Every package, the user's before the shipped ones; a damaged one appears as its error."""
+    """Every package, the user's before the shipped ones; a damaged one is yielded as its error."""
     for folder in (installed_models_folder(), shipped_models_folder()):
         if folder.is_dir():
             for entry in sorted(path for path in folder.iterdir() if (path / DESCRIPTION_FILE).exists()):
@@ -196,7 +197,7 @@ def available_packages() -> Iterator[ModelPackage | ModelPackageError]:
 
 
 def find_package(name_or_path: str | None, task: Task) -> ModelPackage:
-    """The package of that name or folder; without a name, the shipped default of the task.
+    """The package with that name or in that folder; without a name, the shipped default for the task.
 
     Raises:
         ModelPackageError: there is none, it is damaged, or it is for another task.
@@ -215,10 +216,10 @@ def find_package(name_or_path: str | None, task: Task) -> ModelPackage:
 
 
 def locate_package(name_or_path: str) -> ModelPackage:
-    """The package of that name (the user's before the shipped ones) or in that folder.
+    """The package with that name (the user's before the shipped ones) or in that folder.
 
     Raises:
-        ModelPackageError: there is none, it is damaged, or the text means both a known model and a folder here.
+        ModelPackageError: there is none, it is damaged, or the text names both a known model and a folder here.
     """
     if is_package_name(name_or_path):
         for folder in (installed_models_folder(), shipped_models_folder()):
@@ -240,11 +241,11 @@ def install_package(source: Path) -> ModelPackage:
     """Copy the package in folder ``source`` to the user's models, after verifying it and loading it once.
 
     Raises:
-        ModelPackageError: the package is damaged, or one of that name is installed already.
+        ModelPackageError: the package is damaged, or one with that name is already installed.
         InputError: it cannot be written.
     """
     if not source.is_dir():
-        raise ModelPackageError("The model to install is no folder: a model package is a folder with model.json.")
+        raise ModelPackageError("The model to install is not a folder with model.json, as a model package is.")
     package = open_package(source)
     package.load()
     models = installed_models_folder()

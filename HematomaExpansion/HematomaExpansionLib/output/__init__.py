@@ -1,4 +1,4 @@
-"""What a user gets: folders of results, pictures, the report.
+"""What a user gets: result folders, pictures, the report.
 
-Uses the pipelines and all below them; ``batch``, ``training`` and ``cli`` may use it.
+Uses the pipelines and everything below them; ``batch``, ``training`` and ``cli`` may use it.
 """

@@ -19,6 +19,7 @@ from .drawing import (
     BASELINE_COLOR,
     FOLLOWUP_COLOR,
     axial_array,
+    axial_mask,
     draw_agreement,
     draw_each,
     draw_outline,
@@ -29,11 +30,10 @@ from .drawing import (
 )
 
 COMPARISON_FILE = "comparison.json"
-
 COMPARISON = "comparison"
-"""The kind of result, as its provenance says."""
+"""The kind of result, as recorded in its provenance."""
 
-_MOST_SLICES = 6
+_MAX_SLICES = 6
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[str]:
@@ -45,9 +45,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[str]:
         InputError: the folder holds something else, or cannot be written.
     """
     images = {
-        "baseline-mask.nii.gz": comparison.baseline_mask,
+        "baseline-mask.nii.gz": comparison.baseline_mask.image,
         "followup-ct.nii.gz": as_int16(comparison.followup_ct),
-        "followup-mask.nii.gz": comparison.followup_mask,
+        "followup-mask.nii.gz": comparison.followup_mask.image,
     }
     with whole_or_nothing(folder, Provenance(COMPARISON)) as scratch:
         for name, image in images.items():
@@ -92,15 +92,17 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """Per slice the baseline, and beside it the registered follow-up with true positive (red), false positive
-    (green) and false negative (blue) of the predicted hematoma; without a prediction, or where the truth is not
-    known, with both outlines."""
+    """Draw each slice of the baseline, and below it the registered follow-up.
+
+    The follow-up shows true positives (red), false positives (green) and false negatives (blue) of the predicted
+    hematoma, or both outlines if there is no prediction or the truth is unknown.
+    """
     before, after = axial_array(comparison.baseline_ct), axial_array(comparison.followup_ct)
-    first, second = axial_array(comparison.baseline_mask) > 0, axial_array(comparison.followup_mask) > 0
+    first, second = axial_mask(comparison.baseline_mask), axial_mask(comparison.followup_mask)
     is_known, predicted = comparison.result["growth"] is not None, comparison.predicted_mask
-    guess = axial_array(predicted) > 0 if predicted is not None and is_known else None
+    guess = axial_mask(predicted) if predicted is not None and is_known else None
     either = first | second if guess is None else first | second | guess
-    shown = slices_through(either, _MOST_SLICES)
+    shown = slices_through(either, _MAX_SLICES)
     view = head_box(before[shown])
     spacing = Grid.of(sitk.DICOMOrient(comparison.baseline_ct, "LPS")).spacing
     figure = new_figure(2.9 * len(shown) + 0.2, 7.4, "black")

@@ -1,4 +1,4 @@
-"""Axial slices with outlines and areas, as pictures and reports draw them."""
+"""Draws axial slices with outlines and areas, for pictures and reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import MissingLibraryError
-from ..scan.grid import Array
+from ..scan.grid import Array, Grid, oriented
+from ..scan.mask import Mask
 from ..scan.shapes import bounding_box
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def draw_each(pictures: Mapping[str, Callable[[Path], None]], folder: Path) -> list[str]:
-    """Draw each picture, by the name of its file in ``folder``; returns a sentence for each that could not be.
+    """Draw each picture to its file in ``folder``; return a sentence for each that could not be drawn.
 
-    Of those no half file is left.
+    A failed picture leaves no partial file.
     """
     failed = []
     for name, draw in pictures.items():
@@ -34,10 +35,8 @@ def draw_each(pictures: Mapping[str, Callable[[Path], None]], folder: Path) -> l
 
 
 WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
-
 # As in Abramova 2024, Figure 5.
 TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = "#e02020", "#20c020", "#3060ff"
-
 BASELINE_COLOR, FOLLOWUP_COLOR = "#ffd21f", "#ff4d5e"
 
 
@@ -57,15 +56,28 @@ def new_figure(width: float, height: float, face: str) -> Figure:
     return figure
 
 
-def slices_through(mask: Array, most: int) -> Array:
-    """Which slices to show, at most so many: evenly through the mask, or through the head where it is empty."""
+def slices_through(mask: Array, max_slices: int) -> Array:
+    """Indices of slices to show, spaced evenly through the mask, or through the head if the mask is empty."""
     shown = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(mask))
-    return shown[np.round(np.linspace(0, len(shown) - 1, most)).astype(int)] if len(shown) > most else shown
+    if len(shown) <= max_slices:
+        return shown
+    return shown[np.round(np.linspace(0, len(shown) - 1, max_slices)).astype(int)]
 
 
 def axial_array(image: sitk.Image) -> Array:
     """Array (z, y, x) with axes toward superior, posterior and left, whatever the stored order."""
-    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+    return sitk.GetArrayFromImage(oriented(image, "LPS"))
+
+
+def axial_spacing(image: sitk.Image) -> tuple[float, float, float]:
+    """Spacing (x, y, z) in mm of the voxels of ``axial_array``."""
+    corner = sitk.RegionOfInterest(image, (1, 1, 1), (0, 0, 0))  # the rest need not be reoriented for that
+    return Grid.of(sitk.DICOMOrient(corner, "LPS")).spacing
+
+
+def axial_mask(mask: Mask) -> Array:
+    """``axial_array`` of a mask, as booleans."""
+    return axial_array(mask.image) > 0
 
 
 def head_box(ct: Sequence[Array] | Array) -> tuple[slice, slice]:
@@ -89,7 +101,7 @@ def draw_outline(axes: Axes, mask: Array, color: str, width: float) -> None:
 
 
 def draw_agreement(axes: Axes, predicted: Array, true: Array, aspect: float) -> None:
-    """Over the slice in ``axes``: where a predicted mask is right (red), too much (green), or missing (blue)."""
+    """Shade the slice in ``axes`` where a predicted mask is right (red), too much (green), or missing (blue)."""
     from matplotlib.colors import to_rgba
 
     shade = np.zeros((*true.shape, 4))

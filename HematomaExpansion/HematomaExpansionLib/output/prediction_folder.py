@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,26 @@ from ..files.provenance import Provenance
 from ..growth.growth import Growth
 from ..prediction import Prediction, PredictionOptions
 from ..scan.intensities import as_int16
+from ..scan.mask import Mask
 from ..scan.volume_files import stored_sha256, write_image
 from .drawing import draw_each
 from .report import write_overlay, write_report
 
 RESULT_FILE = "prediction.json"
-
 PREDICTION = "prediction"
-"""The kind of result, as its provenance says."""
+"""The kind of result, as recorded in its provenance."""
 
 _PARTS_FILE, _BASELINE_CT, _BASELINE_MASK = "parts.json", "baseline_ct", "baseline_mask"
+_GROWTH = ("displacement", "followup_ct", "followup_mask")
 
 SCAN_AND_MASK = "input"
-"""What its provenance calls the contents that it was made from."""
+"""Provenance key of the scan and mask that a prediction was made from."""
 
 
 def prediction_sources(
     scan_sha256: str | None, mask: Path | None, label: str | None, options: PredictionOptions
 ) -> dict[str, Any]:
-    """What a prediction is made from, for its provenance; ``mask``: the user's own; ``label``: that chosen in it.
+    """What a prediction is made from, for its provenance; ``mask``: the user's own; ``label``: chosen in it.
 
     Raises:
         OSError: the mask cannot be read.
@@ -65,20 +66,20 @@ def write_prediction(
 ) -> dict[str, Any]:
     """Write all files of a prediction; the folder appears whole or not at all.
 
-    A folder left by an earlier prediction is replaced. ``made_from``: what its provenance tells, where that is
-    known. Returns what ``prediction.json`` holds: the prediction's result, with a warning for each picture that
+    A folder left by an earlier prediction is replaced. ``made_from``: what its provenance records, where known.
+    Returns the contents of ``prediction.json``: the prediction's result, with a warning for each picture that
     could not be made.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
     provenance = Provenance(PREDICTION, made_from or {})
-    # Compressing the images takes as long as drawing the pictures, and goes on beside it.
+    # Images are compressed while pictures are drawn.
     with whole_or_nothing(folder, provenance) as scratch, ThreadPoolExecutor(1) as beside:
         images_written = beside.submit(_write_images, _images(prediction), scratch)
         for name, write in (("overlay.png", write_overlay), ("report.pdf", write_report)):
             failed = draw_each({name: partial(write, prediction)}, scratch)
-            prediction = _warned(prediction, failed)  # the report tells of the picture
+            prediction = _with_warnings(prediction, failed)  # the report mentions a failed picture
         (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
         images_written.result()
     return prediction.result
@@ -90,9 +91,11 @@ def write_parts(prediction: Prediction, folder: Path) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
-    images = {_BASELINE_CT: prediction.baseline_ct, _BASELINE_MASK: prediction.baseline_mask}
-    if prediction.growth is not None:
-        images |= {field.name: getattr(prediction.growth, field.name) for field in fields(Growth)}
+    images = {_BASELINE_CT: prediction.baseline_ct, _BASELINE_MASK: prediction.baseline_mask.image}
+    if (growth := prediction.growth) is not None:
+        images |= dict(
+            zip(_GROWTH, (growth.displacement, growth.followup_ct, growth.followup_mask.image), strict=True)
+        )
     for name, image in images.items():
         sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
     values = {"resampled": prediction.resampled, "result": prediction.result}
@@ -100,25 +103,28 @@ def write_parts(prediction: Prediction, folder: Path) -> None:
 
 
 def read_parts(folder: Path) -> Prediction:
-    """The prediction that ``write_parts`` left.
+    """The prediction that ``write_parts`` wrote.
 
     Raises:
         InputError: the folder holds none.
     """
     try:
         values = json.loads((folder / _PARTS_FILE).read_text(encoding="utf-8"))
-        names = [_BASELINE_CT, _BASELINE_MASK, *(field.name for field in fields(Growth))]
+        names = (_BASELINE_CT, _BASELINE_MASK, *_GROWTH)
         images = {name: sitk.ReadImage(str(path)) for name in names if (path := folder / f"{name}.nrrd").is_file()}
-        baseline = images.pop(_BASELINE_CT), images.pop(_BASELINE_MASK)
-        growth = Growth(**images) if images else None
-        return Prediction(*baseline, growth, bool(values["resampled"]), dict(values["result"]))
+        baseline_ct, baseline_mask = images.pop(_BASELINE_CT), Mask(images.pop(_BASELINE_MASK))
+        growth = None
+        if images:
+            displacement, followup_ct, followup_mask = (images[name] for name in _GROWTH)
+            growth = Growth(displacement, followup_ct, Mask(followup_mask))
+        return Prediction(baseline_ct, baseline_mask, growth, bool(values["resampled"]), dict(values["result"]))
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            "The folder holds no parts of a prediction, as Slicer's Export hands them over."
+            "The folder does not hold the parts of a prediction that Slicer's Export hands over."
         ) from error
 
 
-def _warned(prediction: Prediction, warnings: Sequence[str]) -> Prediction:
+def _with_warnings(prediction: Prediction, warnings: Sequence[str]) -> Prediction:
     told = prediction.result["input"]
     told = {**told, "warnings": [*told["warnings"], *warnings]}
     return replace(prediction, result={**prediction.result, "input": told})
@@ -130,14 +136,14 @@ def _write_images(images: dict[str, sitk.Image], folder: Path) -> None:
 
 
 def _images(prediction: Prediction) -> dict[str, sitk.Image]:
-    """File name to image; a scan that was resampled to true geometry is kept beside what lies on its grid."""
-    images = {"baseline-mask.nii.gz": prediction.baseline_mask}
+    """File name to image; includes the baseline CT if it was resampled, since the others lie on its new grid."""
+    images = {"baseline-mask.nii.gz": prediction.baseline_mask.image}
     if prediction.resampled:
         images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
     if prediction.inside_skull is not None:
-        images["inside-skull.nii.gz"] = prediction.inside_skull
+        images["inside-skull.nii.gz"] = prediction.inside_skull.image
     if prediction.growth is not None:
-        images["followup-mask.nii.gz"] = prediction.growth.followup_mask
+        images["followup-mask.nii.gz"] = prediction.growth.followup_mask.image
         images["followup-ct.nii.gz"] = as_int16(prediction.growth.followup_ct)
         images["displacement.nii.gz"] = prediction.growth.displacement
     return images

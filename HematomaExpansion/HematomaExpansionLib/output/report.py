@@ -1,4 +1,4 @@
-"""What a person looks at: the picture of the slices with both outlines, and the report of one page."""
+"""What people look at: the picture of the slices with both outlines, and the one-page report."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-import SimpleITK as sitk
-
 from .. import RESEARCH_USE
 from ..anatomy.segmentation import LOOKED_FOR
 from ..forecast.probability import models_disagree, models_used
 from ..markers.scores import bat_text, brain_text, markers_text
 from ..prediction import Prediction
-from ..scan.grid import Array, Grid
+from ..scan.grid import Array
 from .drawing import (
     BASELINE_COLOR,
     FOLLOWUP_COLOR,
     axial_array,
+    axial_mask,
+    axial_spacing,
     draw_outline,
     draw_slice,
     head_box,
@@ -28,20 +28,18 @@ from .drawing import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NONE_FOUND = "none found, which excludes no bleed"
-
-_MOST_SLICES = 12
-
+_NONE_FOUND = "none found, which does not rule out a bleed"
+_MAX_SLICES = 12
 _COLUMNS = 4
 
 
 def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The result as the rows of a table, (label, value), for terminal and report alike."""
+    """The result as the rows of a table, (label, value), for both terminal and report."""
     baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
     corrected = baseline.get("corrected_volume_ml")  # a scene saved by an earlier version has none
     beside = "" if corrected is None else f" ({corrected:.1f} mL corrected for the segmenter's bias)"
     rows = [("Hematoma now", _NONE_FOUND if growth is None else f"{baseline['volume_ml']:.1f} mL{beside}")]
-    if result.get("scope"):  # a mask of the user's own has none, nor has a scene saved by an earlier version
+    if result.get("scope"):  # neither the user's own mask nor a scene saved by an earlier version has one
         scope = result["scope"]
         rows.append(("Looked for", f"{scope['looked_for']}; not for {scope['not_looked_for']}"))
     if growth is not None:
@@ -76,7 +74,7 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _model_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Which models were used, and in one line for all of them whom they were trained on."""
+    """The models used, and one line on whose cases they were trained on."""
     models = models_used(result)
     names = [" ".join(filter(None, (model["name"], model["version"]))) for model in models.values()]
     trained = {model["name"]: model["trained_on"] for model in models.values() if model["trained_on"] is not None}
@@ -137,19 +135,19 @@ def write_report(prediction: Prediction, path: Path) -> None:
 def _title(result: dict[str, Any]) -> str:
     now = f"{result['baseline']['volume_ml']:.1f} mL"
     if result["followup"] is None:
-        return f"No hematoma found ({LOOKED_FOR}); this excludes no bleed"
+        return f"No hematoma found ({LOOKED_FOR}); this does not rule out a bleed"
     return f"Hematoma {now}  →  predicted {result['followup']['volume_ml']:.1f} mL"
 
 
 def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
     """Up to twelve axial slices as (CT, baseline mask, follow-up mask), top of the head last.
 
-    Those through the hematoma; evenly through the head where there is none.
+    They pass through the hematoma, or evenly through the head if there is none.
     """
-    ct, baseline = axial_array(prediction.baseline_ct), axial_array(prediction.baseline_mask)
-    followup = baseline if prediction.growth is None else axial_array(prediction.growth.followup_mask)
-    either = (baseline > 0) | (followup > 0)
-    return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MOST_SLICES)]
+    ct, baseline = axial_array(prediction.baseline_ct), axial_mask(prediction.baseline_mask)
+    followup = baseline if prediction.growth is None else axial_mask(prediction.growth.followup_mask)
+    either = baseline | followup
+    return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MAX_SLICES)]
 
 
 def _draw_montage(
@@ -164,12 +162,12 @@ def _draw_montage(
 ) -> None:
     columns = min(_COLUMNS, len(slices))
     rows = -(-len(slices) // columns)
-    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    spacing = axial_spacing(prediction.baseline_ct)
     view = head_box([ct for ct, _, _ in slices])
     page_width, page_height = figure.get_size_inches()
     cell_width = (right - left) / columns * page_width / page_height
     row_height = 1.03 * cell_width * _shape_of_a_slice(prediction, slices)
-    bottom = max(bottom, top - rows * row_height)  # rows lie close, however few there are
+    bottom = max(bottom, top - rows * row_height)  # rows stay close together, however few there are
     cells = figure.add_gridspec(
         rows, columns, bottom=bottom, top=top, left=left, right=right, wspace=0.02, hspace=0.02
     )
@@ -201,7 +199,7 @@ def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> 
 
 
 def _shape_of_a_slice(prediction: Prediction, slices: list[tuple[Array, Array, Array]]) -> float:
-    """Height over width in mm of the part that is shown."""
+    """Height divided by width, both in mm, of the part shown."""
     rows, columns = slices[0][0][head_box([ct for ct, _, _ in slices])].shape
-    spacing = Grid.of(sitk.DICOMOrient(prediction.baseline_ct, "LPS")).spacing
+    spacing = axial_spacing(prediction.baseline_ct)
     return float(rows * spacing[1] / (columns * spacing[0]))

@@ -1,4 +1,4 @@
-"""From a file or a DICOM study to a head CT in HU, and the masks that lie on it; grids, resampling, shapes.
+"""Head CTs in HU, from image files or DICOM, and their masks; grids, resampling, shapes.
 
 Uses ``files``; every room above may use it.
 """

@@ -1,4 +1,4 @@
-"""Voxel grids in space: which point of the patient a voxel is, and how to get from one grid to another.
+"""Voxel grids in space: where each voxel lies in the patient, and how to get from one grid to another.
 
 Everything here is in LPS millimeters. Grid sizes and spacings are in SimpleITK order (x, y, z),
 arrays in numpy order (z, y, x).
@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 Array = npt.NDArray[Any]
 
-# Below this share of a voxel two grids are the same; NIfTI headers store single precision.
+# Grids that differ by less than this fraction of a voxel are the same; NIfTI headers store single precision.
 _GRID_TOLERANCE = 1e-3
 
 
@@ -31,7 +31,7 @@ class Grid:
 
     @classmethod
     def of(cls, image: sitk.Image) -> Grid:
-        """The grid on which ``image`` lies."""
+        """The grid of ``image``."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @property
@@ -46,20 +46,20 @@ class Grid:
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in mL, right for sheared grids too."""
+        """Volume of one voxel in mL, correct for sheared grids too."""
         return float(abs(np.linalg.det(self.axes))) / 1000.0
 
     def point(self, index: Sequence[float] | Array) -> Array:
         """LPS position in mm of a (fractional) voxel index (x, y, z)."""
         return np.array(self.origin) + self.axes @ np.asarray(index, dtype=float)
 
-    def middle_of(self, where: Array) -> tuple[float, float, float]:
-        """LPS position in mm of the middle of the true voxels of ``where`` (z, y, x), not all of them false."""
+    def centroid_of(self, where: Array) -> tuple[float, float, float]:
+        """LPS position in mm of the centroid of the true voxels in ``where`` (z, y, x), which has at least one."""
         x, y, z = self.point(np.argwhere(where).mean(axis=0)[::-1])
         return float(x), float(y), float(z)
 
     def is_same(self, other: Grid) -> bool:
-        """Whether both grids put every voxel at the same place, within a thousandth of a voxel."""
+        """Whether both grids put every voxel in the same position, to within a thousandth of a voxel."""
         if self.size != other.size:
             return False
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.size])).reshape(3, -1)
@@ -78,7 +78,7 @@ class Grid:
         )
 
     def centered_at(self, point: Array, size: Sequence[int], spacing: Sequence[float]) -> Grid:
-        """A grid of that size and spacing along this one's axes, whose middle lies at ``point`` (LPS mm)."""
+        """A grid of the given size and spacing along this one's axes, centered at ``point`` (LPS mm)."""
         direction = np.array(self.direction).reshape(3, 3)
         origin = point - direction @ ((np.asarray(size) - 1) / 2 * np.asarray(spacing))
         return Grid(
@@ -90,16 +90,16 @@ class Grid:
 
     @property
     def center(self) -> Array:
-        """LPS position in mm of the grid's middle."""
+        """LPS position in mm of the grid's center."""
         return self.point((np.array(self.size) - 1) / 2)
 
     def with_spacing(self, spacing: Sequence[float]) -> Grid:
-        """A grid of another spacing that covers the same box, voxel edges included, axes unchanged."""
+        """A grid of the given spacing along the same axes that covers the same box, voxel edges included."""
         new = np.asarray(spacing, dtype=float)
         old = np.asarray(self.spacing)
         extent = old * np.asarray(self.size)
         size = np.maximum(1, np.ceil(extent / new - 1e-6)).astype(int)
-        # Centered on the old box, so that no side loses more than the other.
+        # Centered on the old box, so no side loses more than the other.
         first = (extent - size * new) / 2 + new / 2 - old / 2
         origin = np.array(self.origin) + np.array(self.direction).reshape(3, 3) @ first
         return Grid(
@@ -111,10 +111,10 @@ class Grid:
 
 
 def image_on(grid: Grid, array: Array) -> sitk.Image:
-    """Image of ``array`` (z, y, x), or (z, y, x, channel) for vectors, lying on ``grid``.
+    """``array`` (z, y, x), or (z, y, x, channel) for vectors, as an image on ``grid``.
 
     Raises:
-        ValueError: the array's shape is not the grid's.
+        ValueError: the array and the grid differ in shape.
     """
     if array.shape[:3] != grid.shape:
         raise ValueError(f"array of shape {array.shape} does not fit a grid of shape {grid.shape}")
@@ -123,3 +123,9 @@ def image_on(grid: Grid, array: Array) -> sitk.Image:
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
     return image
+
+
+def oriented(image: sitk.Image, orientation: str) -> sitk.Image:
+    """``image`` in the axis order of a three-letter DICOM code such as LPS; itself if already in that order."""
+    own = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return image if own == orientation else sitk.DICOMOrient(image, orientation)

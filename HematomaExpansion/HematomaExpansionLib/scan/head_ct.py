@@ -1,9 +1,9 @@
 """Reading and checking a non-contrast head CT.
 
 Whatever the file format, a scan ends up as a ``HeadCT``: Hounsfield units on a regular grid with
-orthogonal axes, at its true place in the patient. A tilted gantry or unevenly spaced slices are resolved
-here, once, so that no later step has to know of them. Anything that would make a prediction
-meaningless is refused with an ``InputError`` whose sentence says what is wrong and what to do.
+orthogonal axes, at its true position in the patient. Gantry tilt and uneven slice spacing are corrected
+here, once, so no later step needs to know about them. Anything that would make a prediction
+meaningless is refused with an ``InputError`` that says what is wrong and what to do.
 
 Coordinates are LPS millimeters, arrays are (z, y, x), intensities are HU.
 """
@@ -22,8 +22,9 @@ from scipy import ndimage
 from ..errors import InputError
 from .dicom.files import files_below, is_dicom
 from .dicom.series import MIN_SLICES, read_dicom_series
-from .grid import Array, Grid
+from .grid import Array, Grid, oriented
 from .intensities import AIR_HU
+from .mask import Mask
 from .resampling import average_onto
 from .shapes import largest_component
 from .straight_grid import straightened
@@ -31,9 +32,7 @@ from .volume import check_size, scalar_volume
 from .volume_files import read_volume, stored_sha256, volume_stem
 
 MIN_EXTENT_MM = 60.0
-
-_MOST_LABELS = 10
-
+_MAX_LABELS = 10
 _SPACING_RANGE_MM = (0.1, 15.0)
 
 
@@ -42,13 +41,13 @@ class HeadCT:
     """A checked head CT.
 
     Attributes:
-        image: float32 HU on a regular orthogonal grid in LPS mm; its axes are, among the permutations and
-            flips of the stored ones, nearest to left, posterior, superior, so array axis 0 goes upward.
-        stored_orientation: three-letter DICOM code of the axis order in which the scan is stored.
-        resampled: whether the scan's own voxels were not on a regular orthogonal grid.
+        image: float32 HU on a regular orthogonal grid in LPS mm. Its axes are the stored ones, permuted and
+            flipped to be nearest to left, posterior, superior, so array axis 0 points up.
+        stored_orientation: three-letter DICOM code of the scan's stored axis order.
+        resampled: whether the scan was resampled because its voxels were not on a regular orthogonal grid.
         warnings: plain sentences for the user.
-        sha256: of the file, or of the files in the folder, that the scan was read from; None where there is none.
-        is_place_sure: whether its file says, once and clearly, where in the patient it lies.
+        sha256: of the file, or of the files in the folder, that the scan was read from; None if there is none.
+        is_position_certain: whether the file states unambiguously where in the patient the scan lies.
     """
 
     image: sitk.Image
@@ -56,7 +55,7 @@ class HeadCT:
     resampled: bool = False
     warnings: tuple[str, ...] = ()
     sha256: str | None = None
-    is_place_sure: bool = True
+    is_position_certain: bool = True
 
     @property
     def grid(self) -> Grid:
@@ -64,20 +63,24 @@ class HeadCT:
         return Grid.of(self.image)
 
     def restore(self, image: sitk.Image) -> sitk.Image:
-        """``image``, which lies on this scan's grid, in the stored axis order; voxels are not touched.
+        """``image``, which is on this scan's grid, in the stored axis order; voxel values are unchanged.
 
-        Vectors keep their components, which are in LPS mm whatever the axis order.
+        Vector components stay in LPS mm, whatever the axis order.
         """
-        return sitk.DICOMOrient(image, self.stored_orientation)
+        return oriented(image, self.stored_orientation)
+
+    def restore_mask(self, mask: Mask) -> Mask:
+        """The same for a mask."""
+        return Mask(self.restore(mask.image))
 
 
 def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:
     """The scan in a DICOM folder or in a NIfTI, NRRD, MHA or MHD file.
 
-    A folder is searched with its subfolders, or alone; files that are not DICOM are passed over.
+    A folder is searched with or without its subfolders; files that are not DICOM are skipped.
 
     Raises:
-        InputError: the scan cannot be read, or is not one non-contrast CT of a head.
+        InputError: the scan cannot be read, or is not a single non-contrast head CT.
     """
     path = Path(path)
     if path.is_dir():
@@ -88,17 +91,19 @@ def read_head_ct(path: str | Path, *, subfolders: bool = True) -> HeadCT:
         scan = _from_dicom([path])
     else:
         volume = read_volume(path, "scan")
-        scan = replace(head_ct_from_image(volume.image, volume.notes), is_place_sure=volume.is_place_sure)
+        scan = replace(
+            head_ct_from_image(volume.image, volume.notes), is_position_certain=volume.is_position_certain
+        )
     return replace(scan, sha256=stored_sha256(path, subfolders))
 
 
 def head_ct_from_image(image: sitk.Image, warnings: Sequence[str] = ()) -> HeadCT:
-    """The scan in ``image``: HU on any grid in LPS mm, also oblique, flipped, left-handed or sheared.
+    """The scan in ``image``: HU on any grid in LPS mm, even oblique, flipped, left-handed or sheared.
 
-    ``warnings`` are what the caller already knows; they come first in the result's.
+    ``warnings`` from the caller come first among the result's warnings.
 
     Raises:
-        InputError: the image is not one non-contrast CT of a head.
+        InputError: the image is not a single non-contrast head CT.
     """
     image = scalar_volume(image, "scan")
     _check_grid(Grid.of(image))
@@ -130,7 +135,7 @@ def _from_dicom(files: Sequence[Path]) -> HeadCT:
 
 
 def _checked(image: sitk.Image, *, resampled: bool, warnings: Sequence[str]) -> HeadCT:
-    """The ``HeadCT`` of an image on an orthogonal grid, after the checks that need the voxels."""
+    """A ``HeadCT`` from an image on an orthogonal grid, after the checks that need the voxels."""
     grid = Grid.of(image)
     _check_grid(grid)
     stored = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
@@ -163,15 +168,15 @@ def _check_grid(grid: Grid) -> None:
 
 
 def _check_values(values: Array) -> None:
-    """Refuse what cannot be a CT in HU: invalid numbers, windowed pictures, MR values."""
+    """Refuse anything that cannot be a CT in HU: invalid numbers, windowed pictures, MR values."""
     if not np.isfinite(values).all():
         raise InputError("The scan holds invalid numbers (NaN or infinity). Export it again from the source.")
     lowest, highest = float(values.min()), float(values.max())
     if lowest == highest:
         raise InputError("The scan is blank: all its voxels are equal. Choose another series.")
     if lowest >= 0 and highest <= 255:
-        if len(np.unique(values)) <= _MOST_LABELS:
-            raise InputError("The scan holds but a few different values, as a mask does. Give the CT itself.")
+        if len(np.unique(values)) <= _MAX_LABELS:
+            raise InputError("The scan has only a few distinct values, like a mask. Give the CT itself.")
         raise InputError(
             "The scan holds gray values from 0 to 255, an already windowed picture, not Hounsfield units. "
             "Export the original CT series."
@@ -186,10 +191,10 @@ def _check_values(values: Array) -> None:
 
 
 def _check_head(image: sitk.Image) -> None:
-    """Refuse what is plainly no head; ``brain.extract_brain`` later looks for the skull itself."""
+    """Refuse what is clearly not a head; ``brain.extract_brain`` later looks for the skull itself."""
     coarse = Grid.of(image).with_spacing((4.0, 4.0, 4.0))
     hu = average_onto(image, coarse, outside=AIR_HU)
-    # The opening cuts off the thin shells of table and head holder.
+    # The opening removes the thin shells of the table and head holder.
     body = largest_component(ndimage.binary_opening(hu > -300))
     if not body.any():
         raise InputError("There is no head in view, only air. Choose the series of the head.")

@@ -1,7 +1,7 @@
-"""Which voxels of a mask are the hematoma: one label among several is chosen by number or name, never merged.
+"""Which voxels of a mask are the hematoma: one of several labels, chosen by number or name, never merged.
 
-An image tells its segments' names where Slicer wrote it as ``.seg.nrrd``; there, segments that overlap lie in
-layers, the several values of each voxel.
+Image files name their segments only if Slicer wrote them as ``.seg.nrrd``; there, overlapping segments are on
+separate layers, stored as several values per voxel.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .grid import Array
+from .grid import Array, Grid
+from .mask import Mask
 from .volume import scalar_volume
 
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_(?:ID|Name|LabelValue|Layer)")
-
-_MOST_LABELS = 200  # of the finest maps of a brain; a scan has more different values
-
+_MAX_LABELS = 200  # the most detailed brain maps have this many; a scan has more distinct values
 _LISTED = 8
-
 _ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One label of a mask: the number that stands for it in the file, and its name where it has one."""
+    """One label of a mask: its number in the file, and its name if it has one."""
 
     number: int
     name: str = ""
 
     def is_called(self, label: str) -> bool:
-        """Whether that is its number, or its name in whatever case."""
+        """Whether ``label`` is its number, or its name in any case."""
         is_name = self.name != "" and label.casefold() == self.name.strip().casefold()
         return is_name or label.removesuffix(".0") == str(self.number)
 
@@ -42,21 +40,21 @@ class Segment:
         return f"{self.number} ({self.name})" if self.name else str(self.number)
 
 
-def hematoma_in(image: sitk.Image, label: str | None = None) -> sitk.Image:
-    """The hematoma in a mask of any kind as uint8 0/1 on the same grid; it may be empty.
+def hematoma_in(image: sitk.Image, label: str | None = None) -> Mask:
+    """The hematoma in a mask of any kind, on the same grid; it may be empty.
 
-    A mask of one label, whatever its number, is the hematoma; of several, ``label`` names it by number or
-    segment name. Of probabilities from 0 to 1, those above 0.5 count.
+    If there is only one label, it is the hematoma, whatever its number; if there are several, ``label`` names the
+    hematoma by number or segment name. Probabilities from 0 to 1 count above 0.5.
 
     Raises:
-        InputError: there are several labels and none is named, the named one is not there, or it is no mask.
+        InputError: there are several labels and none is named, the named one is not there, or this is not a mask.
     """
     if drawn := _slicer_segments(image):
         chosen = choose_segment([segment for segment, _ in drawn], label)
         layer = _layer(image, next(layer for segment, layer in drawn if segment is chosen))
-        return _like(layer, sitk.GetArrayViewFromImage(layer) == chosen.number)
+        return Mask.on(Grid.of(layer), sitk.GetArrayViewFromImage(layer) == chosen.number)
     image = scalar_volume(image, "mask")
-    values = sitk.GetArrayViewFromImage(image)
+    grid, values = Grid.of(image), sitk.GetArrayViewFromImage(image)
     labels = _labels(values)
     if labels is None:
         if label is not None:
@@ -66,18 +64,18 @@ def hematoma_in(image: sitk.Image, label: str | None = None) -> sitk.Image:
                 f"The mask is empty: none of its probabilities is above 0.5 (the highest is {values.max():.2g}). "
                 "Draw the hematoma, or leave the mask out."
             )
-        return _like(image, values > 0.5)
+        return Mask.on(grid, values > 0.5)
     if not labels and label is None:
-        return _like(image, values > 0)
+        return Mask.on(grid, values > 0)
     chosen = choose_segment([Segment(number) for number in labels], label)
-    return _like(image, np.abs(values - chosen.number) < _ROUNDING)
+    return Mask.on(grid, np.abs(values - chosen.number) < _ROUNDING)
 
 
 def choose_segment(segments: Sequence[Segment], label: str | None) -> Segment:
-    """The only one, or the one that ``label`` names.
+    """The only segment, or the one that ``label`` names.
 
     Raises:
-        InputError: none is named or it is not there; the sentence lists those that are.
+        InputError: none of several is named, or the named one is not there; the message lists those that are.
     """
     held = ", ".join(map(str, segments[:_LISTED])) + ", …" * (len(segments) > _LISTED)
     if label is None:
@@ -85,19 +83,22 @@ def choose_segment(segments: Sequence[Segment], label: str | None) -> Segment:
             return segments[0]
         raise InputError(
             f"The mask holds {len(segments)} labels: {held}. Say which one is the hematoma, by number or name "
-            "(--label, or of two scans --baseline-label and --followup-label; in a list, the column of that name)."
+            "(--label, or for two scans --baseline-label and --followup-label; in a list, the column of that "
+            "name)."
         )
     text = label.strip()
     found = [segment for segment in segments if segment.is_called(text)]
     if len(found) > 1:
-        raise InputError(f'The label "{text}" stands for several of the mask: {held}. Name it otherwise.')
+        raise InputError(
+            f'The label "{text}" matches several labels in the mask: {held}. Use another number or name.'
+        )
     if not found:
         raise InputError(f'The mask has no label "{text}"; it holds {held or "none"}.')
     return found[0]
 
 
 def _labels(values: Array) -> list[int] | None:
-    """The numbers other than 0 in a label map; None for probabilities from 0 to 1.
+    """The nonzero numbers in a label map; None for probabilities from 0 to 1.
 
     Raises:
         InputError: the values are neither, such as those of a scan.
@@ -117,7 +118,7 @@ def _labels(values: Array) -> list[int] | None:
             "Give the hematoma's mask."
         )
     labels = [int(number) for number in np.unique(np.rint(values[values > 0.5]))]
-    if len(labels) > _MOST_LABELS:
+    if len(labels) > _MAX_LABELS:
         raise InputError(
             f"The mask holds {len(labels)} different values, as a scan does. Give the hematoma's mask."
         )
@@ -125,9 +126,9 @@ def _labels(values: Array) -> list[int] | None:
 
 
 def _slicer_segments(image: sitk.Image) -> list[tuple[Segment, int]]:
-    """The segments that Slicer describes in a file's header, each with its layer; none in another file.
+    """The segments that Slicer describes in a file's header, each with its layer; empty for other files.
 
-    Before version 4.11 each segment was a layer of its own, of 0 and 1.
+    Before Slicer 4.11, each segment had its own layer of 0 and 1.
     """
     keys = image.GetMetaDataKeys()
     indices = {int(match[1]) for key in keys if (match := _SEGMENT_KEY.fullmatch(key))}
@@ -154,9 +155,3 @@ def _layer(image: sitk.Image, layer: int) -> sitk.Image:
     if not 0 <= layer < image.GetNumberOfComponentsPerPixel():
         raise InputError("The segments in the mask's header do not fit its voxels. Save it again.")
     return scalar_volume(sitk.VectorIndexSelectionCast(image, layer), "mask")
-
-
-def _like(image: sitk.Image, where: Array) -> sitk.Image:
-    mask = sitk.GetImageFromArray(where.astype(np.uint8))
-    mask.CopyInformation(image)
-    return mask

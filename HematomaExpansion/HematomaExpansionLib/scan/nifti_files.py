@@ -1,6 +1,6 @@
-"""NIfTI files (1 and 2, compressed or not): their voxels, and where these lie.
+"""NIfTI files (1 and 2, compressed or not): their voxels, and where they lie.
 
-nibabel reads them: ITK sets NaN to 0, takes one of two contradicting positions without a word, and knows
+nibabel reads them, because ITK sets NaN to 0, silently takes one of two conflicting positions, and supports
 neither NIfTI-2 nor axes that are not quite at right angles.
 """
 
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import tempfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,51 +22,95 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
 from .grid import Array
-from .volume import Volume, check_dimensions, check_size, no_place, not_scalar
+from .volume import Volume, check_dimensions, check_size, no_position_note, not_scalar
 
 _Header: TypeAlias = nibabel.Nifti1Header | nibabel.Nifti2Header
 
 _GZIP = b"\x1f\x8b"
+NIFTI_OFFSET = 352
+"""Offset in bytes of the voxels in a file that ITK writes."""
 
+_GZIP_START = _GZIP + b"\x08" + bytes(6) + b"\xff"  # deflated; no name, time or system
+_DEFLATE_END = b"\x03\x00"  # an empty final block
+_BLOCK_SLICES = 16
+# ITK always uses 6, whatever it is told. For images other than masks, 3 halves the time for up to 9% more bytes.
+_MASK_LEVEL, _IMAGE_LEVEL = 6, 3
 _HEADER_BYTES = {nibabel.Nifti1Header: 348, nibabel.Nifti2Header: 540}
-
-_LATEST_OFFSET = 1 << 40
-
+_MAX_OFFSET = 1 << 40
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
 _MM_OF_UNITS = {1: 1000.0, 3: 0.001}  # meters and micrometers; all others are millimeters
 
-_FLATTEST = 1e-3  # volume that three steps of length 1 span
-
-# Two tellings of one place: within these they agree, or differ in a way that changes no measure.
+_MIN_UNIT_VOLUME = 1e-3  # volume spanned by three steps of length 1
+# Within these, two descriptions of a position agree, or differ in a way that changes no measurement.
 _SPACING_TOLERANCE = 0.01
-
 _PLACE_TOLERANCE = 0.5  # of a voxel
-
-_LARGEST_TURN = np.cos(np.radians(30.0))
+_MIN_TURN_COSINE = np.cos(np.radians(30.0))
 
 
 def read_nifti(path: Path, what: str) -> Volume:
-    """The volume in a single NIfTI file, its size checked before its voxels are loaded.
+    """The volume in a single NIfTI file; its size is checked before its voxels are loaded.
 
     Raises:
-        InputError: it holds another kind of image than a scalar volume, or contradicts itself.
-        ValueError, OSError, EOFError, zlib.error: it is no NIfTI file, damaged or cut off.
+        InputError: it does not hold a scalar volume, or contradicts itself.
+        ValueError, OSError, EOFError, zlib.error: it is not a NIfTI file, or is damaged or cut off.
     """
     with _opened(path) as stream:
         header = _header(stream, what)
         shape = _shape(header, what)
-        affine, notes, is_place_sure = _place(header, shape, what)
+        affine, notes, is_position_certain = _place(header, shape, what)
         _check_affine(affine, what)
         values = np.asarray(header.raw_data_from_fileobj(stream)).reshape(shape)
         image = _image(_scaled(values, header, what), affine)
-        while stream.read(1 << 20):  # only at its end does gzip check what it held
+        while stream.read(1 << 20):  # gzip checks the content only at the end
             pass
-    return Volume(image, notes, is_place_sure)
+    return Volume(image, notes, is_position_certain)
+
+
+def write_compressed_nifti(image: sitk.Image, path: Path) -> None:
+    """Write ``.nii.gz`` as ITK does, but in a third of the time: blocks of voxels are compressed in parallel.
+
+    Raises:
+        OSError, RuntimeError: the disk is full, or the path is not writable.
+    """
+    checksum, length = 0, 0
+    with path.open("wb") as file, ThreadPoolExecutor(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()) as pool:
+        file.write(_GZIP_START)
+        for block, packed in pool.map(_deflated, _blocks(image, path.parent)):
+            file.write(packed)
+            checksum, length = zlib.crc32(block, checksum), length + len(block)
+        file.write(_DEFLATE_END + checksum.to_bytes(4, "little") + (length % (1 << 32)).to_bytes(4, "little"))
+
+
+def _blocks(image: sitk.Image, scratch: Path) -> Iterator[Array]:
+    """The bytes of an uncompressed file: the header, then the slices, one vector component after another."""
+    yield np.frombuffer(_itk_header(image, scratch), np.uint8)
+    voxels = sitk.GetArrayViewFromImage(image)
+    for component in np.moveaxis(voxels, 3, 0) if voxels.ndim == 4 else [voxels]:
+        for first in range(0, len(voxels), _BLOCK_SLICES):
+            yield component[first : first + _BLOCK_SLICES]
+
+
+def _itk_header(image: sitk.Image, scratch: Path) -> bytes:
+    """The header that ITK writes, taken from a corner of the image and given the full size."""
+    corner = sitk.RegionOfInterest(image, [min(2, n) for n in image.GetSize()], (0, 0, 0))
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        path = Path(folder) / "corner.nii"
+        sitk.WriteImage(corner, str(path))
+        header = bytearray(path.read_bytes()[:NIFTI_OFFSET])
+    header[42:48] = np.array(image.GetSize(), np.int16).tobytes()
+    return bytes(header)
+
+
+def _deflated(block: Array) -> tuple[bytes, bytes]:
+    """A block's bytes, and the same bytes compressed so that another block can follow."""
+    level = _MASK_LEVEL if block.itemsize == 1 else _IMAGE_LEVEL
+    compress = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    data = block.tobytes()
+    return data, compress.compress(data) + compress.flush(zlib.Z_SYNC_FLUSH)
 
 
 def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    """Compressed or not: what the file's name says of it is often wrong."""
+    """The open file, decompressed if its content is compressed: file names are often wrong about that."""
     with path.open("rb") as file:
         is_compressed = file.read(2) == _GZIP
     return gzip.open(path) if is_compressed else path.open("rb")
@@ -83,9 +131,9 @@ def _header(stream: gzip.GzipFile | io.BufferedReader, what: str) -> _Header:
         raise ValueError("no NIfTI file")
     stream.seek(0)
     header = kind.from_fileobj(stream, check=False)
-    if header["pixdim"][0] != -1:  # the standard's way to say 1 is 0
+    if header["pixdim"][0] != -1:  # in the standard, 0 means 1
         header["pixdim"][0] = 1
-    if not _HEADER_BYTES[kind] <= header.get_data_offset() < _LATEST_OFFSET:
+    if not _HEADER_BYTES[kind] <= header.get_data_offset() < _MAX_OFFSET:
         raise ValueError("the voxels begin within the header, or far behind it")
     return header
 
@@ -104,7 +152,7 @@ def _shape(header: _Header, what: str) -> tuple[int, ...]:
 
 
 def _scaled(values: Array, header: _Header, what: str) -> Array:
-    """The voxels (x, y, z) with the header's scale applied; a slope of 0 or NaN means that there is none."""
+    """The voxels (x, y, z) with the header's scale applied; a slope of 0 or NaN means no scaling."""
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError:
@@ -119,13 +167,13 @@ def _scaled(values: Array, header: _Header, what: str) -> Array:
 
 
 def _image(values: Array, affine: Array) -> sitk.Image:
-    """The voxels (x, y, z) at the place that an affine in RAS mm gives them."""
+    """The voxels (x, y, z) as an image at the position given by an affine in RAS mm."""
     lps = _LPS_FROM_RAS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image = sitk.GetImageFromArray(values.T)
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    # Cosines next to nothing, as headers hold them, upset ITK's decomposition.
+    # Near-zero cosines, common in headers, upset ITK's decomposition.
     image.SetDirection(np.round(lps[:3, :3] / spacing, 12).ravel().tolist())
     return image
 
@@ -134,9 +182,9 @@ def _image(values: Array, affine: Array) -> sitk.Image:
 
 
 def _place(header: _Header, shape: tuple[int, ...], what: str) -> tuple[Array, tuple[str, ...], bool]:
-    """Affine from voxel indices to RAS mm, what is to be said of it, and whether it is sure.
+    """Affine from voxel indices to RAS mm, notes for the user about it, and whether it is certain.
 
-    A header can tell the place as an affine (sform) and as a turn (qform), beside the voxels' size.
+    Besides the voxel size, a header can give the position as an affine (sform) and as a rotation (qform).
     """
     spacing = np.array(header["pixdim"][1:4], dtype=float)
     if not (np.isfinite(spacing) & (spacing > 0)).all():
@@ -148,17 +196,17 @@ def _place(header: _Header, shape: tuple[int, ...], what: str) -> tuple[Array, t
     qform = _qform(header, what) if header["qform_code"] > 0 else None
     if sform is None and qform is None:
         stored = _LPS_FROM_RAS @ np.diag([*spacing, 1.0])
-        return scale @ stored, (no_place(what),), False
+        return scale @ stored, (no_position_note(what),), False
     if sform is None or qform is None:
         return scale @ (qform if sform is None else sform), (), True
-    return _agreed(scale @ sform, scale @ qform, shape, what)
+    return _reconciled(scale @ sform, scale @ qform, shape, what)
 
 
 def _check_affine(affine: Array, what: str) -> None:
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         volume = abs(np.linalg.det(affine[:3, :3] / lengths))
-    if not (np.isfinite(affine).all() and np.isfinite(lengths).all() and volume > _FLATTEST):
+    if not (np.isfinite(affine).all() and np.isfinite(lengths).all() and volume > _MIN_UNIT_VOLUME):
         raise InputError(f"The {what}'s position in space is not readable. Export it again.")
 
 
@@ -185,26 +233,28 @@ def _agree(some: Array, others: Array) -> Array:
 def _qform(header: _Header, what: str) -> Array:
     try:
         affine = np.array(header.get_qform(), dtype=float)
-    except (ValueError, HeaderDataError):  # its numbers are no turn
+    except (ValueError, HeaderDataError):  # its numbers are not a rotation
         affine = np.full((4, 4), np.nan)
     _check_affine(affine, what)
     return affine
 
 
-def _agreed(sform: Array, qform: Array, shape: tuple[int, ...], what: str) -> tuple[Array, tuple[str, ...], bool]:
-    """The sform, where it means the same as the qform or lies but elsewhere."""
+def _reconciled(
+    sform: Array, qform: Array, shape: tuple[int, ...], what: str
+) -> tuple[Array, tuple[str, ...], bool]:
+    """The sform, if it means the same as the qform or differs from it only in position."""
     along, across = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (sform, qform))
-    if ((along * across).sum(axis=0) < _LARGEST_TURN).any():
+    if ((along * across).sum(axis=0) < _MIN_TURN_COSINE).any():
         raise InputError(
             f"The {what}'s header contradicts itself: its sform and its qform turn or mirror the head "
-            "differently, so left and right are not sure. Export it again from the source."
+            "differently, so left and right are uncertain. Export it again from the source."
         )
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
     apart = np.linalg.norm((sform - qform)[:3] @ np.vstack([corners, np.ones(8)]), axis=0).max()
     if apart <= _PLACE_TOLERANCE * np.linalg.norm(sform[:3, :3], axis=0).min():
         return sform, (), True
     note = (
-        f"The {what}'s header tells its place twice, up to {apart:.1f} mm apart (sform and qform); "
-        "the sform was taken."
+        f"The {what}'s header gives two positions, up to {apart:.1f} mm apart (sform and qform); "
+        "the sform was used."
     )
     return sform, (note,), False

@@ -1,57 +1,70 @@
-"""Masks as shapes: the box around one, the distance to its surface, its connected parts."""
+"""Voxel shapes: their bounding boxes, distances to their surfaces, and their largest components."""
 
 from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import label
+from scipy.ndimage import find_objects, label
 
-from .grid import Array, Grid
+from .grid import Array, Grid, image_on
 from .resampling import resample
 
+_FAR_OUTSIDE_MM = -1000.0
+"""Farther outside than anything in a head."""
 
-def bounding_box(mask: Array) -> tuple[Array, Array]:
-    """First index and size, both (x, y, z), of the box around the true voxels of ``mask`` (z, y, x).
+
+def bounding_box(voxels: Array) -> tuple[Array, Array]:
+    """First index and size, both (x, y, z), of the box around the true voxels (z, y, x).
 
     Raises:
-        ValueError: the mask is empty.
+        ValueError: there are no true voxels.
     """
-    if not mask.any():
+    boxes = find_objects(voxels.view(np.uint8))
+    if not boxes:
         raise ValueError("an empty mask has no bounding box")
-    first, size = [], []
-    for axis in (2, 1, 0):
-        present = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        first.append(int(present[0]))
-        size.append(int(present[-1] - present[0] + 1))
-    return np.array(first), np.array(size)
+    along_xyz = boxes[0][::-1]
+    return np.array([box.start for box in along_xyz]), np.array([box.stop - box.start for box in along_xyz])
 
 
-def signed_distance(mask: sitk.Image) -> sitk.Image:
-    """Distance in mm from each voxel to the surface of a mask (0/1), positive inside.
+def distance_map(shape: sitk.Image, *, is_positive_inside: bool = False) -> sitk.Image:
+    """Signed distance in mm from each voxel to the outermost voxels inside a shape (0/1).
 
-    The surface runs half way between voxels inside and outside.
+    Positive outside by default. Undefined for an empty shape.
     """
-    # The filter's zero lies on the outermost voxels inside: of both views the mean.
-    outward, inward = (
-        sitk.SignedMaurerDistanceMap(view, squaredDistance=False, useImageSpacing=True)
-        for view in (mask, mask == 0)
+    return sitk.SignedMaurerDistanceMap(
+        shape, insideIsPositive=is_positive_inside, squaredDistance=False, useImageSpacing=True
     )
+
+
+def distance_map_on(grid: Grid, voxels: Array, *, is_positive_inside: bool = False) -> Array:
+    """``distance_map`` of booleans (z, y, x) on ``grid``, as an array."""
+    image = image_on(grid, voxels.astype(np.uint8))
+    return sitk.GetArrayFromImage(distance_map(image, is_positive_inside=is_positive_inside))
+
+
+def signed_distance(shape: sitk.Image) -> sitk.Image:
+    """Distance in mm from each voxel to the surface of a shape (0/1), positive inside.
+
+    The surface runs halfway between voxels inside and outside.
+    """
+    # A distance map is zero on the outermost voxels inside, so average the maps from both sides.
+    outward, inward = distance_map(shape), distance_map(shape == 0)
     return (inward - outward) / 2
 
 
-def shape_on(mask: sitk.Image, grid: Grid) -> Array:
-    """Where on ``grid`` a mask's shape is, as booleans (z, y, x); the mask is not empty.
+def shape_on(shape: sitk.Image, grid: Grid) -> Array:
+    """A nonempty shape (0/1) on ``grid``, as booleans (z, y, x).
 
-    The signed distance to its surface is interpolated, not its voxels: between two slices lies the shape
-    between theirs, and the volume is kept.
+    Interpolates the signed distance to its surface, not its voxels, so the shape changes gradually from slice
+    to slice and its volume is preserved.
     """
-    first, size = bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
+    first, size = bounding_box(sitk.GetArrayFromImage(shape) > 0)
     margin = [3] * 3
-    padded = sitk.ConstantPad(sitk.RegionOfInterest(mask, size.tolist(), first.tolist()), margin, margin, 0)
-    return sitk.GetArrayFromImage(resample(signed_distance(padded), grid, outside=-1000.0)) >= 0
+    padded = sitk.ConstantPad(sitk.RegionOfInterest(shape, size.tolist(), first.tolist()), margin, margin, 0)
+    return sitk.GetArrayFromImage(resample(signed_distance(padded), grid, outside=_FAR_OUTSIDE_MM)) >= 0
 
 
-def largest_component(mask: Array) -> Array:
-    """The largest part of a mask (booleans) whose voxels touch by their faces; an empty mask stays empty."""
-    labels, count = label(mask)
-    return mask if count == 0 else labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+def largest_component(voxels: Array) -> Array:
+    """The largest face-connected component of a shape (booleans); an empty shape stays empty."""
+    labels, count = label(voxels)
+    return voxels if count == 0 else labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())

@@ -21,9 +21,9 @@ def is_sheared(image: sitk.Image) -> bool:
 
 
 def squared(image: sitk.Image) -> sitk.Image:
-    """``image`` with its axes at exact right angles, if they are so within the tolerance; voxels are not touched.
+    """``image`` with its axes at exact right angles if they are within tolerance; voxel values are unchanged.
 
-    At the edge of a head that moves a voxel by less than a tenth of a millimeter.
+    At the edge of a head, this moves a voxel by less than a tenth of a millimeter.
     """
     if is_sheared(image):
         return image
@@ -34,11 +34,10 @@ def squared(image: sitk.Image) -> sitk.Image:
 
 
 def straightened(image: sitk.Image, outside: float) -> tuple[sitk.Image, str]:
-    """``image`` on an orthogonal grid around its box, and a sentence if that took resampling;
-    where it has no voxels the result is ``outside``.
+    """``image`` on an orthogonal grid around its box, and a sentence for the user if it was resampled.
 
-    The two axes nearest to a right angle, among equals those of the finest voxels, are kept: the image
-    plane. The third becomes perpendicular to them.
+    Where it has no voxels, the result is ``outside``. The two axes closest to a right angle are kept as the
+    image plane; if pairs tie, the pair with the finest voxels. The third axis becomes perpendicular to them.
     """
     image = squared(image)
     if not is_sheared(image):

@@ -1,4 +1,4 @@
-"""An image as a file holds it, before anything is known of its content."""
+"""An image as a file holds it, before anything is known about its content."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Volume:
     """An image on its own grid in LPS mm, which may be oblique, flipped or sheared.
 
     Attributes:
-        image: scalar or with several values per voxel, of any type.
-        notes: sentences for the user on how it was read.
-        is_place_sure: whether the file says, once and clearly, where in the patient the voxels lie.
+        image: one or more values per voxel, of any type.
+        notes: sentences for the user about how it was read.
+        is_position_certain: whether the file states unambiguously where in the patient the voxels lie.
     """
 
     image: sitk.Image
     notes: tuple[str, ...] = ()
-    is_place_sure: bool = True
+    is_position_certain: bool = True
 
 
 def check_size(size: Sequence[int]) -> None:
-    """Refuse what is far larger than any head CT, before memory is taken for it."""
+    """Refuse anything far larger than a head CT before allocating memory for it."""
     if math.prod(size) > math.prod(MAX_SIZE) or max(size) > 4 * max(MAX_SIZE):
         raise InputError(
             f"The scan has {' × '.join(str(n) for n in size)} voxels, far more than a head CT. "
@@ -38,7 +38,7 @@ def check_size(size: Sequence[int]) -> None:
 
 
 def check_dimensions(count: int, what: str) -> None:
-    """Refuse an image of other than three dimensions."""
+    """Refuse an image that is not three-dimensional."""
     if count != 3:
         raise InputError(
             f"The {what} has {count} dimensions; one three-dimensional volume is needed. Export a single volume."
@@ -46,10 +46,10 @@ def check_dimensions(count: int, what: str) -> None:
 
 
 def scalar_volume(image: sitk.Image, what: str) -> sitk.Image:
-    """``image``, or the only volume of a series; in three dimensions, one real number per voxel.
+    """``image``, or the only volume of a series: three-dimensional, one real number per voxel.
 
     Raises:
-        InputError: it is something else.
+        InputError: the image is anything else.
     """
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
@@ -60,14 +60,14 @@ def scalar_volume(image: sitk.Image, what: str) -> sitk.Image:
 
 
 def not_scalar(what: str) -> InputError:
-    """The refusal of an image of several values per voxel."""
+    """The error for an image with several values per voxel."""
     if what == "mask":
         return InputError("The mask has several values per voxel. Export it as one label map.")
     return InputError(f"The {what} holds colors or vectors, not Hounsfield units. Export the original CT series.")
 
 
-def no_place(what: str) -> str:
-    """What to tell of an image whose file does not say how it lies in the patient."""
+def no_position_note(what: str) -> str:
+    """The note for an image whose file does not say how it lies in the patient."""
     return (
         f"The {what}'s file does not say which way the head lies. It was taken as stored from right to left, "
         "front to back and feet to head: left and right, and top and bottom, may be wrong."

@@ -1,4 +1,4 @@
-"""Reading and writing image files: what can be said of a file before anything is known of its content."""
+"""Reading and writing image files, before anything is known about their content."""
 
 from __future__ import annotations
 
@@ -19,24 +19,17 @@ from ..files.folders import check_output_file, whole_file, writing_fault
 from ..files.kinds import META_IMAGE, NIFTI, NRRD, kind_of_file
 from ..files.names import library_name
 from ..files.provenance import content_sha256
-from .nifti_files import read_nifti
-from .volume import Volume, check_size, no_place
-
-_NIFTI_OFFSET = 352  # of the voxels that ITK writes
+from .nifti_files import NIFTI_OFFSET, read_nifti, write_compressed_nifti
+from .volume import Volume, check_size, no_position_note
 
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
 _META_AXES = re.compile(rb"^(TransformMatrix|Rotation|Orientation)\s*=", re.MULTILINE)
-
 _META_HEADER_BYTES = 1 << 16
-
-_HEADERS_ALONE = (".nhdr", ".mhd")
-
+_DETACHED_HEADER_SUFFIXES = (".nhdr", ".mhd")
 _FORMATS = {
     "scan": "a DICOM folder or a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file",
     "mask": "a NIfTI (.nii, .nii.gz), NRRD, MHA or MHD file, or DICOM SEG",
 }
-
 _KINDS_OF_SUFFIXES = {
     **dict.fromkeys(_NIFTI_SUFFIXES, NIFTI),
     **dict.fromkeys((".nrrd", ".nhdr"), NRRD),
@@ -58,7 +51,7 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def volume_stem(path: Path) -> str | None:
-    """A file's name without its suffix, if the suffix is that of a NIfTI, NRRD, MHA or MHD file."""
+    """A file's name without its NIfTI, NRRD, MHA or MHD suffix; None if it has no such suffix."""
     suffix = _suffix(path)
     return None if suffix is None else path.name[: -len(suffix)]
 
@@ -69,12 +62,12 @@ def _suffix(path: Path) -> str | None:
 
 
 def read_volume(path: Path, what: str) -> Volume:
-    """The image in a NIfTI, NRRD, MHA or MHD file, its size checked before its voxels are loaded.
+    """The image in a NIfTI, NRRD, MHA or MHD file; its size is checked before its voxels are loaded.
 
-    ``what`` names it in the sentences: "scan" or "mask".
+    ``what`` names it in sentences for the user: "scan" or "mask".
 
     Raises:
-        InputError: there is no such file, it is damaged, of another kind, or far too large.
+        InputError: the file does not exist, is damaged, has another format, or is far too large.
     """
     if not path.exists():
         raise InputError(f"The {what} does not exist. Check the path.")
@@ -97,7 +90,7 @@ def _unreadable(path: Path, suffix: str, what: str) -> InputError:
     kind = kind_of_file(path)
     if kind not in (None, _KINDS_OF_SUFFIXES[suffix]):
         return InputError(f"The {what} is named {suffix} but is a {kind}. Export it as NIfTI or NRRD.")
-    if suffix in _HEADERS_ALONE:
+    if suffix in _DETACHED_HEADER_SUFFIXES:
         return InputError(
             f"The {what} cannot be read; it or the file beside it that holds its voxels is damaged, cut off or "
             "missing. Export it again."
@@ -111,22 +104,22 @@ def _read_by_itk(path: Path, what: str) -> Volume:
     reader.ReadImageInformation()
     check_size(reader.GetSize())
     image = reader.Execute()
-    return Volume(image) if _says_its_place(path, image) else Volume(image, (no_place(what),), False)
+    return Volume(image) if _says_its_place(path, image) else Volume(image, (no_position_note(what),), False)
 
 
 def _says_its_place(path: Path, image: sitk.Image) -> bool:
-    """Whether an NRRD or MetaImage file tells its axes in terms of the patient; else ITK takes them for LPS."""
+    """Whether an NRRD or MetaImage file gives its axes relative to the patient; if not, ITK assumes LPS."""
     if _KINDS_OF_SUFFIXES[_suffix(path) or ""] == NRRD:
         space = image.GetMetaData("NRRD_space") if "NRRD_space" in image.GetMetaDataKeys() else ""
-        return space.startswith("left-posterior-superior")  # as which ITK tells other spaces that it turns
+        return space.startswith("left-posterior-superior")  # also from other spaces, which ITK converts
     with path.open("rb") as file:
         header = file.read(_META_HEADER_BYTES).partition(b"ElementDataFile")[0]
     return _META_AXES.search(header) is not None
 
 
 def stored_sha256(path: Path, subfolders: bool = True) -> str:
-    """SHA-256 of what is stored of a scan or mask, whatever its name: of a file (with its voxels, where these lie
-    in another file), or of the files in a folder.
+    """SHA-256 of a stored scan or mask, whatever its name: of a file (with its voxels, even if they are in a
+    separate file), or of the files in a folder.
 
     Raises:
         OSError: it cannot be read.
@@ -143,20 +136,20 @@ def stored_sha256(path: Path, subfolders: bool = True) -> str:
 
 
 def check_volume_output(path: Path) -> None:
-    """Raise ``InputError`` where an image cannot be written, before anything is computed.
+    """Raise ``InputError`` if an image cannot be written, before anything is computed.
 
-    The format is unknown, there is a file already, or the place cannot be written.
+    Possible reasons: the format is unknown, the file already exists, or the path is not writable.
     """
     if _suffix(path) is None:
-        raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha. Name the file so.")
+        raise InputError("The output's name must end in .nii.gz, .nii, .nrrd or .mha.")
     check_output_file(path)
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write an image, whole or not at all, in the format that the file's name asks for.
+    """Write an image, whole or not at all, in the format that the file name asks for.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the image cannot be written.
     """
     try:
         with quiet_libraries(), whole_file(path) as unfinished:
@@ -166,26 +159,21 @@ def write_volume(image: sitk.Image, path: Path) -> None:
 
 
 def write_image(image: sitk.Image, path: Path) -> None:
-    """Write an image, compressed where the format can be, and make sure that all of it is there.
+    """Write an image, compressed if the format allows it, and make sure that it is complete.
 
-    ITK leaves half a NIfTI file without a word when the disk is full.
+    When the disk is full, ITK silently leaves half a NIfTI file.
 
     Raises:
-        OSError: the disk is full, or the place cannot be written.
+        OSError: the disk is full, or the path is not writable.
     """
     try:
+        if path.name.lower().endswith(".nii.gz"):
+            write_compressed_nifti(image, path)
+            return
         sitk.WriteImage(image, library_name(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         raise writing_fault(path) from error
     voxel_bytes = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
-    nifti_bytes = _NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
-    name = path.name.lower()
-    is_whole = True
-    if name.endswith(".nii.gz"):
-        with path.open("rb") as file:  # gzip ends with the length of what it holds
-            file.seek(-4, os.SEEK_END)
-            is_whole = int.from_bytes(file.read(), "little") == nifti_bytes % (1 << 32)
-    elif name.endswith(".nii"):
-        is_whole = path.stat().st_size == nifti_bytes
-    if not is_whole:
+    nifti_bytes = NIFTI_OFFSET + image.GetNumberOfPixels() * voxel_bytes
+    if path.name.lower().endswith(".nii") and path.stat().st_size != nifti_bytes:
         raise writing_fault(path)

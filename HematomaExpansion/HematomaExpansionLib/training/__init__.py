@@ -1,4 +1,4 @@
 """Training and evaluation of the models, on any cohort in the project's layout.
 
-Uses all but ``cli``; only ``cli`` may use it.
+Uses every room but ``cli``; only ``cli`` may use this one.
 """

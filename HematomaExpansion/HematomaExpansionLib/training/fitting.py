@@ -1,18 +1,19 @@
-"""The training loop: Lightning with the best weights kept, checkpoints, resume and a log.
+"""The training loop: Lightning with best weights kept, checkpoints, resuming and a log.
 
-Everything random depends on seed, epoch and position alone, so that a run that was killed and resumed sees the
-same patches as one that was not.
+All randomness depends only on seed, epoch and position, so a run that was killed and resumed sees the same patches
+as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler
 
 from ..errors import InputError, MissingLibraryError, ModelPackageError
-from ..models.description import ENSEMBLE
+from ..models.description import ENSEMBLE, INTENDED_USE, ModelDescription, ModelGrid, Task, TrainingStep
 from ..models.networks.build import Ensemble, build_network
 from ..models.package import ModelPackage
 from ..scan.grid import Array
@@ -35,13 +36,10 @@ try:
 except ImportError as error:
     raise MissingLibraryError("Training needs Lightning: run `pip install hematoma-expansion[train]`.") from error
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 Batch = dict[str, Tensor]
 
-_SMALLEST = {"epochs": 0, "batch_size": 1, "patience": 1, "seed": 0, "devices": 1, "nodes": 1}
-_LARGEST_SEED = 2**32 - 1
+_MIN_VALUES = {"epochs": 0, "batch_size": 1, "patience": 1, "seed": 0, "devices": 1, "nodes": 1}
+_MAX_SEED = 2**32 - 1
 _ENDED_FILE = "ended.json"
 
 
@@ -49,12 +47,12 @@ _ENDED_FILE = "ended.json"
 class FitOptions:
     """How long and how fast to train; the same seed on the same machine gives the same weights.
 
-    ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it stays, but falls to
-    a tenth after each number of epochs in ``milestones``. ``momentum``: of stochastic gradient descent; None for
-    Adam.
+    ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it is constant except
+    for a drop to a tenth at each epoch in ``milestones``. ``momentum``: that of stochastic gradient descent; None
+    for Adam.
 
     Raises:
-        InputError: a number with which nothing can be trained.
+        InputError: a value is out of range.
     """
 
     epochs: int
@@ -71,19 +69,19 @@ class FitOptions:
     nodes: int = 1
 
     def __post_init__(self) -> None:
-        for name, smallest in _SMALLEST.items():
-            if getattr(self, name) < smallest:
-                raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}.")
-        if self.seed > _LARGEST_SEED:
-            raise InputError(f"--seed must be at most {_LARGEST_SEED}.")
+        for name, min_value in _MIN_VALUES.items():
+            if getattr(self, name) < min_value:
+                raise InputError(f"--{name.replace('_', '-')} must be at least {min_value}.")
+        if self.seed > _MAX_SEED:
+            raise InputError(f"--seed must be at most {_MAX_SEED}.")
         for name in ("learning_rate", "max_minutes"):
             value = getattr(self, name)
-            if value is not None and not (0 < value < math.inf):  # which nan is not either
+            if value is not None and not (0 < value < math.inf):  # also false for NaN
                 raise InputError(f"--{name.replace('_', '-')} must be a number above 0.")
 
 
 class Patches(Dataset[Batch]):
-    """Patches drawn from samples: ``per_sample`` of each, by a transform that holds all randomness."""
+    """Patches drawn from samples, ``per_sample`` from each, by a transform that holds all randomness."""
 
     def __init__(
         self, samples: Sequence[dict[str, Array]], transform: Compose, seed: int, per_sample: int = 1
@@ -94,16 +92,44 @@ class Patches(Dataset[Batch]):
         return len(self._samples) * self._per_sample
 
     def __getitem__(self, index: int) -> Batch:
-        """Patch ``index % len`` as it is drawn in epoch ``index // len``."""
+        """Patch ``index % len`` as drawn in epoch ``index // len``."""
         epoch, position = divmod(index, len(self))
         state = np.random.SeedSequence([self._seed, epoch, position]).generate_state(1)
         self._transform.set_random_state(int(state[0]))
         patch = self._transform(self._samples[position % len(self._samples)])
-        return patch[0] if isinstance(patch, list) else patch  # MONAI's crops by label give lists
+        return patch[0] if isinstance(patch, list) else patch  # MONAI's crops by label return lists
+
+
+@dataclass(frozen=True)
+class PatchPairs:
+    """Patches to learn from, and patches to choose the weights on."""
+
+    training: Patches
+    validation: Patches
+
+    @classmethod
+    def of(
+        cls,
+        samples: tuple[Sequence[dict[str, Array]], Sequence[dict[str, Array]]],
+        transform: Callable[..., Compose],
+        seed: int,
+        per_sample: int,
+        unseen_per_sample: int | None = None,
+    ) -> PatchPairs:
+        """Patches of training and validation samples, ``per_sample`` from each.
+
+        ``transform(vary=True)`` draws the training patches, ``transform(vary=False)`` those for validation.
+        """
+        learned, unseen = samples
+        unseen_count = per_sample if unseen_per_sample is None else unseen_per_sample
+        return cls(
+            Patches(learned, transform(vary=True), seed, per_sample),
+            Patches(unseen, transform(vary=False), seed, unseen_count),
+        )
 
 
 class _EpochSampler(DistributedSampler[Any]):
-    """A new order in each epoch, and indices that tell the epoch; Lightning calls ``set_epoch``."""
+    """A new order in each epoch, with indices that encode the epoch; Lightning calls ``set_epoch``."""
 
     def __iter__(self) -> Iterator[int]:
         size = len(self.dataset)  # type: ignore[arg-type]
@@ -111,11 +137,11 @@ class _EpochSampler(DistributedSampler[Any]):
 
 
 class _Patients(lightning.LightningDataModule):
-    """Training and validation patches, shared out over the processes of a run on several GPUs."""
+    """Training and validation patches, divided among the processes of a run on several GPUs."""
 
-    def __init__(self, training: Patches, validation: Patches, options: FitOptions) -> None:
+    def __init__(self, patches: PatchPairs, options: FitOptions) -> None:
         super().__init__()
-        self._training, self._validation, self._options = training, validation, options
+        self._patches, self._options = patches, options
 
     def _loader(self, patches: Patches, *, shuffle: bool) -> DataLoader:
         assert self.trainer is not None
@@ -127,10 +153,10 @@ class _Patients(lightning.LightningDataModule):
         return DataLoader(patches, batch_size=self._options.batch_size, sampler=sampler)
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self._training, shuffle=True)
+        return self._loader(self._patches.training, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self._validation, shuffle=False)
+        return self._loader(self._patches.validation, shuffle=False)
 
 
 class LossModule(lightning.LightningModule):
@@ -178,26 +204,50 @@ def _has_volumes(network: nn.Module) -> bool:
 
 
 def _memory_format(network: nn.Module) -> torch.memory_format:
-    """The faster order in memory for 3D convolutions; torch on a CPU corrupts memory in it for narrow 2D ones."""
+    """The faster memory format for 3D convolutions; with narrow 2D ones, torch on a CPU corrupts memory in it."""
     return torch.channels_last_3d if _has_volumes(network) else torch.preserve_format
 
 
 @dataclass(frozen=True)
 class DescribedNetwork:
-    """A network with the architecture and its arguments under which a package holds it."""
+    """A network with the architecture name and arguments that its package records."""
 
     network: nn.Module
     architecture: str
     arguments: dict[str, Any]
 
+    def described(
+        self,
+        name: str,
+        task: Task,
+        grid: ModelGrid,
+        trained_on: tuple[TrainingStep, ...],
+        results: Mapping[str, Any],
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> ModelDescription:
+        """The description of a new model package with this network."""
+        return ModelDescription(
+            name=name,
+            version="1",
+            task=task,
+            architecture=self.architecture,
+            arguments=self.arguments,
+            **asdict(grid),
+            trained_on=trained_on,
+            results=dict(results),
+            license="Apache-2.0",
+            intended_use=INTENDED_USE[task],
+            settings=dict(settings),
+        )
+
 
 def initial_network(
     architecture: str, arguments: dict[str, Any], start: Sequence[ModelPackage], seed: int
 ) -> DescribedNetwork:
-    """With weights at random by that seed, or with those of ``start``; of several models their ensemble.
+    """A network with random weights from this seed, or with those of ``start``; several models form an ensemble.
 
     Raises:
-        InputError: there is no network with these arguments.
+        InputError: no network can be built with these arguments.
         ModelPackageError: ``start`` holds another network.
     """
     torch.manual_seed(seed)
@@ -206,7 +256,7 @@ def initial_network(
             return DescribedNetwork(build_network(architecture, arguments), architecture, arguments)
         except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
             raise InputError(
-                "A network with these channels cannot be built: give more of them, or leave out --channels."
+                "No network can be built with these channels: give more of them, or leave out --channels."
             ) from error
     members: list[nn.Module] = []
     for package in start:
@@ -224,7 +274,7 @@ def initial_network(
 
 
 def ensemble_of(members: Sequence[nn.Module], architecture: str, arguments: dict[str, Any]) -> DescribedNetwork:
-    """Networks of one architecture as one that gives their mean; a single one stays itself."""
+    """Networks of one architecture combined into one that returns their mean; a single network stays itself."""
     if len(members) == 1:
         return DescribedNetwork(members[0], architecture, arguments)
     of_all: dict[str, Any] = {"member": architecture, "arguments": arguments, "count": len(members)}
@@ -234,14 +284,14 @@ def ensemble_of(members: Sequence[nn.Module], architecture: str, arguments: dict
 
 
 def _precision() -> Literal["bf16-mixed", "32-true"]:
-    """Half precision on a GPU alone. On CPUs that compute in it torch gives, now and then, gradients of 3D
-    convolutions that are not numbers, and narrow 2D networks do not learn; others take a hundred times as long.
+    """Half precision on a GPU only. On CPUs that support it, torch sometimes returns NaN gradients for 3D
+    convolutions, and narrow 2D networks do not learn; other CPUs take a hundred times as long.
     """
     return "bf16-mixed" if torch.cuda.is_available() else "32-true"
 
 
 def _has_ended(ended: Path, options: FitOptions) -> bool:
-    """Whether a run with these options came to its end, early or not; gone on with, it would learn longer."""
+    """Whether a run with these options has ended, early or not; if resumed, it would train for longer."""
     return ended.is_file() and ended.read_text(encoding="utf-8") == _as_json(options)
 
 
@@ -252,22 +302,21 @@ def _as_json(options: FitOptions) -> str:
 def fit(
     network: nn.Module,
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
-    training: Patches,
-    validation: Patches,
+    patches: PatchPairs,
     options: FitOptions,
     folder: Path,
 ) -> dict[str, float]:
-    """Train ``network`` in place and leave it with its best weights; returns that epoch's validation losses: each
+    """Train ``network`` in place and leave it with its best weights; return that epoch's validation losses: each
     term as ``validation_<term>_loss``, which for Dice is one minus the Dice, and their sum as ``validation_loss``.
 
-    ``folder`` takes checkpoints and a log (metrics.csv) for each start; a run that was killed goes on from its
-    last epoch, and one that had ended gives its best weights; ``runs.begin_run`` has made sure that they are of
-    the same run. With no epochs the network stays as it is, and is validated.
+    ``folder`` receives checkpoints and, for each start, a log (metrics.csv). A killed run resumes from its last
+    epoch; a finished one returns its best weights. ``runs.begin_run`` has made sure that the checkpoints belong to
+    the same run. With no epochs, the network is only validated.
 
     Raises:
         InputError: the loss did not stay finite.
     """
-    set_track_meta(False)  # plain tensors: half as slow, and checkpoints hold nothing but numbers
+    set_track_meta(False)  # plain tensors: twice as fast, and checkpoints hold nothing but numbers
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     module = LossModule(network, loss, options)
     best = ModelCheckpoint(folder, filename="best", monitor="validation_loss", enable_version_counter=False)
@@ -286,14 +335,14 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    patients = _Patients(training, validation, options)
+    patients = _Patients(patches, options)
     best_epoch, ended = None, folder / _ENDED_FILE
     if options.epochs > 0 and not _has_ended(ended, options):
         checkpoint = "last" if (folder / "last.ckpt").exists() else None
         try:
             trainer.fit(module, patients, ckpt_path=checkpoint, weights_only=True)
         except Stopped:
-            raise Stopped("The same command goes on after its last epoch.") from None
+            raise Stopped("The same command resumes after the last epoch.") from None
         ended.write_text(_as_json(options), encoding="utf-8")
     if options.epochs > 0:
         best_epoch = str(folder / "best.ckpt")

@@ -1,7 +1,7 @@
 """What a model is made from, and whose scans it has seen.
 
-A training goes on from checkpoints, and a model that is there is taken for its result, only where both were made
-from the same: cases by their contents, options, seed, the models it began from, and versions.
+Training resumes from checkpoints, or takes an existing model as its result, only if they were made from the same
+sources: cases (by content), options, seed, starting models, and versions.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ..files.provenance import Provenance, content_sha256, is_made_from, read_pr
 from ..models.package import DESCRIPTION_FILE, PACKAGE, TRAINING_FOLDER, ModelPackage, open_package
 
 CHECKPOINTS = "training"
-"""The kind of the folder for checkpoints, as its provenance says."""
+"""The kind of a checkpoint folder in its provenance."""
 
 LEARNED, CALIBRATED = "learned", "calibrated"
-"""What cases were for: weights learned from them or were chosen on them; something else was fitted on them."""
+"""What cases were used for: learning or choosing the weights; fitting something else."""
 
 _LIBRARIES = ("torch", "monai", "numpy")
 _SCANS = ("baseline.nii.gz", "followup.nii.gz")
@@ -31,7 +31,7 @@ _OF_VARIANTS = ("variants/*/baseline.nii.gz", "variants/*/baseline-mask.nii.gz")
 
 _DIFFERENCES = (
     "from other cases, with other options, another seed or start, or by another version of this software. Repeat "
-    "the command that began there, or name a new folder."
+    "the original command, or choose a new folder."
 )
 
 
@@ -49,12 +49,12 @@ def made_from(
 
     Args:
         task: what is done.
-        options: all of them, with the seed.
-        learned: the case folders to learn from and to choose the weights on; their order divides them into these.
-        calibrated: other case folders, on which something is fitted afterwards.
-        start: the models that it goes on from; what they have seen, it has seen too.
-        models: others that have a say in it, by what they are for.
-        variants: whether the synthetic variants of the cases to learn from are used.
+        options: all options, with the seed.
+        learned: case folders to learn from and to choose the weights on; their order decides which is which.
+        calibrated: other case folders, on which something is fitted afterward.
+        start: the models it starts from; the new model counts as having seen what they have seen.
+        models: other models that influence it, by purpose.
+        variants: whether the synthetic variants of the ``learned`` cases are used.
     """
     return {
         "task": task,
@@ -74,25 +74,25 @@ def made_from(
 
 
 def made_before(folder: Path, sources: Mapping[str, Any]) -> ModelPackage | None:
-    """The package in ``folder`` if it was made from the same ``sources`` (see ``made_from``); None without one.
+    """The package in ``folder`` if it was made from the same ``sources`` (see ``made_from``), else None.
 
     Raises:
-        InputError: the folder holds a package made from anything else, or something else, or cannot be written.
+        InputError: the folder holds a package made from other sources, or something else, or cannot be written.
     """
     if is_made_from(folder, Provenance(PACKAGE, sources)):
         return open_package(folder)
     if (folder / DESCRIPTION_FILE).exists():
-        raise InputError(f"The output folder holds a model that was made otherwise: {_DIFFERENCES}")
+        raise InputError(f"The output folder holds a model that was made differently: {_DIFFERENCES}")
     check_output_folder(folder, PACKAGE, keep=[TRAINING_FOLDER])
     return None
 
 
 def begin_run(folder: Path, sources: Mapping[str, Any]) -> ModelPackage | None:
-    """``made_before``; and if there is none, make ready the folder for checkpoints in it, where the same training
-    may have left some to go on from.
+    """As ``made_before``; if there is no package, prepare its checkpoint folder, where an earlier start of the
+    same training may have left checkpoints to resume from.
 
     Raises:
-        InputError: as ``made_before``, or the checkpoints are of another training.
+        InputError: as for ``made_before``, or the checkpoints belong to another training.
     """
     package = made_before(folder, sources)
     if package is not None:
@@ -100,7 +100,7 @@ def begin_run(folder: Path, sources: Mapping[str, Any]) -> ModelPackage | None:
     checkpoints, own = folder / TRAINING_FOLDER, Provenance(CHECKPOINTS, sources)
     if any(checkpoints.glob("**/*.ckpt")):
         if read_provenance(checkpoints) != own:
-            raise InputError(f"The output folder holds a training that began otherwise: {_DIFFERENCES}")
+            raise InputError(f"The output folder holds a training that began differently: {_DIFFERENCES}")
         return None
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_provenance(checkpoints, own)
@@ -108,8 +108,8 @@ def begin_run(folder: Path, sources: Mapping[str, Any]) -> ModelPackage | None:
 
 
 def scans_seen(package: ModelPackage, purpose: str) -> set[str]:
-    """Checksums of the scans that a model, or one that it went on from, has seen for that purpose; empty where it
-    does not tell.
+    """Checksums of the scans that a model, or one it started from, has seen for this purpose; empty if its package
+    does not say.
     """
     provenance = read_provenance(package.folder)
     if provenance is None:
@@ -122,9 +122,9 @@ def scans_seen(package: ModelPackage, purpose: str) -> set[str]:
 
 
 def notes_on_seen_cases(packages: Sequence[ModelPackage | None], cases: Sequence[Path]) -> list[str]:
-    """A sentence for each package that has seen some of these cases when it was made, if it tells.
+    """A sentence for each package known to have seen some of these cases while it was made.
 
-    Its figures on them are not those on new patients.
+    Its figures on them do not hold for new patients.
     """
     scans = {case: set(_scans(case)) for case in cases}
     notes = []
@@ -143,18 +143,18 @@ def notes_on_seen_cases(packages: Sequence[ModelPackage | None], cases: Sequence
 
 
 def has_learned_from(package: ModelPackage, cases: Sequence[Path]) -> bool:
-    """Whether the model, or one that it went on from, has learned from one of the cases, as far as it tells."""
+    """Whether the model, or one it started from, is known to have learned from any of the cases."""
     return not scans_seen(package, LEARNED).isdisjoint(scan for case in cases for scan in _scans(case))
 
 
 def have_scans_in_common(some: Sequence[Path], others: Sequence[Path]) -> bool:
-    """Whether a scan of one of these case folders is a scan of one of the others too, whatever their names."""
+    """Whether the two groups of case folders share a scan, whatever the folders' names."""
     scans, of_others = ({scan for case in cases for scan in _scans(case)} for cases in (some, others))
     return not scans.isdisjoint(of_others)
 
 
 def _contents(case: Path, *, variants: bool) -> dict[str, Any]:
-    """Checksums of what training reads of a case: its scans, and all the rest together."""
+    """Checksums of what training reads of a case: one for each scan, and one for all the rest."""
     patterns = (*_BESIDE_SCANS, *(_OF_VARIANTS if variants else ()))
     rest = sorted(file for pattern in patterns for file in case.glob(pattern))
     texts = [f"{file.relative_to(case).as_posix()} {_checksum(file)}" for file in rest]
@@ -166,7 +166,7 @@ def _scans(case: Path) -> list[str]:
 
 
 def _checksum(file: Path) -> str:
-    """As ``content_sha256``; of a file that did not change it is computed once."""
+    """As ``content_sha256``, computed only once for an unchanged file."""
     status = file.stat()
     return _checksum_of(file.resolve(), status.st_size, status.st_mtime_ns)
 

@@ -1,6 +1,6 @@
-"""How well a number tells who will expand: the tables of Zhong 2021 and of the slice-wise classifier's paper.
+"""How well a score predicts expansion: the tables of Zhong 2021 and of the slice-wise classifier's paper.
 
-AUC with its confidence interval, and the test of one against another on the same patients, after DeLong 1988.
+AUC with its confidence interval, and the test of two AUCs on the same patients, after DeLong 1988.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from sklearn.metrics import roc_auc_score
 from ..scan.grid import Array
 
 _CONFIDENCE = 0.95
-
 _MARGIN = float(norm.ppf((1 + _CONFIDENCE) / 2))
-
-_CALIBRATION_BINS = 5
 
 _NO_VARIANCE = 1e-12
 
@@ -37,11 +34,11 @@ class Auc:
 
 
 def auc(expanded: Array, score: Array) -> Auc:
-    """AUC of a score; ``expanded`` holds a boolean a patient, both kinds being there.
+    """AUC of a score; ``expanded`` holds one boolean per patient and must contain both kinds.
 
-    Of a single patient of one kind nothing is known of the spread, and a score that is the same for everybody
-    tells nothing: the interval is then all of 0 to 1. Where the patients leave DeLong's variance at zero, as where
-    the score separates both kinds, which in a few happens by chance, the interval is Newcombe's.
+    A single patient of one kind says nothing about the spread, and a score that is the same for everybody says
+    nothing at all: the interval is then 0 to 1. Where DeLong's variance is zero, for example because the score
+    separates the two kinds (which can happen by chance in few patients), the interval is Newcombe's.
     """
     fewest = min(np.count_nonzero(expanded), np.count_nonzero(~expanded))
     if fewest < 2 or np.ptp(score) == 0:
@@ -54,8 +51,8 @@ def auc(expanded: Array, score: Array) -> Auc:
 
 
 def _newcombe(area: float, positive: int, negative: int) -> Auc:
-    """The values from which ``area`` is no further than chance takes it, of so many patients of each kind
-    (Newcombe 2006, method 5): it has a width at 0 and 1 too.
+    """Confidence interval of an AUC from these numbers of patients (Newcombe 2006, method 5); it has a width even
+    for an AUC of 0 or 1.
     """
     more = (positive + negative) / 2 - 1
 
@@ -64,7 +61,7 @@ def _newcombe(area: float, positive: int, negative: int) -> Auc:
         variance = value * (1 - value) * spread / (positive * negative)
         return (value - area) ** 2 - _MARGIN**2 * variance
 
-    # Just beside the area, and just within 0 and 1, where the variance vanishes too.
+    # Search just beside the area, and just inside 0 and 1, where the variance vanishes as well.
     near, edge = 1e-9, 1e-12
     low = 0.0 if area <= near else brentq(excess, edge, area - near)
     high = 1.0 if area >= 1 - near else brentq(excess, area + near, 1 - edge)
@@ -72,8 +69,8 @@ def _newcombe(area: float, positive: int, negative: int) -> Auc:
 
 
 def compare_auc(expanded: Array, first: Array, second: Array) -> float | None:
-    """Two-sided p of DeLong's test that two scores of the same patients have the same AUC; None where so few
-    patients, or scores so much alike, leave nothing to estimate their spread from.
+    """Two-sided p of DeLong's test that two scores of the same patients have the same AUC; None where the patients
+    are too few, or the scores too similar, to estimate the spread.
     """
     if min(np.count_nonzero(expanded), np.count_nonzero(~expanded)) < 2:
         return None
@@ -86,12 +83,12 @@ def compare_auc(expanded: Array, first: Array, second: Array) -> float | None:
 
 
 def deviation(values: Array) -> float | None:
-    """Standard deviation of the population from which these were drawn; None of fewer than two."""
+    """Standard deviation of the population from which these values were drawn; None for fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _delong(expanded: Array, scores: Sequence[Array]) -> tuple[list[float], Array]:
-    """AUCs and their covariance, from each patient's share of the comparisons won (DeLong 1988, section 3)."""
+    """AUCs and their covariance, from each patient's share of won comparisons (DeLong 1988, section 3)."""
     positive, negative = [], []
     for score in scores:
         won = score[expanded][:, None] - score[~expanded][None, :]
@@ -103,10 +100,10 @@ def _delong(expanded: Array, scores: Sequence[Array]) -> tuple[list[float], Arra
 
 
 def at_threshold(expanded: Array, called: Array) -> dict[str, float]:
-    """What is made of a yes or no: sensitivity, specificity, accuracy, precision, F1, and likelihood ratios.
+    """Figures of a yes-or-no prediction: sensitivity, specificity, accuracy, precision, F1, likelihood ratios.
 
     ``weighted`` likelihood ratios are multiplied by the odds of expansion, as in Zhong 2021; the usual ones are
-    not. A ratio whose denominator is zero is left out.
+    not. Figures whose denominator is zero are left out.
     """
     hits, misses = np.count_nonzero(called & expanded), np.count_nonzero(~called & expanded)
     alarms, rests = np.count_nonzero(called & ~expanded), np.count_nonzero(~called & ~expanded)
@@ -128,20 +125,3 @@ def at_threshold(expanded: Array, called: Array) -> dict[str, float]:
             if name.startswith("likelihood"):
                 figures[f"weighted_{name}"] = odds * above / below
     return figures
-
-
-def brier(expanded: Array, probability: Array) -> float:
-    """Mean squared error of a probability."""
-    return float(np.mean((probability - expanded) ** 2))
-
-
-def calibration(
-    expanded: Array, probability: Array, bins: int = _CALIBRATION_BINS
-) -> list[tuple[float, float, int]]:
-    """Mean probability, share who expanded, and number of patients, in groups of like probability."""
-    groups = np.array_split(np.argsort(probability, kind="stable"), bins)
-    return [
-        (float(probability[group].mean()), float(expanded[group].mean()), len(group))
-        for group in groups
-        if len(group)
-    ]

@@ -1,4 +1,4 @@
-"""The steps by which a model came about, as its package tells them."""
+"""The steps by which a model was made, as its package lists them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..models.package import ModelPackage
 from .data.case_description import kind_of_cases
 
 LEARNED_FROM, CALIBRATED_ON, CORRECTED_ON = "learned from", "calibrated on", "volumes corrected on"
-"""Steps on the way to a model (``TrainingStep.what``)."""
+"""Kinds of steps in making a model (``TrainingStep.what``)."""
 
 
 def training_steps(
@@ -23,9 +23,9 @@ def training_steps(
     what: str = LEARNED_FROM,
     details: Sequence[str] = (),
 ) -> tuple[TrainingStep, ...]:
-    """What a model was trained on, for its package: the steps of those it began from, and this one.
+    """What a model was trained on, for its package: the steps of the models it started from, and this one.
 
-    ``details``: what is said of this one besides.
+    ``details``: further words on this step.
     """
     said = [*details, f"{validation} more chose the weights", f"seed {seed}"]
     if start:
@@ -35,12 +35,12 @@ def training_steps(
 
 
 def steps_before(models: Sequence[ModelPackage]) -> tuple[TrainingStep, ...]:
-    """How models came about that are gone on from, each step once. What was fitted to their outputs no longer
-    counts.
+    """The steps by which the starting models were made, each step once, without those fitted to their outputs,
+    which no longer count.
     """
     return lasting_steps([step for package in models for step in package.description.trained_on])
 
 
 def lasting_steps(steps: Sequence[TrainingStep]) -> tuple[TrainingStep, ...]:
-    """Each of them once, without those that fitted something to a network's outputs."""
+    """Each step once, without those that fitted something to a network's outputs."""
     return tuple(dict.fromkeys(step for step in steps if step.what not in {CALIBRATED_ON, CORRECTED_ON}))

@@ -1,7 +1,7 @@
-"""The head in which a simulated hematoma bleeds: from the ICBM152 tissue maps, or a real scan.
+"""The head for a simulated hematoma: from the ICBM152 tissue maps, or a real scan.
 
 What the maps lack is added here: CSF, skull, scalp, falx, venous sinuses, calcifications, a head holder, and
-the marks that beam hardening leaves. Tissue densities are textbook values.
+beam-hardening artifacts. Tissue densities are textbook values.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import average_onto
 from scipy.ndimage import gaussian_filter
 from torch import nn
@@ -31,17 +32,17 @@ class Anatomy:
     """A head without blood.
 
     Attributes:
-        ct: HU, LPS; free of noise, or a real scan.
-        inside_skull: mask (0/1) on the same grid.
+        ct: HU, LPS; noise-free, or a real scan.
+        inside_skull: on the same grid.
         parenchyma: share of gray and white matter, 0 to 1, on the same grid.
-        ventricles: share of lateral ventricle, 0 to 1, on the same grid; None where it is not known.
+        ventricles: share of lateral ventricle, 0 to 1, on the same grid; None if unknown.
         midline_mm: LPS x of the falx at the grid's center.
         from_scan: whether ``ct`` is a real scan, with the noise of its scanner.
         template_to_head: maps positions in ICBM152 space (LPS mm) into the head, roughly.
     """
 
     ct: sitk.Image
-    inside_skull: sitk.Image
+    inside_skull: Mask
     parenchyma: sitk.Image
     ventricles: sitk.Image | None
     midline_mm: float
@@ -50,7 +51,7 @@ class Anatomy:
 
 
 def icbm_anatomy(random: np.random.Generator) -> Anatomy:
-    """A head varied at random in size, proportions, tilt, shape (with it, symmetry) and atrophy, at 1 mm."""
+    """A head at 1 mm with random size, proportions, tilt, shape (and so symmetry) and atrophy."""
     affine = _random_affine(random)
     gray, white, ventricles, depth = _template_in_head(affine, _random_warp(random))
     depth = MEAN_SCALE * depth - random.uniform(1.0, 3.0)  # subarachnoid space
@@ -64,7 +65,7 @@ def icbm_anatomy(random: np.random.Generator) -> Anatomy:
     _add_holder(hu, random)
     return Anatomy(
         image_on(_HEAD, hu.astype(np.float32)),
-        image_on(_HEAD, inside.astype(np.uint8)),
+        Mask.on(_HEAD, inside),
         image_on(_HEAD, np.clip(gray + white, 0, 1).astype(np.float32)),
         image_on(_HEAD, ventricles * inside),
         midline,
@@ -85,7 +86,7 @@ def _random_affine(random: np.random.Generator) -> sitk.AffineTransform:
 
 
 def _random_warp(random: np.random.Generator) -> Array:
-    """Smooth random displacement of a few mm (x, y, z first), on a coarse grid that covers the head's."""
+    """Smooth random displacement of a few mm (x, y, z first), on a coarse grid that covers the head's grid."""
     shape = tuple(n // 8 for n in _HEAD.shape)
     field = np.stack([gaussian_filter(random.normal(size=shape), 2.5, mode="wrap") for _ in range(3)])
     return field / field.std() * random.uniform(1.0, 2.2)
@@ -94,7 +95,7 @@ def _random_warp(random: np.random.Generator) -> Array:
 def _template_in_head(affine: sitk.AffineTransform, warp: Array) -> Array:
     """The template's channels on the head's grid, (channel, z, y, x): at ``affine^-1(x + warp(x))``.
 
-    By torch, because SimpleITK takes four times as long for a composite transform.
+    Uses torch, because SimpleITK takes four times as long for a composite transform.
     """
     inverse = sitk.AffineTransform(affine.GetInverse())
     matrix = torch.tensor(np.array(inverse.GetMatrix()).reshape(3, 3), dtype=torch.float32)
@@ -125,7 +126,7 @@ def _brain_hu(gray: Array, white: Array, random: np.random.Generator) -> Array:
 
 
 def _skull_and_scalp(depth: Array, random: np.random.Generator) -> Array:
-    """HU outside of the skull's inside, by the distance from it in mm."""
+    """HU of skull and scalp, by the distance in mm from the inside of the skull."""
     thickness, scalp = random.uniform(5.0, 8.0), random.uniform(4.0, 8.0)
     table = 1.8
     rough = 1.0 + 0.1 * gaussian_filter(random.normal(size=tuple(-(-n // 4) for n in depth.shape)), 1.5)
@@ -141,7 +142,7 @@ def _skull_and_scalp(depth: Array, random: np.random.Generator) -> Array:
 
 
 def _head_positions() -> tuple[Array, Array, Array]:
-    """LPS x, y and z of the head's voxels, to be broadcast against each other."""
+    """LPS x, y and z of the head's voxels, as arrays that broadcast against each other."""
     z, y, x = np.ogrid[tuple(slice(n) for n in _HEAD.shape)]
     return x + _HEAD.origin[0], y + _HEAD.origin[1], z + _HEAD.origin[2]
 
@@ -149,7 +150,7 @@ def _head_positions() -> tuple[Array, Array, Array]:
 def _add_falx_and_sinuses(
     hu: Array, tissue: Array, inside: Array, depth: Array, affine: sitk.AffineTransform
 ) -> None:
-    """Falx in the fissure between the hemispheres; venous sinuses where it and the tentorium meet the bone."""
+    """Add the falx between the hemispheres, and venous sinuses where falx and tentorium meet the bone."""
     normal = np.array(affine.TransformVector((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
     center = np.array(affine.TransformPoint((0.0, 0.0, 0.0)))
     normal /= np.linalg.norm(normal)
@@ -166,7 +167,7 @@ def _add_falx_and_sinuses(
 
 
 def _add_calcifications(hu: Array, affine: sitk.AffineTransform, random: np.random.Generator) -> None:
-    """Pineal gland and choroid plexus, calcified in most adults: dense, small, and no blood."""
+    """Add pineal gland and choroid plexus, calcified in most adults: dense and small, but not blood."""
     x, y, z = _head_positions()
     for spot in ((0.0, 25.0, 2.0), (-20.0, 38.0, 10.0), (20.0, 38.0, 10.0)):
         if random.random() < 0.65:
@@ -178,7 +179,7 @@ def _add_calcifications(hu: Array, affine: sitk.AffineTransform, random: np.rand
 def _add_beam_hardening(
     hu: Array, inside: Array, depth: Array, affine: sitk.AffineTransform, random: np.random.Generator
 ) -> None:
-    """Brightness that rises toward bone, and dark and bright bands between the petrous bones at the base."""
+    """Add brightness that rises toward bone, and dark and bright bands between the petrous bones at the base."""
     hu += inside * random.uniform(0.0, 10.0) * np.exp(np.minimum(depth, 0.0) / random.uniform(3.0, 6.0))
     _, y, z = _head_positions()
     base = np.array(affine.TransformPoint((0.0, 22.0, -38.0)))
@@ -188,7 +189,7 @@ def _add_beam_hardening(
 
 
 def _add_holder(hu: Array, random: np.random.Generator) -> None:
-    """A head holder: a thin curved shell behind the head, in two thirds of the scans."""
+    """Add a head holder, a thin curved shell behind the head, in two thirds of the scans."""
     if random.random() < 1 / 3:
         return
     behind = np.flatnonzero((hu > -500).any(axis=(0, 2)))[-1]
@@ -200,12 +201,12 @@ def _add_holder(hu: Array, random: np.random.Generator) -> None:
 
 
 def anatomy_from_scan(scan: HeadCT) -> Anatomy:
-    """A real head CT without a bleed, as it is; positions in ICBM152 space are fitted to its brain's box."""
+    """A real head CT without a bleed, unchanged; ICBM152 space is fitted to its brain's bounding box."""
     from HematomaExpansionLib.anatomy.brain import extract_brain
 
     inside = extract_brain(scan.image).mask
     hu = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(scan.image, 1.2))
-    within = sitk.GetArrayFromImage(inside) > 0
+    within = inside.voxels
     parenchyma = within & (hu > 22) & (hu < 55)
     indices = np.argwhere(within)[:, ::-1]
     low, high = np.percentile(indices, 0.5, axis=0), np.percentile(indices, 99.5, axis=0)
@@ -229,5 +230,5 @@ def anatomy_from_scan(scan: HeadCT) -> Anatomy:
 
 
 def crop(anatomy: Anatomy, grid: Grid) -> tuple[Array, Array]:
-    """Inside of the skull and parenchyma, shares from 0 to 1 as arrays (z, y, x) on ``grid``."""
-    return average_onto(anatomy.inside_skull, grid), average_onto(anatomy.parenchyma, grid)
+    """Inside of the skull, and parenchyma: shares from 0 to 1 as arrays (z, y, x) on ``grid``."""
+    return average_onto(anatomy.inside_skull.image, grid), average_onto(anatomy.parenchyma, grid)

@@ -9,13 +9,13 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
 from HematomaExpansionLib.scan.resampling import resample
-from HematomaExpansionLib.scan.shapes import largest_component
+from HematomaExpansionLib.scan.shapes import distance_map, largest_component
 from scipy.ndimage import gaussian_filter
 
 from .anatomy import Anatomy, crop
 from .template import STRAIGHT
 
-# Site -> share of patients, and centers in ICBM152 space (LPS mm) with their scatter; one side of two.
+# Site -> share of patients, and centers in ICBM152 space (LPS mm) with their scatter, for one of the two sides.
 SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = {
     "deep": (0.60, ((26.0, 4.0, 3.0), (14.0, 19.0, 8.0)), 3.5),
     "lobar": (0.28, ((34.0, -30.0, 22.0), (44.0, 32.0, 28.0), (46.0, 24.0, -2.0), (26.0, 68.0, 18.0)), 6.0),
@@ -23,18 +23,19 @@ SITES: dict[str, tuple[float, tuple[tuple[float, float, float], ...], float]] = 
 }
 _GRID_MM = 1.0
 _EDEMA_HU = 25.0
-_RIM_MM, _SMALLEST_POCKET_MM, _BESIDE = 2.0, 3.0, 1.15
-"""Of clot over a swirl and around a pocket; the least that is seen in a slice of 5 mm; how much of its radius each
-keeps the others off."""
-SMALLEST_SWIRL_MM, _SMALLER = 4.0, 0.85
-"""Radius of a swirl that is seen in a slice of 5 mm, and the step by which it gives way to a pocket."""
+_RIM_MM, _MIN_POCKET_MM, _CLEARANCE = 2.0, 3.0, 1.15
+"""Thickness of clot over a swirl and around a pocket; radius of the smallest pocket visible in a 5 mm slice; how
+far each keeps the others from its center, in radii."""
+MIN_SWIRL_MM, _SHRINK_FACTOR = 4.0, 0.85
+"""Radius of the smallest swirl visible in a 5 mm slice; factor by which a swirl shrinks to make room for a
+pocket."""
 _ENCLOSED = ("black_hole_mm", "pocket_mm", "decoy_mm")
-"""The enclosed pockets, in the order in which room is looked for; the last two exclude each other."""
+"""The enclosed pockets, in the order in which they get room; the last two exclude each other."""
 _BLACK_HOLE_DROP_HU = 38.0
-"""At its middle: in a slice of 5 mm more than the criterion's 28 HU are to be left."""
+"""At its center, so that more than the criterion's 28 HU remain in a 5 mm slice."""
 _SATELLITE_MM, _SATELLITE_SHARE = (2.8, 4.8), 0.45
-"""Radius: smaller ones would vanish between two slices of 5 mm, larger ones are no satellites. And at most such a
-share of the whole bleed's."""
+"""Range of radii: smaller satellites would vanish between two 5 mm slices, larger ones would not be satellites.
+And the largest radius as a share of the whole bleed's."""
 _APART_MM = 2.0
 _FLAT = np.array([1.0, 1.0, 0.3])
 """Satellites lie beside the bleed rather than above or below: thick slices would join them to it."""
@@ -45,16 +46,16 @@ class BleedingParameters:
     """What is drawn for one bleed before any image is made; volumes in mL, lengths in mm, densities in HU.
 
     Attributes:
-        irregularity: how much the margin wavers, in parts of the radius.
-        lobes: how many rounded parts sit on the main one.
-        swirl_mm: radius of the ragged hypodense region just beneath the bleeding edge; 0 without one.
-        pocket_mm: radius of an enclosed hypodense pocket near the bleeding edge; 0 without one.
-        black_hole_mm: radius of an enclosed, round, much darker pocket; 0 without one.
-        decoy_mm: radius of an enclosed hypodense pocket on any side, which means nothing; 0 without one.
-        blend_share: share of the bleed, on the bleeding side, that is less dense with a sharp border.
-        fluid_share: share of the bleed above a horizontal border that is less dense.
-        part_drop_hu: how much less dense those two are.
-        satellites: how many small separate bleeds lie near by, most of them on the bleeding side.
+        irregularity: how much the margin varies, as a fraction of the radius.
+        lobes: number of rounded parts on the main one.
+        swirl_mm: radius of the ragged hypodense region just beneath the bleeding edge; 0 for none.
+        pocket_mm: radius of an enclosed hypodense pocket near the bleeding edge; 0 for none.
+        black_hole_mm: radius of an enclosed, round, much darker pocket; 0 for none.
+        decoy_mm: radius of an enclosed hypodense pocket on any side, which means nothing; 0 for none.
+        blend_share: share of the bleed, on the bleeding side, that is less dense, with a sharp border.
+        fluid_share: share of the bleed that is less dense, above a horizontal border.
+        part_drop_hu: how much less dense those two parts are.
+        satellites: number of small separate bleeds nearby, most of them on the bleeding side.
         scatter: how far the signs stray from the bleeding direction (radians, roughly).
     """
 
@@ -78,7 +79,7 @@ class BleedingParameters:
 
     @property
     def radius_mm(self) -> float:
-        """Radius of the ball of this volume."""
+        """Radius of a ball of this volume."""
         return float((3 * 1000 * self.volume_ml / (4 * np.pi)) ** (1 / 3))
 
 
@@ -91,7 +92,7 @@ class Hematoma:
         hu: density of the blood, on the same grid.
         center: its center of mass, LPS mm.
         bleeding_direction: unit vector from the center to where it is still bleeding.
-        drawn: its parameters, with as many satellites, and swirl and pockets as large, as there was room for.
+        drawn: its parameters, with satellites, swirl and pockets reduced to what there was room for.
     """
 
     level: sitk.Image
@@ -102,7 +103,7 @@ class Hematoma:
 
 
 def make_hematoma(anatomy: Anatomy, parameters: BleedingParameters, random: np.random.Generator) -> Hematoma:
-    """A bleed of the wanted volume within gray and white matter."""
+    """A bleed of the requested volume within gray and white matter."""
     seed = _seed_point(anatomy, parameters.site, random)
     grid = _grid_around(seed, parameters.radius_mm)
     inside, tissue = crop(anatomy, grid)
@@ -154,7 +155,7 @@ def _positions(grid: Grid) -> Array:
 
 
 def _bleeding_direction(seed: Array, grid: Grid, inside: Array, random: np.random.Generator) -> Array:
-    """A direction in which there is room: the best of a few."""
+    """A direction with room to bleed: the best of a few."""
     candidates = random.normal(size=(4, 3)) * (1.0, 1.0, 0.7)
     candidates /= np.linalg.norm(candidates, axis=1, keepdims=True)
     ahead = seed + 28.0 * candidates
@@ -183,7 +184,7 @@ def _level(
     parameters: BleedingParameters,
     random: np.random.Generator,
 ) -> tuple[Array, int]:
-    """Signed distance in mm, positive inside, of a shape with exactly the wanted volume; how many satellites."""
+    """Signed distance in mm, positive inside, of a shape with exactly the requested volume; satellite count."""
     radius = parameters.radius_mm
     offset = points - seed
     axes = radius * np.exp(random.normal(0, 0.22, size=3))
@@ -211,9 +212,7 @@ def _level(
 
 def _distance_inside(mask: Array) -> Array:
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    return sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
-    )
+    return sitk.GetArrayFromImage(distance_map(image, is_positive_inside=True))
 
 
 def _connected_top(shape: Array, voxels: int) -> Array:
@@ -239,9 +238,9 @@ def _satellites(
     parameters: BleedingParameters,
     random: np.random.Generator,
 ) -> tuple[Array, int]:
-    """Small bleeds of at most 10 mm across, 2 to 9 mm off the main one, within tissue.
+    """Small bleeds at most 10 mm across, 2 to 9 mm from the main one, within tissue.
 
-    Their signed distance, and how many there was room for.
+    Returns their signed distance, and how many there was room for.
     """
     level = np.full(main.shape, -60.0)
     surface = points[(main > 0) & (main <= 1.5)]
@@ -274,7 +273,7 @@ def _satellites(
 
 @dataclass(frozen=True)
 class _Ball:
-    """A hypodense region: its middle, LPS mm, and its radius in mm."""
+    """A hypodense region: its center, LPS mm, and its radius in mm."""
 
     middle: Array
     radius: float
@@ -288,9 +287,9 @@ def _blood_hu(
     parameters: BleedingParameters,
     random: np.random.Generator,
 ) -> tuple[Array, BleedingParameters]:
-    """Density of the blood: clot with a smooth texture, and in its main part the signs.
+    """Density of the blood: clot with a smooth texture, and the signs in its main part.
 
-    Also the parameters with swirl and pockets as large as there was room for.
+    Also returns the parameters, with swirl and pockets reduced to what there was room for.
     """
     satellites = (level > 0) & ~largest_component(level > 0)
     blood = (level > 0) & ~satellites
@@ -298,7 +297,7 @@ def _blood_hu(
     texture = (texture - texture[blood].mean()) / texture[blood].std()  # a small bleed holds few of its waves
     hu = parameters.hu + parameters.texture_hu * texture
     dense = blood.copy()
-    if parameters.fluid_share > 0:  # patients lie on their back: the clot settles posteriorly
+    if parameters.fluid_share > 0:  # patients lie on their backs: the clot settles posteriorly
         border = np.quantile(points[blood][:, 1], parameters.fluid_share)
         above = points[..., 1] < border
         hu = hu - parameters.part_drop_hu * above
@@ -328,12 +327,12 @@ def _layout_of_signs(
     parameters: BleedingParameters,
     random: np.random.Generator,
 ) -> dict[str, _Ball]:
-    """Where the swirl and the enclosed pockets lie, by the names of their parameters.
+    """Where the swirl and the enclosed pockets lie, by parameter name.
 
-    Toward the bleeding direction, but for a pocket that means nothing; none in another's rim of dense clot.
+    They lie toward the bleeding direction, except for a decoy, and never in another's rim of dense clot.
 
-    Where room is short the swirl is smaller. Where there is none for both, chance decides which of them is drawn:
-    were it always the swirl, a patient who bleeds on, and so has both, would seldom have a pocket.
+    If room is short, the swirl is made smaller. If there is no room for both, chance decides which one is drawn:
+    if it were always the swirl, patients who keep bleeding, and so have both, would seldom have a pocket.
     """
     sides = {name: _astray(direction, parameters.scatter, random) for name in ("swirl_mm", *_ENCLOSED)}
     sides["decoy_mm"] = _astray(np.zeros(3), 1.0, random)
@@ -345,12 +344,12 @@ def _layout_of_signs(
         left = dense.copy()
         if swirl_mm > 0:
             balls["swirl_mm"] = _Ball(edge - (swirl_mm + _RIM_MM) * sides["swirl_mm"], swirl_mm)
-            left &= _beside(points, balls["swirl_mm"])
+            left &= _clear_of(points, balls["swirl_mm"])
         for name in _ENCLOSED:
             radius, room = _room_for(getattr(parameters, name), left, points)
             if radius > 0:
                 balls[name] = _Ball(room[int(((room - center) @ sides[name]).argmax())], radius)
-                left &= _beside(points, balls[name])
+                left &= _clear_of(points, balls[name])
         return balls
 
     def pockets(layout: dict[str, _Ball]) -> int:
@@ -359,9 +358,9 @@ def _layout_of_signs(
     wanted = sum(getattr(parameters, name) > 0 for name in _ENCLOSED)
     swirl_mm = parameters.swirl_mm
     layout = with_swirl(swirl_mm)
-    while pockets(layout) < wanted and swirl_mm > SMALLEST_SWIRL_MM:
-        swirl_mm = max(SMALLEST_SWIRL_MM, _SMALLER * swirl_mm)
-        layout = max(layout, with_swirl(swirl_mm), key=pockets)  # of equals the first, with the larger swirl
+    while pockets(layout) < wanted and swirl_mm > MIN_SWIRL_MM:
+        swirl_mm = max(MIN_SWIRL_MM, _SHRINK_FACTOR * swirl_mm)
+        layout = max(layout, with_swirl(swirl_mm), key=pockets)  # a tie keeps the larger swirl
     if pockets(layout) < wanted and swirl_mm > 0:
         alone = with_swirl(0.0)
         if pockets(alone) > pockets(layout) and random.random() < 0.5:
@@ -370,16 +369,16 @@ def _layout_of_signs(
 
 
 def _room_for(wanted_mm: float, dense: Array, points: Array) -> tuple[float, Array]:
-    """As large a radius as is wanted and fits, 0 without one, and where its middle may lie within dense clot."""
+    """The largest radius up to the wanted one that fits in dense clot, or 0; and where its center may lie."""
     depth = _distance_inside(dense) if wanted_mm > 0 else np.zeros(dense.shape)
     radius = min(wanted_mm, float(depth.max()) - _RIM_MM)
-    if radius < _SMALLEST_POCKET_MM:
+    if radius < _MIN_POCKET_MM:
         return 0.0, points[:0]
     return radius, points[depth >= radius + _RIM_MM]
 
 
-def _beside(points: Array, ball: _Ball) -> Array:
-    return np.linalg.norm(points - ball.middle, axis=-1) > _BESIDE * ball.radius
+def _clear_of(points: Array, ball: _Ball) -> Array:
+    return np.linalg.norm(points - ball.middle, axis=-1) > _CLEARANCE * ball.radius
 
 
 def _pocket(
@@ -398,7 +397,7 @@ def _pocket(
 def paint(ct: sitk.Image, hematoma: Hematoma, edema_mm: float, *, keep_noise: bool) -> sitk.Image:
     """``ct`` (HU) with the hematoma in it and a rim of edema around it.
 
-    ``keep_noise``: the scan is a real one, and its fine grain is kept on top of the new densities.
+    ``keep_noise``: the scan is real, and its fine grain stays on top of the new densities.
     """
     grid = Grid.of(ct)
     level = sitk.GetArrayFromImage(resample(hematoma.level, grid, outside=-1000.0))
@@ -418,7 +417,7 @@ def paint(ct: sitk.Image, hematoma: Hematoma, edema_mm: float, *, keep_noise: bo
 
 
 def paint_ventricles(ct: sitk.Image, ventricles: sitk.Image, filled: float, hu: float) -> sitk.Image:
-    """``ct`` (HU) with blood in the dependent part of the ventricles: that share of their volume, posteriorly."""
+    """``ct`` (HU) with blood in the posterior, dependent part of the ventricles, ``filled`` of their volume."""
     share = sitk.GetArrayFromImage(ventricles)
     y = np.broadcast_to(np.arange(share.shape[1])[None, :, None], share.shape)
     inside = share > 0.5

@@ -1,29 +1,29 @@
 """What causes what in a simulated patient.
 
-This is an invention for making and testing software, and no finding about people:
+This is an invention for making and testing software, not a finding about people:
 
 * A hidden *propensity* to expand, normally distributed, drives both what is seen and what happens. Nothing else
   links them.
-* Seen: the signs that radiologists look for (after Morotti 2019). Each is there when the propensity, mixed with
-  noise of its own, passes a threshold; threshold and mixture are set so that prevalence and odds ratio for
-  expansion are near those of the literature (Zhong 2021 and the reviews it cites). Where there is a swirl, its
-  size rises with the propensity, and the darkness of all hypodense blood does. Patients scanned early have a
-  higher one. A third of those without an enclosed hypodense pocket have one that means nothing, on any side,
-  and a tenth of all a fluid level.
-  Each is drawn so that it can be seen in slices of 5 mm; where there is no room for that, in small bleeds above
-  all, there is no sign. A swirl is made smaller for an enclosed pocket; where both do not fit, chance decides
-  which is drawn. A bleed with a blend has no fluid level.
+* Seen: the signs that radiologists look for (after Morotti 2019). Each is present when the propensity, mixed with
+  its own noise, passes a threshold; threshold and mixture are set so that prevalence and odds ratio for expansion
+  are close to the literature (Zhong 2021 and the reviews it cites). The size of a swirl and the darkness of all
+  hypodense blood rise with the propensity. Patients scanned early have a higher propensity. A third of those
+  without an enclosed hypodense pocket have a meaningless one, on any side, and a tenth of all patients have a
+  fluid level.
+  Each sign is drawn so that it is visible in 5 mm slices; where there is no room for that, mostly in small bleeds,
+  there is no sign. A swirl shrinks to make room for an enclosed pocket; if both do not fit, chance decides which
+  one is drawn. A bleed with a blend has no fluid level.
 * Where: each hematoma has a bleeding direction. The swirl, enclosed pockets, the less dense part of a blend and
-  the satellites lie toward it, astray by some 20 degrees; growth is strongest toward it, and uneven beyond that.
-  The swirl is as dark as brain, and lies beneath a ragged rim of clot: where the rim is whole, a scan shows where
-  the hematoma ends.
-* Happens: the third of the patients with the highest propensity (plus noise of its own) expand, by a
+  the satellites lie toward it, off by about 20 degrees; growth is strongest toward it, and otherwise uneven. The
+  swirl is as dark as brain, and lies beneath a ragged rim of clot: where the rim is whole, a scan shows where the
+  hematoma ends.
+* Happens: the third of the patients with the highest propensity (plus its own noise) expand, by a
   heavy-tailed volume that rises with the propensity, the swirl's size and the baseline; the others change by
-  0 ± 1.4 mL. Some of those who expand break into the ventricles.
+  0 ± 1.4 mL. Some hematomas that expand break into the ventricles.
 * Volume, site, density, edema, anatomy and scanner are independent of the propensity.
 
-Somebody who reads all the true signs reaches an AUC of about 0.89 for expansion (a test measures it); those for
-which there was room, 0.85.
+A reader of all the true signs reaches an AUC of about 0.89 for expansion (a test measures it); of only those there
+was room for, 0.85.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .bleeding import SITES, SMALLEST_SWIRL_MM, BleedingParameters
+from .bleeding import MIN_SWIRL_MM, SITES, BleedingParameters
 from .growth import GrowthParameters
 from .scanner import ScannerParameters
 
@@ -55,7 +55,7 @@ SIGNS: dict[str, tuple[float, float]] = {
 """Sign -> prevalence and odds ratio for expansion (Zhong 2021; pooled odds ratios of reviews)."""
 
 SLICE_THICKNESSES_MM: dict[float, float] = {5.0: 0.7, 2.5: 0.2, 1.0: 0.1}
-"""Slice thickness -> share of scans, where a cohort mixes them."""
+"""Slice thickness -> share of scans, in a cohort that mixes them."""
 
 VENTRICULAR_SHARE = {"deep": 0.45, "lobar": 0.2, "cerebellar": 0.3}
 """Site -> share of patients with blood in the ventricles at baseline (37 to 40 % of all)."""
@@ -64,23 +64,23 @@ _EXPANDING_SHARE = 1 / 3
 _FLUID_LEVEL_SHARE, _DECOY_SHARE = 0.1, 1 / 3
 _PROPENSITY_IN_EXPANSION = 0.94
 _PROPENSITY_IN_SWIRL_SIZE, _PROPENSITY_IN_DARKNESS = 0.85, 0.75
-_SMALLEST_ML, _LARGEST_ML = 2.0, 70.0
-FEWEST_ISLANDS = 3
-"""Separate small bleeds that make an island sign."""
+_MIN_ML, _MAX_ML = 2.0, 70.0
+MIN_ISLANDS = 3
+"""Number of separate small bleeds that make an island sign."""
 
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """What is fixed for a cohort; all else is drawn, and so is what is None here.
+    """What is fixed for a cohort; everything else is drawn, including what is None here.
 
     Attributes:
-        matrix: pixels a side of a slice, in scans made anew.
-        slice_mm: slice thickness in mm, in scans made anew; None mixes those of ``SLICE_THICKNESSES_MM``.
+        matrix: pixels per side of a slice, in fully simulated scans.
+        slice_mm: slice thickness in mm, in fully simulated scans; None mixes those of ``SLICE_THICKNESSES_MM``.
         site: one of ``SITES``.
         volume_ml: of the baseline hematoma.
-        irregularity: of its margin, in parts of its radius.
+        irregularity: of its margin, as a fraction of its radius.
         growth_ml: added until the follow-up; negative if it shrinks.
-        noise_hu: SD of the noise, in scans made anew.
+        noise_hu: SD of the noise, in fully simulated scans.
     """
 
     matrix: int = 512
@@ -94,7 +94,7 @@ class SimulationOptions:
 
 @dataclass(frozen=True)
 class VentricularBlood:
-    """Blood in the lateral ventricles: in which scans, what share of them it fills, and its density."""
+    """Blood in the lateral ventricles: in which scans, what share of the ventricles it fills, and its density."""
 
     baseline: bool
     followup: bool
@@ -116,9 +116,9 @@ class PatientParameters:
 
 
 def draw_parameters(random: np.random.Generator, options: SimulationOptions) -> PatientParameters:
-    """Draw a patient (see the module's text)."""
+    """Draw a patient (see the module docstring)."""
     propensity = float(random.normal())
-    drawn_ml = float(np.clip(np.exp(random.normal(np.log(MEDIAN_ML), LOG_SD)), _SMALLEST_ML, _LARGEST_ML))
+    drawn_ml = float(np.clip(np.exp(random.normal(np.log(MEDIAN_ML), LOG_SD)), _MIN_ML, _MAX_ML))
     volume_ml = drawn_ml if options.volume_ml is None else options.volume_ml
     signs = {name: _has_sign(propensity, *figures, random) for name, figures in SIGNS.items()}
     swirl = _mixed(propensity, _PROPENSITY_IN_SWIRL_SIZE, random)
@@ -141,9 +141,9 @@ def draw_parameters(random: np.random.Generator, options: SimulationOptions) -> 
 
 
 def as_drawn(parameters: PatientParameters, bleeding: BleedingParameters) -> PatientParameters:
-    """With the bleed as it could be drawn: a sign for which there was no room nobody sees."""
+    """The parameters with the bleed as it could be drawn: a sign without room is absent."""
     seen = {
-        "island": bleeding.satellites >= FEWEST_ISLANDS,
+        "island": bleeding.satellites >= MIN_ISLANDS,
         "black_hole": bleeding.black_hole_mm > 0,
         "hypodensity": bleeding.pocket_mm > 0,
         "swirl": bleeding.swirl_mm > 0,
@@ -152,12 +152,12 @@ def as_drawn(parameters: PatientParameters, bleeding: BleedingParameters) -> Pat
 
 
 def _fixed(drawn: Drawn, **wanted: Any) -> Drawn:
-    """What was drawn, with what the user wants in its place; nothing else changes by that."""
+    """The drawn values, replaced where the user fixed one; nothing else changes."""
     return replace(drawn, **{name: value for name, value in wanted.items() if value is not None})
 
 
 def _mixed(propensity: float, share: float, random: np.random.Generator) -> float:
-    """A standard normal number that correlates with the propensity by ``share``."""
+    """A standard normal number whose correlation with the propensity is ``share``."""
     return float(share * propensity + np.sqrt(1 - share**2) * random.normal())
 
 
@@ -176,16 +176,16 @@ def _draw_bleeding(
 ) -> BleedingParameters:
     radius = (3 * 1000 * volume_ml / (4 * np.pi)) ** (1 / 3)
     satellites = (
-        random.integers(FEWEST_ISLANDS, 6) if signs["island"] else random.choice([0, 1, 2], p=[0.7, 0.2, 0.1])
+        random.integers(MIN_ISLANDS, 6) if signs["island"] else random.choice([0, 1, 2], p=[0.7, 0.2, 0.1])
     )
     fluid_level = bool(random.random() < _FLUID_LEVEL_SHARE) and not signs["blend"]
-    in_parts = signs["blend"] or fluid_level  # whose less dense part still differs from brain
+    in_parts = signs["blend"] or fluid_level  # the less dense part must still differ from brain
     swirl_share = float(np.clip(0.42 + 0.14 * swirl, 0.15, 0.75))
     hu = float(random.uniform(70, 75) if in_parts else random.uniform(60, 70))
 
-    def pocket_mm(smallest: float) -> float:
-        """A fifth to a third of the bleed's radius, but large enough to be seen in a slice of 5 mm."""
-        return max(smallest, float(random.uniform(0.2, 0.3)) * radius)
+    def pocket_mm(min_mm: float) -> float:
+        """A fifth to a third of the bleed's radius, but large enough to be visible in a 5 mm slice."""
+        return max(min_mm, float(random.uniform(0.2, 0.3)) * radius)
 
     return BleedingParameters(
         site=str(random.choice(list(SITES), p=[share for share, _, _ in SITES.values()])),
@@ -195,7 +195,7 @@ def _draw_bleeding(
         hu=hu,
         texture_hu=float(random.uniform(4.5, 6) if signs["heterogeneous"] else random.uniform(1, 2.5)),
         hypodense_hu=float(np.clip(40.5 - 3.0 * darkness, 34.0, 47.0)),
-        swirl_mm=max(SMALLEST_SWIRL_MM, swirl_share * radius) if signs["swirl"] else 0.0,
+        swirl_mm=max(MIN_SWIRL_MM, swirl_share * radius) if signs["swirl"] else 0.0,
         pocket_mm=pocket_mm(3.5) if signs["hypodensity"] else 0.0,
         black_hole_mm=pocket_mm(4.0) if signs["black_hole"] else 0.0,
         decoy_mm=pocket_mm(3.5) if random.random() < _DECOY_SHARE and not signs["hypodensity"] else 0.0,

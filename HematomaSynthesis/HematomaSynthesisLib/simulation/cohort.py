@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from HematomaExpansionLib.scan.head_ct import HeadCT
 
 SIMULATED_CASE = "simulated case"
-"""The kind of folder, as its provenance says."""
+"""The kind of folder, as recorded in its provenance."""
 
 # Set once in each worker process: a real scan's anatomy is too large to send with every patient.
 _anatomy: Anatomy | None = None
@@ -32,16 +32,16 @@ _anatomy: Anatomy | None = None
 
 def write_case(patient: SimulatedPatient, folder: Path, made_from: Mapping[str, Any] | None = None) -> None:
     """Write one case; the folder appears whole or not at all, and replaces an earlier one. ``made_from``: what its
-    provenance tells, where that is known.
+    provenance records, if known.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
     images = {
         "baseline": patient.baseline,
-        "baseline-mask": patient.baseline_mask,
+        "baseline-mask": patient.baseline_mask.image,
         "followup": patient.followup,
-        "followup-mask": patient.followup_mask,
+        "followup-mask": patient.followup_mask.image,
     }
     text = json.dumps(patient.description, indent=2) + "\n"
     with whole_or_nothing(folder, Provenance(SIMULATED_CASE, made_from or {})) as scratch:
@@ -59,14 +59,14 @@ def simulate_cohort(
     jobs: int = 0,
     progress: Progress = silent,
 ) -> Iterator[Path]:
-    """Simulate patients 1 to ``count`` on all cores (or ``jobs``) and yield each case's folder when it is there.
+    """Simulate patients 1 to ``count`` on all cores (or ``jobs``) and yield each case's folder when it is done.
 
-    Cases already in ``output`` that were made from the same are kept; others of ours are replaced. With ``scan``
-    the bleeds lie in that real head. ``progress`` is told of the stages where just one patient is to be made, and
-    of the patients otherwise.
+    Cases already in ``output`` that were made from the same inputs are kept; our other cases are replaced. With
+    ``scan``, the bleeds lie in that real head. ``progress`` gets the stages if just one patient is made, and the
+    patients otherwise.
 
     Raises:
-        InputError: the folder cannot be written, or one of a case's name holds something else.
+        InputError: the folder cannot be written, or a folder with a case's name holds something else.
     """
     make_folder(output)
     folders = {number: output / f"simulated-{seed}-{number:04d}" for number in range(1, count + 1)}

@@ -1,4 +1,4 @@
-"""How a simulated cohort is distributed, drawn beside what the literature reports of patients."""
+"""How a simulated cohort is distributed, drawn beside what the literature reports for patients."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 # Low, high: HU from the textbooks; blood and edema as reported for intracerebral hemorrhage.
 _TISSUE_HU = {"CSF": (0, 12), "edema": (24, 31), "white": (27, 32), "gray": (37, 41), "blood": (50, 70)}
-_MOST_SCANS = 30
+_MAX_SCANS = 30
 
 DISTRIBUTIONS = "distributions"
-"""The kind of folder, as its provenance says."""
+"""The kind of folder, as recorded in its provenance."""
 
 
 def describe_cohort(cohort: Path, output: Path) -> tuple[dict[str, float], list[str]]:
-    """Draw ``distributions.png`` and write ``distributions.json`` into ``output``; returns what the latter holds,
-    and a sentence for a picture that could not be made.
+    """Draw ``distributions.png`` and write ``distributions.json`` into ``output``; returns the content of the
+    latter, and a sentence if the picture could not be made.
 
     Raises:
         InputError: the cohort was not made by ``hematoma simulate``, or the folder cannot be written.
@@ -86,7 +86,7 @@ def _figures(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
     for sign in SIGNS:
         there = np.array([case["parameters"]["signs"][sign] for case in cases])
-        # Half a patient in each cell: a small cohort may leave one empty.
+        # Half a patient more in each cell, since a small cohort may leave one empty.
         cells = [np.count_nonzero(a & b) + 0.5 for a in (there, ~there) for b in (expanded, ~expanded)]
         figures[f"{sign}_prevalence"] = float(there.mean())
         figures[f"{sign}_odds_ratio"] = float(cells[0] * cells[3] / (cells[1] * cells[2]))
@@ -163,13 +163,13 @@ def _band(axes: Axes, x: float, low: float, high: float) -> None:
 
 
 def _draw_densities(axes: Axes, folders: Sequence[Path]) -> None:
-    """HU of brain and hematoma in some of the scans, free of most of their noise."""
+    """HU of brain and hematoma in some of the scans, with most of the noise removed."""
     brain, blood = [], []
-    for folder in folders[:: max(1, len(folders) // _MOST_SCANS)]:
+    for folder in folders[:: max(1, len(folders) // _MAX_SCANS)]:
         case = read_case(folder)
-        hu = sitk.GetArrayFromImage(sitk.DiscreteGaussian(case.baseline, 4.0))
-        mask = sitk.GetArrayFromImage(case.baseline_mask) > 0
-        inside = (sitk.GetArrayFromImage(case.inside_skull) > 0) & ~mask
+        hu = sitk.GetArrayFromImage(sitk.DiscreteGaussian(case.baseline.ct, 4.0))
+        mask = case.baseline.hematoma.voxels
+        inside = case.baseline.inside_skull.voxels & ~mask
         brain.append(hu[inside][::50])
         blood.append(hu[mask][::10])
     bins = list(np.arange(-5, 90, 1.5))

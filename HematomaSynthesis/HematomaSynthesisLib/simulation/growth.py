@@ -1,9 +1,9 @@
 """Growth of a simulated hematoma: a flow that pushes tissue aside, most where it is still bleeding.
 
-The flow is a stationary velocity, outward from the hematoma's surface, stronger toward the bleeding edge and
-uneven beyond that, fading with distance into the brain and faster through CSF, which gives way; stopped by
-bone and nearly so by the falx. Its integral cannot fold: tissue is displaced, never overwritten. Its strength
-is found so that the follow-up has the wanted volume.
+The flow is a stationary velocity field, outward from the hematoma's surface. It is stronger toward the bleeding
+edge, with some further unevenness; it fades with distance into the brain, and faster through CSF, which gives way;
+bone stops it, and the falx nearly does. Its integral cannot fold: tissue is displaced, never overwritten. Its
+strength is chosen so that the follow-up has the requested volume.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from HematomaExpansionLib.growth.field import (
 )
 from HematomaExpansionLib.growth.warping import smallest_jacobian
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import resample
-from HematomaExpansionLib.scan.shapes import largest_component
+from HematomaExpansionLib.scan.shapes import distance_map_on, largest_component
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 
@@ -39,10 +40,11 @@ _MASS_EFFECT_MM = 14.0
 """Distance from the hematoma over which the displacement of tissue falls to 1/e."""
 _CSF_MASS_EFFECT_MM = 3.0
 """The same where it crosses CSF."""
-_WEAK, _STRONGEST = 1.75, 110.0
-"""Velocity in voxels at the bleeding edge: enough for who hardly changes, and more than any patient needs."""
+_START_VELOCITY, _MAX_VELOCITY = 1.75, 110.0
+"""Velocity in voxels at the bleeding edge: enough for a patient who hardly changes, and more than any patient
+needs."""
 _DIGITS = 2
-"""To which that velocity is found."""
+"""Decimal places to which that velocity is determined."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class GrowthParameters:
 
     Attributes:
         growth_ml: added volume in mL; negative if it shrinks.
-        base: flow away from the bleeding edge, in parts of that at the edge.
-        concentration: how narrow the bleeding edge is (of a von Mises-Fisher distribution).
+        base: flow away from the bleeding edge, as a fraction of the flow at the edge.
+        concentration: how narrow the bleeding edge is (concentration of a von Mises-Fisher distribution).
         unevenness: logarithmic SD of the flow along the surface, which nothing in the baseline shows.
     """
 
@@ -64,7 +66,7 @@ class GrowthParameters:
 
 @dataclass(frozen=True)
 class SimulatedGrowth:
-    """``displacement``: pull-back in mm, LPS, on a grid around the hematoma; the smallest Jacobian of it."""
+    """``displacement``: pull-back in mm, LPS, on a grid around the hematoma, and its smallest Jacobian."""
 
     displacement: sitk.Image
     smallest_jacobian: float
@@ -74,7 +76,7 @@ def grow(
     anatomy: Anatomy, hematoma: Hematoma, parameters: GrowthParameters, random: np.random.Generator
 ) -> SimulatedGrowth:
     """The displacement that gives the hematoma its follow-up volume."""
-    mask = image_on(Grid.of(hematoma.level), (sitk.GetArrayFromImage(hematoma.level) > 0).astype(np.uint8))
+    mask = Mask.on(Grid.of(hematoma.level), sitk.GetArrayFromImage(hematoma.level) > 0)
     region = growth_region(mask, _SPACING_MM, (48, 48, 48))
     level = sitk.GetArrayFromImage(resample(hematoma.level, region, outside=-60.0))
     inside, tissue = crop(anatomy, region)
@@ -82,9 +84,7 @@ def grow(
     velocity = torch.from_numpy(
         _velocity(main, _mass_effect(main, inside - tissue), hematoma, parameters, region, random)
     )[None]
-    confinement = torch.from_numpy(confinement_of(inside, _SPACING_MM) * _falx(region, anatomy.midline_mm))[
-        None, None
-    ]
+    confinement = torch.from_numpy(confinement_of(inside, region) * _falx(region, anatomy.midline_mm))[None, None]
     x, y, z = region.spacing
     fine = region.with_spacing((x / _FINER, y / _FINER, z / _FINER))
     blood = torch.from_numpy(sitk.GetArrayFromImage(resample(hematoma.level, fine, outside=-60.0)))[None, None]
@@ -102,11 +102,11 @@ def grow(
         return wanted - _volume(warp(blood, displacement), fine)
 
     direction = 1 if parameters.growth_ml > 0 else -1
-    weak, strong = 0.0, direction * _WEAK
-    while abs(strong) < _STRONGEST and direction * missing(strong) > 0:
+    weak, strong = 0.0, direction * _START_VELOCITY
+    while abs(strong) < _MAX_VELOCITY and direction * missing(strong) > 0:
         weak, strong = strong, 2 * strong
     enough = direction * missing(strong) <= 0
-    # Rounded, because sums differ in their last bits by the number of threads: same seed, same patient.
+    # Rounded, because the last bits of sums depend on the number of threads: same seed, same patient.
     strength = round(float(brentq(missing, weak, strong, xtol=10**-_DIGITS)), _DIGITS) if enough else strong
     displacement = image_on(region, to_millimeters(at(strength)[0].numpy(), region))
     return SimulatedGrowth(displacement, smallest_jacobian(displacement))
@@ -114,17 +114,12 @@ def grow(
 
 def _main_part(level: Array) -> Array:
     """Signed distance in mm to the largest part alone: satellites do not grow, they are pushed."""
-    main = image_on(
-        Grid(level.shape[::-1], _SPACING_MM, (0.0, 0.0, 0.0), STRAIGHT),
-        largest_component(level > 0).astype(np.uint8),
-    )
-    return sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(main, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
-    )
+    grid = Grid(level.shape[::-1], _SPACING_MM, (0.0, 0.0, 0.0), STRAIGHT)
+    return distance_map_on(grid, largest_component(level > 0), is_positive_inside=True)
 
 
 def _mass_effect(level: Array, csf: Array) -> Array:
-    """Factor by which displacement has faded on its way from the hematoma's surface; 1 within it."""
+    """Factor by which displacement fades with the distance from the hematoma's surface; 1 within it."""
     fading_per_mm = np.where(level > 0, 1e-3, 1 / _MASS_EFFECT_MM + np.clip(csf, 0, 1) / _CSF_MASS_EFFECT_MM)
     speed = sitk.GetImageFromArray((1 / fading_per_mm).astype(np.float32))
     speed.SetSpacing(_SPACING_MM)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.growth.warping import field_on, warp_image, with_part
-from HematomaExpansionLib.measures.volumes import volume_ml
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import resample
 
 from .anatomy import Anatomy, icbm_anatomy
@@ -19,20 +19,20 @@ from .causal_model import PatientParameters, SimulationOptions, as_drawn, draw_p
 from .growth import GrowthParameters, grow
 from .scanner import acquire, acquire_mask
 
-# Below this Jacobian determinant tissue would all but tear: growth is made gentler.
-_TORN = 0.002
-# Of a bleeding edge as wide as half the hematoma; if that does not do, the growth is made smaller.
-_WIDE = 0.5
+# Below this Jacobian determinant, tissue would nearly tear: growth is made gentler.
+_MIN_JACOBIAN = 0.002
+# Concentration of a bleeding edge as wide as half the hematoma; if that is not enough, growth is reduced.
+_MIN_CONCENTRATION = 0.5
 
 
 @dataclass(frozen=True)
 class SimulatedPatient:
-    """CTs in HU and true masks (0/1), all on one grid; ``description`` is what ``case.json`` holds."""
+    """CTs in HU and true masks, all on one grid; ``description`` is what ``case.json`` holds."""
 
     baseline: sitk.Image
-    baseline_mask: sitk.Image
+    baseline_mask: Mask
     followup: sitk.Image
-    followup_mask: sitk.Image
+    followup_mask: Mask
     description: dict[str, Any]
 
 
@@ -45,7 +45,7 @@ def simulate_patient(
 ) -> SimulatedPatient:
     """Patient ``number`` of a cohort with that seed; the same for the same two numbers and options.
 
-    ``anatomy``: a real scan's; by default one varied from ICBM152.
+    ``anatomy``: that of a real scan; by default a variation of ICBM152.
     """
     random = np.random.default_rng([seed, number])
     parameters = draw_parameters(random, options)
@@ -56,11 +56,11 @@ def simulate_patient(
     parameters = as_drawn(parameters, hematoma.drawn)
     progress("growth", 0.33)
     growth = grow(head, hematoma, parameters.growth, random)
-    while growth.smallest_jacobian < _TORN:
+    while growth.smallest_jacobian < _MIN_JACOBIAN:
         parameters = replace(parameters, growth=_gentler(parameters.growth))
         growth = grow(head, hematoma, parameters.growth, random)
     progress("scans", 0.8)
-    make = _scan_anew if not head.from_scan else _paint_into_scan
+    make = _simulate_scans if not head.from_scan else _paint_into_scan
     baseline, baseline_mask, followup, followup_mask = make(
         head, hematoma, growth.displacement, parameters, random
     )
@@ -73,8 +73,8 @@ def simulate_patient(
         "seed": seed,
         "number": number,
         "onset_hours": parameters.onset_hours,
-        "baseline_ml": volume_ml(baseline_mask),
-        "followup_ml": volume_ml(followup_mask),
+        "baseline_ml": baseline_mask.volume_ml,
+        "followup_ml": followup_mask.volume_ml,
         "intraventricular": {
             "baseline": known and ventricular.baseline,
             "followup": known and ventricular.followup,
@@ -86,22 +86,22 @@ def simulate_patient(
 
 
 def _gentler(growth: GrowthParameters) -> GrowthParameters:
-    if growth.concentration > _WIDE:
+    if growth.concentration > _MIN_CONCENTRATION:
         return replace(growth, concentration=growth.concentration / 2)
     return replace(growth, growth_ml=0.8 * growth.growth_ml)
 
 
-_Scans = tuple[sitk.Image, sitk.Image, sitk.Image, sitk.Image]
+_Scans = tuple[sitk.Image, Mask, sitk.Image, Mask]
 
 
-def _scan_anew(
+def _simulate_scans(
     head: Anatomy,
     hematoma: Hematoma,
     displacement: sitk.Image,
     parameters: PatientParameters,
     random: np.random.Generator,
 ) -> _Scans:
-    """Both scans by the simulated scanner, with noise of their own."""
+    """Both scans from the simulated scanner, each with its own noise."""
     scanner = parameters.scanner
     field = field_on(head.ct, displacement)
     level = resample(hematoma.level, Grid.of(head.ct), outside=-60.0)
@@ -131,17 +131,17 @@ def _paint_into_scan(
     parameters: PatientParameters,
     random: np.random.Generator,
 ) -> _Scans:
-    """Both scans from the real one, on its own grid; the follow-up is the baseline moved."""
+    """Both scans from the real one, on its own grid; the follow-up is the deformed baseline."""
     grid = Grid.of(head.ct)
     first = paint(head.ct, hematoma, parameters.bleeding.edema_mm, keep_noise=True)
     field = field_on(head.ct, displacement)
     second = _moved(first, field)
     level = resample(hematoma.level, grid, outside=-60.0)
-    masks = [sitk.Cast(image > 0, sitk.sitkUInt8) for image in (level, _moved(level, field))]
+    masks = [Mask(sitk.Cast(image > 0, sitk.sitkUInt8)) for image in (level, _moved(level, field))]
     scans = [sitk.Cast(sitk.Round(image), sitk.sitkInt16) for image in (first, second)]
     return scans[0], masks[0], scans[1], masks[1]
 
 
 def _moved(image: sitk.Image, field: sitk.Image) -> sitk.Image:
-    """The image carried along by the displacement; a signed distance is none any more, but of the right sign."""
+    """The image warped by the displacement; a signed distance then keeps only its sign."""
     return with_part(image, warp_image(image, field))

@@ -1,4 +1,4 @@
-"""From a head without noise to a CT as a scanner gives it: thick slices, fine pixels, correlated noise."""
+"""Turns a noise-free head into a CT as a scanner gives it: thick slices, fine pixels, correlated noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
+from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.resampling import resample
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
@@ -25,7 +26,7 @@ class ScannerParameters:
 
 
 def scan_grid(head: Grid, parameters: ScannerParameters) -> Grid:
-    """Parallel slices over the whole head, centered on it, upright to their own normal."""
+    """Parallel slices over the whole head, centered on it and stacked along their own normal."""
     frame = _scan_frame(head, parameters)
     slices = int(frame.size[2] * frame.spacing[2] / parameters.slice_mm)
     return frame.centered_at(
@@ -54,12 +55,12 @@ def acquire(head: sitk.Image, parameters: ScannerParameters, random: np.random.G
     return image_on(grid, np.round(np.clip(slices + noise, -1024, 3071)).astype(np.int16))
 
 
-def acquire_mask(level: sitk.Image, parameters: ScannerParameters) -> sitk.Image:
-    """Mask (0/1): voxels of which more than half is blood; ``level`` is a signed distance in mm at 1 mm."""
+def acquire_mask(level: sitk.Image, parameters: ScannerParameters) -> Mask:
+    """Voxels that are more than half blood; ``level`` is a signed distance in mm at 1 mm."""
     share = image_on(Grid.of(level), np.clip(sitk.GetArrayFromImage(level) + 0.5, 0, 1).astype(np.float32))
     grid = scan_grid(Grid.of(level), parameters)
     sampled = sitk.GetArrayFromImage(resample(_slices(share, parameters, 0.0), grid))
-    return image_on(grid, (sampled > 0.5).astype(np.uint8))
+    return Mask.on(grid, sampled > 0.5)
 
 
 def _slices(image: sitk.Image, parameters: ScannerParameters, outside: float) -> sitk.Image:
@@ -72,7 +73,7 @@ def _slices(image: sitk.Image, parameters: ScannerParameters, outside: float) ->
 
 
 def _noise(parameters: ScannerParameters, random: np.random.Generator) -> Array:
-    """Noise of one slice: filtered back-projection leaves little of the lowest and of the highest frequencies."""
+    """Noise of one slice: filtered back-projection leaves little of the lowest and highest frequencies."""
     white = random.standard_normal((parameters.matrix, parameters.matrix), dtype=np.float32)
     width = parameters.noise_width_mm / parameters.pixel_mm
     noise = gaussian_filter(white, width) - 0.5 * gaussian_filter(white, 3 * width)

@@ -8,17 +8,17 @@ import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.errors import MissingLibraryError
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
-from HematomaExpansionLib.scan.shapes import largest_component
+from HematomaExpansionLib.scan.shapes import distance_map, largest_component
 from scipy.ndimage import binary_dilation, binary_opening
 
 MEAN_SCALE = 0.915
-"""The ICBM152 brain is larger than people's (filled, 1,890 mL against about 1,450 mL): lengths by this."""
+"""Factor for lengths: the ICBM152 brain is larger than people's (filled, 1,890 mL against about 1,450 mL)."""
 
 STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 # Half the width in mm of fissures that the skull does not follow.
 _BRIDGED_MM = 14.0
-# Air around the brain, so that skull and scalp find room.
+# Air around the brain, to make room for skull and scalp.
 _MARGIN_MM = 24
 # The lateral ventricles are the largest CSF space at least this deep in the brain.
 _VENTRICLE_DEPTH_MM = 20.0
@@ -65,7 +65,7 @@ def template() -> sitk.Image:
 def _distance_from(mask: Array) -> Array:
     """Distance in voxels to the mask's surface, negative inside."""
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, squaredDistance=False))
+    return sitk.GetArrayFromImage(distance_map(image))
 
 
 def _ventricles(csf: Array, depth: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A network by the name and the arguments under which a model package holds it."""
+"""Builds networks from the names and arguments in model packages."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .unet import affine_regressor, displacement_unet, segmentation_unet
 
 
 class Ensemble(nn.Module):
-    """The mean of what several networks of one architecture say, each having learned for itself."""
+    """The mean output of several independently trained networks of one architecture."""
 
     def __init__(self, member: str, arguments: dict[str, Any], count: int) -> None:
-        if member == ENSEMBLE or not 2 <= count <= _MOST_MEMBERS:
+        if member == ENSEMBLE or not 2 <= count <= _MAX_MEMBERS:
             raise ModelPackageError(f"The model package asks for an ensemble of {count} {member} networks.")
         super().__init__()
         self.members = nn.ModuleList(build_network(member, arguments) for _ in range(count))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The members' input to the mean of their outputs."""
+        """The mean of the members' outputs for one input."""
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 
 
-_MOST_MEMBERS = 8
+_MAX_MEMBERS = 8
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "displacement-unet": displacement_unet,
@@ -44,10 +44,10 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_network(architecture: str, arguments: dict[str, Any]) -> nn.Module:
-    """A network by its name in a model package.
+    """Build a network from its name and arguments in a model package.
 
     Raises:
-        ModelPackageError: the name or its arguments are unknown to this version.
+        ModelPackageError: this version does not know the name or its arguments.
     """
     try:
         return ARCHITECTURES[architecture](**arguments)

@@ -1,7 +1,7 @@
-"""Networks that read the probability of expansion off the scan itself.
+"""Networks that predict expansion.
 
-What their inputs are is in ``forecast.probability_inputs``. Each gives a logit for each element of the batch; the
-two-output network gives a mask before it.
+``forecast.probability_inputs`` makes the inputs of those that look at the scan. Each network returns one logit per
+batch element; the two-output network returns a mask logit first.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ...errors import ModelPackageError
 
 
 class MarkerLogistic(nn.Module):
-    """Logistic regression on named measurements; one that is not known (NaN) counts as the mean.
+    """Logistic regression on named measurements; an unknown one (NaN) counts as the mean.
 
-    Inputs are bounded at three standard deviations, or a single odd measurement would decide.
+    Inputs are clipped to three standard deviations so that a single odd measurement cannot decide.
     """
 
     def __init__(self, features: Sequence[str]) -> None:
@@ -40,24 +40,24 @@ class MarkerLogistic(nn.Module):
 
 
 _RESNET_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-
 _VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
 
 
 class TwoOutputUNet(nn.Module):
-    """3D U-Net whose deepest features also tell whether the hematoma expands (Zhong 2021, supplement).
+    """3D U-Net whose deepest features also predict whether the hematoma expands (Zhong 2021, supplement).
 
-    Per level two 3×3×3 convolutions with ReLU, the first of which goes down with stride 2; a bridge at the lowest
-    resolution; 2×2×2 up-convolutions and skips. On the bridge two 3×3×3 convolutions of its width, global average
-    pooling and one unit. Sides of the input must be divisible by ``2 ** (len(channels) - 2)``.
+    Each level has two 3×3×3 convolutions with ReLU; below the top level, the first has stride 2. A bridge follows
+    at the lowest resolution, then 2×2×2 up-convolutions with skip connections. The classifier on the bridge has
+    two 3×3×3 convolutions of the same width, global average pooling and one unit. The input's sides must be
+    divisible by ``2 ** (len(channels) - 2)``.
 
-    2,191,698 parameters with the default width: 1,306,577 of the U-Net, 885,121 of the classifier. The paper says
-    3,802,578 and leaves open how many convolutions a level has, how it goes up, what a skip carries, and whether
-    it normalizes. The 1,610,880 more are as many as 3.6 convolutions of 128 channels hold (442,496 each), so the
-    bridge is where most of them may lie. But no network of the described widths with one to four convolutions per
-    level and up to five on the bridge, with or without normalization, going up by 2×2×2 or 3×3×3 or by
-    interpolation, has the published number (the nearest, 112 off, has five on the bridge). Ours is the U-Net that
-    the paper cites, with two per level and no normalization, of which it says nothing.
+    It has 2,191,698 parameters at the default width: 1,306,577 in the U-Net and 885,121 in the classifier. The
+    paper reports 3,802,578 but not how many convolutions a level has, how it upsamples, what a skip carries, or
+    whether it normalizes. The missing 1,610,880 equal 3.6 convolutions of 128 channels (442,496 each), so most may
+    be in the bridge. But no network of the described widths has the published number, with one to four
+    convolutions per level and up to five in the bridge, with or without normalization, upsampling by 2×2×2 or
+    3×3×3 convolutions or by interpolation (the nearest, off by 112, has five in the bridge). Ours is the U-Net
+    that the paper cites, with two convolutions per level and no normalization, which the paper does not mention.
     """
 
     def __init__(self, channels: Sequence[int] = (16, 32, 64, 128), in_channels: int = 1) -> None:
@@ -78,20 +78,19 @@ class TwoOutputUNet(nn.Module):
         self.classifier = nn.Sequential(
             _two_convolutions(bridge, bridge), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(bridge, 1)
         )
+        # Without normalization, default weights would weaken the signal at each layer.
         for module in self.modules():
-            if isinstance(
-                module, Convolution
-            ):  # as nothing normalizes, or each layer would weaken what it is given
+            if isinstance(module, Convolution):
                 nn.init.kaiming_normal_(module.conv.weight, nonlinearity="relu")
                 nn.init.zeros_(module.conv.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Tensor (batch, 1, z, y, x) to two logits: of the mask, in that shape, and of expansion, (batch, 1)."""
+        """Tensor (batch, 1, z, y, x) to two logits: for the mask, in that shape, and for expansion, (batch, 1)."""
         skips: list[Tensor] = []
         for block in self.encoder:
             x = block(x)
             skips.append(x)
-        skips.pop()  # the bridge lies at the resolution of the deepest level
+        skips.pop()  # the bridge has the resolution of the deepest level
         bridge = x = self.bridge(x)
         for upsample, block in zip(self.upsample, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), upsample(x)], dim=1))
@@ -107,10 +106,10 @@ def _two_convolutions(inputs: int, outputs: int, first_stride: int = 1) -> nn.Se
 
 
 def slice_classifier(network: str, channels: Sequence[int]) -> nn.Module:
-    """2D network from axial slices (batch, 1, y, x) to the logit of expansion of each, (batch, 1).
+    """2D network from axial slices (batch, 1, y, x) to an expansion logit for each, (batch, 1).
 
-    ``network``: ``resnet34``, ``resnet18`` or ``vgg16``, which JPM 12:779, 2.5, compared; ``channels``:
-    the widths of its levels, as published 64, 128, 256, 512 (and for VGG-16 512 again).
+    ``network`` is ``resnet34``, ``resnet18`` or ``vgg16``, which JPM 12:779, section 2.5, compared; ``channels``
+    are the widths of its levels, in the paper 64, 128, 256, 512 (and another 512 for VGG-16).
 
     Raises:
         ModelPackageError: the network is not one of these.
@@ -136,8 +135,9 @@ def slice_classifier(network: str, channels: Sequence[int]) -> nn.Module:
 
 
 def _vgg16(channels: Sequence[int]) -> nn.Sequential:
-    """VGG-16 (Simonyan 2015, configuration D), which MONAI lacks, without its dropout: what that draws would
-    depend on where a training was interrupted.
+    """VGG-16 (Simonyan 2015, configuration D), which MONAI lacks.
+
+    It has no dropout, whose random draws would depend on where training was interrupted.
     """
     layers: list[nn.Module] = []
     for (inputs, outputs), count in zip(pairwise([1, *channels]), _VGG16_CONVOLUTIONS, strict=True):
@@ -160,6 +160,6 @@ def _vgg16(channels: Sequence[int]) -> nn.Sequential:
 
 
 def expansion_logits(network: nn.Module, inputs: Tensor) -> Tensor:
-    """The logit of expansion for each element of a batch, (batch,), by any of these networks."""
+    """The expansion logit of each batch element, (batch,), from any of these networks."""
     outputs = network(inputs)
     return (outputs[1] if isinstance(outputs, tuple) else outputs).flatten()

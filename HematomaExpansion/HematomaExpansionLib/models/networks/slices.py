@@ -1,7 +1,7 @@
-"""2D networks for the hematoma's mask, those that JPM 12:779, section 2.4, compared, by MONAI.
+"""2D networks for hematoma segmentation, compared in JPM 12:779, section 2.4, here from MONAI.
 
-They work on volumes, slice by slice, so that a package of theirs is used like that of a 3D network whose patches
-are one slice high.
+They take volumes and work slice by slice, so their packages are used like those of 3D networks with patches one
+slice high.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from ...errors import ModelPackageError
 
 
 class Slicewise(nn.Module):
-    """A 2D network applied to each slice of a volume by itself."""
+    """A 2D network applied to each slice of a volume separately."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tensor (batch, 1, z, y, x) to the logit of the mask, of the same shape."""
+        """Tensor (batch, 1, z, y, x) to the mask logits, of the same shape."""
         batch, _, depth, height, width = x.shape
         outputs = self.network(x.transpose(1, 2).reshape(batch * depth, 1, height, width))
-        logits = outputs[-1] if isinstance(outputs, list) else outputs  # U-Net++ gives a list of one
+        logits = outputs[-1] if isinstance(outputs, list) else outputs  # U-Net++ returns a list of one
         return logits.reshape(batch, depth, 1, height, width).transpose(1, 2)
 
 
 def slice_segmentation(network: str, channels: Sequence[int]) -> Slicewise:
-    """Mask network of axial slices; ``network``: ``attention-unet``, ``unet`` or ``unet++``; five ``channels``.
+    """Segmentation network for axial slices.
 
-    Sides of a slice must be divisible by 16. With the paper's widths, as far as known, attention U-Net has
-    31,739,185 parameters (published: 34,894,262), U-Net 18,919,041 (13,404,354) and U-Net++ 9,118,756 (8,368,872):
-    MONAI's go up by learned convolutions and differ in how the levels are joined.
+    ``network`` is ``attention-unet``, ``unet`` or ``unet++``, with five ``channels``. The sides of a slice must be
+    divisible by 16. At the paper's widths, as far as known, the attention U-Net has 31,739,185 parameters
+    (published: 34,894,262), the U-Net 18,919,041 (13,404,354) and the U-Net++ 9,118,756 (8,368,872): MONAI's
+    versions upsample with learned convolutions and join the levels differently.
 
     Raises:
-        ModelPackageError: the network is not one of these, or has not five levels.
+        ModelPackageError: the network is not one of these, or does not have five levels.
     """
     from monai.networks.nets import AttentionUnet, BasicUNet, BasicUNetPlusPlus
 

@@ -1,7 +1,7 @@
 """The U-Nets, assembled from MONAI's blocks.
 
-Tensors are (batch, channel, z, y, x) on a model grid; ``growth.field`` and ``anatomy.segmentation`` say what the
-channels are.
+Tensors are (batch, channel, z, y, x) on a model grid; ``growth.field`` and ``anatomy.segmentation`` describe the
+channels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class UNet(nn.Module):
     """3D U-Net: per level two 3×3×3 convolutions with ReLU, 2×2×2 max pooling, 2×2×2 up-convolution, skips.
 
-    Sides of the input must be divisible by ``2 ** (len(channels) - 1)``.
+    The input's sides must be divisible by ``2 ** (len(channels) - 1)``.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ def _two_convolutions(inputs: int, outputs: int, norm: str | None) -> list[nn.Mo
 
 
 class AffineRegressor(nn.Module):
-    """One 3×4 matrix for a whole patch, as a field: what some published code makes of the growth network.
+    """Growth as one 3×4 matrix for a whole patch, applied as a field, as in some published code.
 
-    Here as a rival in evaluations only. It cannot grow a hematoma on one side and not on the other.
+    Used only for comparison in evaluations. It cannot grow a hematoma on one side only.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int], norm: str | None = None) -> None:
@@ -83,7 +83,7 @@ class AffineRegressor(nn.Module):
         """Tensor (batch, in_channels, z, y, x) to the affine displacement in voxels, (batch, 3, z, y, x)."""
         matrix = self.head(self.encoder(x).mean(dim=(2, 3, 4))).view(-1, 3, 4)
         axes = [torch.arange(n, device=x.device, dtype=matrix.dtype) - (n - 1) / 2 for n in x.shape[2:]]
-        # In half patches, so that both parts of the matrix are learned at a similar pace.
+        # In units of half a patch, so that both parts of the matrix learn at a similar pace.
         offset = torch.stack(torch.meshgrid(*axes, indexing="ij")) / (max(x.shape[2:]) / 2)
         return torch.einsum("bij,jzyx->bizyx", matrix[..., :3], offset) + matrix[..., 3, None, None, None]
 
@@ -93,9 +93,9 @@ def displacement_unet(
 ) -> UNet:
     """The growth network: CT and hematoma mask in, three components of a field out.
 
-    With the default width and no normalization it is the network of Abramova 2024, section 2.4 (22,395,651
-    parameters). It begins at the identity: a field of all but zero, as an untrained prediction should be "no
-    growth".
+    With the default width and no normalization, it is the network of Abramova 2024, section 2.4 (22,395,651
+    parameters). It starts near the identity, with an almost zero field, since an untrained prediction should be
+    "no growth".
     """
     network = UNet(in_channels, 3, channels, norm=norm)
     with torch.no_grad():
@@ -107,13 +107,13 @@ def displacement_unet(
 def affine_regressor(
     channels: Sequence[int] = (16, 32, 64, 128), in_channels: int = 2, norm: str | None = None
 ) -> AffineRegressor:
-    """The rival that reduces growth to an affine map; it begins at the identity."""
+    """The comparison network that reduces growth to an affine map; it starts at the identity."""
     return AffineRegressor(in_channels, channels, norm)
 
 
 def segmentation_unet(channels: Sequence[int] = (32, 64, 128, 256), in_channels: int = 1) -> UNet:
     """The segmentation network: 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), one logit."""
     network = UNet(in_channels, 1, channels, norm="BATCH", squeeze_and_excitation=True)
-    with torch.no_grad():  # begin at the share of blood in a patch, which is small: learning it takes long
+    with torch.no_grad():  # start at the small share of blood in a patch, which takes long to learn
         network.head.bias.fill_(-4.0)  # type: ignore[union-attr]
     return network

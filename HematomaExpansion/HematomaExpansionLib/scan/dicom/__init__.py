@@ -1,4 +1,4 @@
-"""A DICOM folder: which series, whether it is whole, and its pixels at their true place.
+"""A DICOM folder: which series to read, whether it is complete, and its pixels at their true position.
 
-Used by ``scan`` alone.
+Used only by ``scan``.
 """

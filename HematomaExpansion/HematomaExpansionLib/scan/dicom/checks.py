@@ -1,4 +1,4 @@
-"""What the headers of a CT series give away before its pixels are read."""
+"""What the headers of a CT series reveal before its pixels are read."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ import pydicom
 
 from ...errors import InputError
 from .contrast_words import Contrast, agent_contrast, described_contrast
-from .files import number, number_if_told, values, words
+from .files import number, number_or_none, values, words
 
 _GIVE_PLAIN = "Give the non-contrast head CT."
-
 _AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastFlowRate")
-
 _STUDY = ("StudyDescription", "RequestedProcedureDescription", "PerformedProcedureStepDescription")
-
 _OTHER_QUANTITIES = {"MGML", "Z_EFF", "ED", "EDW", "PCT"}
-"""Values of RescaleType for iodine, effective atomic number, electron density and percent; HU is what CT means."""
+"""RescaleType values for iodine, effective atomic number, electron density and percent; a CT has HU."""
 
 
 def check_headers(headers: Sequence[pydicom.Dataset]) -> list[str]:
-    """Sentences for the user on the headers of one CT series.
+    """Sentences for the user about the headers of one CT series.
 
     Raises:
-        InputError: the series is multi-frame, not in Hounsfield units, or taken with contrast medium.
+        InputError: the series is multi-frame, not in Hounsfield units, or contrast-enhanced.
     """
     if any((number(header, "NumberOfFrames") or 1) > 1 for header in headers):
         raise InputError(
@@ -36,7 +33,7 @@ def check_headers(headers: Sequence[pydicom.Dataset]) -> list[str]:
 
 
 def _check_units(headers: Sequence[pydicom.Dataset]) -> None:
-    """Refuse values that are no HU, and slices of which some do not say how to turn theirs into HU."""
+    """Refuse values that are not HU, and series in which only some slices say how to convert to HU."""
     if any(words(header, "RescaleType").upper() in _OTHER_QUANTITIES for header in headers):
         raise InputError(
             "The scan is a map computed from a dual-energy CT, not Hounsfield units. Give the original CT series."
@@ -53,10 +50,10 @@ def _check_units(headers: Sequence[pydicom.Dataset]) -> None:
 
 
 def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
-    """A warning where the headers leave open whether contrast medium was given.
+    """A warning if the headers leave open whether contrast medium was given.
 
-    The agent and the series' own description decide; the protocol is asked where they are silent. A study's
-    description counts for the least, because a study often holds series of both kinds.
+    The agent and the series description decide; if they say nothing, the protocol does. The study description
+    counts least, because a study often holds series of both kinds.
     """
     agent = _agent(headers)
     series = _said(_texts(headers, "SeriesDescription"))
@@ -69,7 +66,7 @@ def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
             "The scan may be contrast-enhanced: its header names a contrast agent, its description says none. "
             + _GIVE_PLAIN
         )
-    decided = series if series is not Contrast.UNSAID else protocol
+    decided = series if series is not Contrast.NOT_STATED else protocol
     if agent is Contrast.GIVEN or series is Contrast.GIVEN:
         raise InputError(f"The scan is contrast-enhanced. {_GIVE_PLAIN}")
     if Contrast.NONE in (series, agent):
@@ -77,7 +74,7 @@ def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
     if decided is Contrast.GIVEN:
         raise InputError(f"The scan's protocol says that it is contrast-enhanced. {_GIVE_PLAIN}")
     if Contrast.UNCLEAR in (agent, decided) or (
-        decided is Contrast.UNSAID and study in (Contrast.GIVEN, Contrast.UNCLEAR)
+        decided is Contrast.NOT_STATED and study in (Contrast.GIVEN, Contrast.UNCLEAR)
     ):
         return [
             "The headers leave open whether contrast medium was given. If it was, bright vessels may be taken "
@@ -87,7 +84,7 @@ def _contrast_notes(headers: Sequence[pydicom.Dataset]) -> list[str]:
 
 
 def _agent(headers: Sequence[pydicom.Dataset]) -> Contrast:
-    """What the elements on the contrast agent say: its name, or else how much was given, or else by which way."""
+    """What the contrast agent elements say: the name, or else the amount given, or else the route."""
     agents = _texts(headers, "ContrastBolusAgent")
     for header in headers:
         agents |= {words(item, "CodeMeaning") for item in values(header, "ContrastBolusAgentSequence")} - {""}
@@ -96,19 +93,19 @@ def _agent(headers: Sequence[pydicom.Dataset]) -> Contrast:
         return Contrast.GIVEN
     if Contrast.NONE in named:
         return Contrast.NONE
-    if any((number_if_told(header, keyword) or 0) > 0 for header in headers for keyword in _AMOUNTS):
+    if any((number_or_none(header, keyword) or 0) > 0 for header in headers for keyword in _AMOUNTS):
         return Contrast.GIVEN
     routes = {agent_contrast(text) for text in _texts(headers, "ContrastBolusRoute")}
     if Contrast.UNCLEAR in named or Contrast.GIVEN in routes:
         return Contrast.UNCLEAR
-    return Contrast.UNSAID
+    return Contrast.NOT_STATED
 
 
 def _said(texts: Iterable[str]) -> Contrast:
-    """What several texts of one kind say together."""
+    """What several texts of one kind say, taken together."""
     said = {described_contrast(text) for text in texts}
     order = (Contrast.GIVEN, Contrast.UNCLEAR, Contrast.NONE)
-    return next((what for what in order if what in said), Contrast.UNSAID)
+    return next((what for what in order if what in said), Contrast.NOT_STATED)
 
 
 def _texts(headers: Sequence[pydicom.Dataset], keyword: str) -> set[str]:

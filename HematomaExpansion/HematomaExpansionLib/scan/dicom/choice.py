@@ -1,4 +1,4 @@
-"""Which files of a folder are the one CT series that is meant, and what was left out beside it."""
+"""Which files in a folder make up the intended CT series, and what was left out."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ import pydicom
 from pydicom.uid import UID
 
 from ...errors import InputError
-from .files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, number_if_told, words
+from .files import ONE_SERIES, dicom_header, is_dicom, is_named_dicom, number, number_or_none, words
 
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "REG", "DOC"}
+_MAX_LISTED = 6
 
-_MOST_LISTED = 6
-
-# What is left out, as it is told.
+# What is left out, in words for the user.
 _OTHER, _LOCALIZER, _PICTURE = "image of another modality", "localizer image", "screen save or report"
-
-_MISNAMED, _EMPTY = "file that is no DICOM in spite of its name", "empty file"
-
+_MISNAMED, _EMPTY = "file that is not DICOM despite its name", "empty file"
 _PLURALS = {
     _OTHER: "images of other modalities",
     _LOCALIZER: "localizer images",
     _PICTURE: "screen saves or reports",
-    _MISNAMED: "files that are no DICOM in spite of their names",
+    _MISNAMED: "files that are not DICOM despite their names",
     _EMPTY: "empty files",
 }
 
@@ -47,17 +44,17 @@ class DicomImage:
 
 @dataclass(frozen=True)
 class CTSeries:
-    """The images of one CT series in no order, and sentences for the user."""
+    """The images of one CT series in no particular order, and sentences for the user."""
 
     images: list[DicomImage]
     notes: list[str]
 
 
 def choose_ct_series(files: Sequence[Path]) -> CTSeries:
-    """The one CT series among ``files``; localizers, screen saves and the like are left out, and that is told.
+    """The one CT series among ``files``; localizers, screen saves and the like are left out, with a note.
 
     Raises:
-        InputError: there is none or more than one, or a file is empty, damaged or cannot be opened.
+        InputError: there is no series or more than one, or a file is empty, is damaged or cannot be opened.
     """
     images, left_out = _images(files)
     if not images:
@@ -82,7 +79,7 @@ def choose_ct_series(files: Sequence[Path]) -> CTSeries:
 
 
 def _images(files: Sequence[Path]) -> tuple[list[DicomImage], Counter[str]]:
-    """The DICOM images among ``files``, and how many others have a name as if they were some."""
+    """The DICOM images among ``files``, and how many other files are named like DICOM images."""
     images, empty, left_out = [], [], Counter[str]()
     for path in files:
         if is_dicom(path):
@@ -93,7 +90,7 @@ def _images(files: Sequence[Path]) -> tuple[list[DicomImage], Counter[str]]:
             empty.append(path)
         elif is_named_dicom(path):
             left_out[_MISNAMED] += 1
-    # An empty file that is named like the images was one of them, or may have been.
+    # An empty file named like the images was one of them, or may have been.
     suffixes = {image.path.suffix.lower() for image in images}
     if any(path.suffix.lower() in suffixes - {""} or is_named_dicom(path) for path in empty):
         raise InputError("A DICOM file is empty. Copy or export the series again.")
@@ -103,7 +100,7 @@ def _images(files: Sequence[Path]) -> tuple[list[DicomImage], Counter[str]]:
 
 
 def _no_images(files: Sequence[Path], misnamed: int) -> str:
-    """Why there are none."""
+    """Why there are no images."""
     if not files:
         return "The folder is empty: it holds no DICOM images. Give the folder of the head CT series."
     if any(map(is_dicom, files)):
@@ -112,7 +109,7 @@ def _no_images(files: Sequence[Path], misnamed: int) -> str:
             "Give the folder of the head CT series."
         )
     if misnamed:
-        return "There are no DICOM images: the files only have the name of DICOM. Export the series again."
+        return "There are no DICOM images: the files are DICOM in name only. Export the series again."
     return "The folder holds no DICOM images. Give the folder of the head CT series."
 
 
@@ -127,21 +124,21 @@ def _check_one_series(chosen: Sequence[DicomImage], left_out: Counter[str]) -> N
     counts = Counter(image.series for image in chosen)
     if len(counts) > 1:
         firsts = {image.series: image for image in reversed(chosen)}.values()
-        ordered = sorted(firsts, key=lambda image: number_if_told(image.header, "SeriesNumber") or 0)
-        listed = [_series_line(image, counts[image.series]) for image in ordered[:_MOST_LISTED]]
-        more = f" and {len(counts) - _MOST_LISTED} more" if len(counts) > _MOST_LISTED else ""
+        ordered = sorted(firsts, key=lambda image: number_or_none(image.header, "SeriesNumber") or 0)
+        listed = [_series_line(image, counts[image.series]) for image in ordered[:_MAX_LISTED]]
+        more = f" and {len(counts) - _MAX_LISTED} more" if len(counts) > _MAX_LISTED else ""
         raise InputError(f"The folder holds {len(counts)} series: {', '.join(listed)}{more}. {ONE_SERIES}")
 
 
 def _series_line(image: DicomImage, count: int) -> str:
-    """Number, size, slice thickness and kernel of a series; its description could tell the patient's name."""
+    """Number, size, slice thickness and kernel of a series; its description could reveal the patient's name."""
     name = (
         f"number {value:.0f}"
-        if (value := number_if_told(image.header, "SeriesNumber")) is not None
+        if (value := number_or_none(image.header, "SeriesNumber")) is not None
         else "one unnumbered"
     )
     traits = [f"{count} image{'s' * (count != 1)}"]
-    if thickness := number_if_told(image.header, "SliceThickness"):
+    if thickness := number_or_none(image.header, "SliceThickness"):
         traits.append(f"{thickness:g} mm")
     if kernel := re.sub(r"[^A-Za-z0-9+-]+", " ", words(image.header, "ConvolutionKernel")).strip()[:16]:
         traits.append(f"kernel {kernel}")
@@ -152,7 +149,7 @@ def _left_out_sentence(left_out: Counter[str]) -> str:
     def counted(what: str, count: int) -> str:
         return f"{count} {what if count == 1 else _PLURALS[what]}"
 
-    return f"Left out beside the series: {', '.join(counted(*item) for item in sorted((+left_out).items()))}."
+    return f"Left out of the series: {', '.join(counted(*item) for item in sorted((+left_out).items()))}."
 
 
 def _modality(image: DicomImage) -> str:
@@ -160,7 +157,7 @@ def _modality(image: DicomImage) -> str:
 
 
 def _is_image(image: DicomImage) -> bool:
-    """Whether an object is an image; one that should be and has no size was cut off."""
+    """Whether an object is an image; one that should be but has no size was cut off."""
     if "Rows" in image.header:
         return _modality(image) not in _NOT_IMAGES
     kind = words(image.header, "SOPClassUID") or words(image.header.file_meta, "MediaStorageSOPClassUID")
@@ -178,6 +175,6 @@ def _is_multiframe(image: DicomImage) -> bool:
 
 
 def _is_picture(image: DicomImage) -> bool:
-    """Whether an image is colored or has been windowed to 8 bits, as screen saves and dose reports are."""
+    """Whether an image is in color or windowed to 8 bits, like screen saves and dose reports."""
     samples, bits = number(image.header, "SamplesPerPixel") or 1, number(image.header, "BitsAllocated") or 16
     return samples > 1 or bits <= 8

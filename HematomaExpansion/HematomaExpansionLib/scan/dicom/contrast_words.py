@@ -1,8 +1,8 @@
-"""What free text in a CT's headers says of contrast medium.
+"""What free text in a CT's headers says about contrast medium.
 
-Descriptions are written in many languages and spellings, and the word that matters is often the negation. So
-each word becomes a letter that stands for its role, and what is said is read from the sequence of letters: in
-"HEAD W/O IV CONTRAST" a negation is followed by two words for contrast medium.
+Descriptions come in many languages and spellings, and the word that matters is often the negation. So each word
+becomes a letter that stands for its role, and the meaning is read from the sequence of letters: in
+"HEAD W/O IV CONTRAST", a negation is followed by two words for contrast medium.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ from enum import Enum
 
 
 class Contrast(Enum):
-    """What a text says of contrast medium."""
+    """What a text says about contrast medium."""
 
     GIVEN = "given"
     NONE = "none"
     UNCLEAR = "unclear"
-    UNSAID = "unsaid"
+    NOT_STATED = "unsaid"
 
 
-# Words are written in lower case and without accents.
+# All words are in lowercase, without accents.
 _MEDIUM = r"(?:contrast\w*|kontrast\w*|con|contr?|ce|cm|km|kl|mc|pdc|mdc|iv|c)"
-
 _SPELLINGS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        # Words that look like contrast medium and are none.
+        # Words that look like contrast medium but are not.
         (r"\b(?:high|low|image|soft[ -]?tissue|edge|bone|detail|noise)[ -]*(?:contrast|enhanc)\w*", " word "),
         (r"\bcontrast[ -]*(?:resolution|setting|filter|scale)\w*", " word "),
         (r"\bc[ -]*(?:spine|arm|collar)\b|\d ?(?:cm|mc|c)\b", " word "),
-        # Signs and abbreviations with points.
+        # Symbols, and abbreviations with periods.
         (r"\bi\. ?v\b\.?", " iv "),
         (r"\bn ?/ ?a\b|\bn\.a\b\.?", " none "),
         (r"\+ ?/ ?-|- ?/ ?\+|±", " with and without "),
@@ -48,14 +47,13 @@ _SPELLINGS = tuple(
         ("增强|增強|造影|조영", " contrast "),
     )
 )
-
 _TOKEN = re.compile(r"w-o|\w+|[;,()\[\]|]|\.(?=\s|$)|[+&/?]")
 
 _ROLES = tuple(
     (letter, re.compile(words))
     for letter, words in (
         ("|", r"[;,()\[\]|.]"),
-        ("S", r"w-o"),  # says none even where nothing follows
+        ("S", r"w-o"),  # says none even if nothing follows
         (
             "P",
             r"nat|nativ\w*|natiiv\w*|natief|blanco|plain|simples?|basale|nc|n[ce]*ct|nchct|smdc|kontrast(?:los|frei|siz)\w*|натив\w*",
@@ -95,28 +93,21 @@ _ROLES = tuple(
         ("0", r"\d\w*"),
     )
 )
-
 _BOTH = re.compile(r"[Mmk]*(?:[Wk]&?[NS]|[NS]&[Wk]|SW)[Mmkf]*")
-
 _NONE = re.compile(
     r"[NS]f*(?:Wf*)?[MmkA][Mmkf]*"  # without contrast
     r"|[MmkA]f*\|?R|[Mm]f*[NS](?=[|]|$)"  # contrast: none
     r"|P|S|N(?=[|&0]|$)"
 )
-
 _GIVEN = re.compile(r"[Wk]f*[Mm]|Wf*k|[MA]")
-
 _SUSPICIOUS = re.compile(r"[mks]|W$")
-
 _NO_AGENT = re.compile(r"(?=.*[NSPR])[NSPRMmkfo&|0]+")
-
 _ORAL_AGENT = re.compile(r"(?=.*o)[oMf|]+")
-
 _UNKNOWN_AGENT = re.compile(r"[u|]+")
 
 
 def described_contrast(text: str) -> Contrast:
-    """What a free description (of a series, a protocol, a study) says of contrast medium."""
+    """What a free-text description (of a series, protocol or study) says about contrast medium."""
     roles, both = _BOTH.subn("x", _roles(text))
     roles, none = _NONE.subn("x", roles)
     if _GIVEN.search(roles):
@@ -125,13 +116,13 @@ def described_contrast(text: str) -> Contrast:
         return Contrast.UNCLEAR
     if none:
         return Contrast.NONE
-    return Contrast.UNCLEAR if _SUSPICIOUS.search(roles) else Contrast.UNSAID
+    return Contrast.UNCLEAR if _SUSPICIOUS.search(roles) else Contrast.NOT_STATED
 
 
 def agent_contrast(text: str) -> Contrast:
-    """What the name of a contrast agent says: whatever is no way of writing "none" is one."""
+    """What the name of a contrast agent says: anything that is not a way of writing "none" is an agent."""
     if not text.strip():
-        return Contrast.UNSAID
+        return Contrast.NOT_STATED
     roles = _roles(text)
     if not roles.strip("|") or _NO_AGENT.fullmatch(roles) or _ORAL_AGENT.fullmatch(roles):
         return Contrast.NONE
@@ -139,7 +130,7 @@ def agent_contrast(text: str) -> Contrast:
 
 
 def _roles(text: str) -> str:
-    """The letter of each word and mark, x for those that tell nothing."""
+    """The letter of each word and symbol; x for any that say nothing."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     plain = unicodedata.normalize("NFC", "".join(c for c in decomposed if not unicodedata.combining(c)))
     plain = re.sub(r"[\s_^:=*]+", " ", plain).replace("ı", "i")

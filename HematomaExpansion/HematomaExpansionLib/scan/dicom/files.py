@@ -1,4 +1,4 @@
-"""DICOM files found by what they hold, and read whatever way they were stored; their names count for nothing."""
+"""Finding DICOM files by their content, not their names, and reading them however they were stored."""
 
 from __future__ import annotations
 
@@ -17,19 +17,16 @@ from ...errors import InputError
 from ..volume_files import quiet_libraries
 
 ONE_SERIES = "Give a folder that holds the files of one head CT series only."
-
 _MAX_FILES = 20_000
-
 _SUFFIXES = (".dcm", ".dicom", ".ima")
-
 _BEGINNINGS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-"""Of a file without preamble: groups 0002 and 0008, and 0008 in the other byte order."""
+"""First bytes of a file without a preamble: groups 0002 and 0008, and 0008 in the other byte order."""
 
 _BEGINNING_BYTES, _LAST_SOUGHT = 4096, 0x00080060  # SOP class and modality lie within
 
 
 def files_below(folder: Path, subfolders: bool = True) -> list[Path]:
-    """Every file in a folder and its subfolders (or in itself alone), hidden ones left out.
+    """Every file in a folder, with or without its subfolders, except hidden ones.
 
     Raises:
         InputError: one of the folders cannot be opened, or there are far too many files.
@@ -49,7 +46,7 @@ def files_below(folder: Path, subfolders: bool = True) -> list[Path]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file holds a DICOM object, with or without the standard's preamble; an index (DICOMDIR) is none.
+    """Whether a file holds a DICOM object, with or without the standard preamble; an index (DICOMDIR) is not one.
 
     Raises:
         InputError: the file cannot be opened.
@@ -70,7 +67,7 @@ def is_dicom(path: Path) -> bool:
         with quiet_libraries():
             header = read_partial(BytesIO(head), lambda tag, _vr, _length: tag > _LAST_SOUGHT, force=True)
             return "SOPClassUID" in header or "Modality" in header
-    except Exception:  # the same two bytes begin other files, too
+    except Exception:  # other files start with the same two bytes
         return False
 
 
@@ -80,8 +77,7 @@ def is_named_dicom(path: Path) -> bool:
 
 
 def may_be_dicom(path: Path) -> bool:
-    """Whether whoever looks for scans must not pass a file over in silence: it is DICOM, says so by its name,
-    or cannot be opened."""
+    """Whether a search for scans must not silently skip a file: DICOM, named like it, or impossible to open."""
     try:
         return path.is_file() and (is_named_dicom(path) or is_dicom(path))
     except (InputError, OSError):
@@ -101,12 +97,12 @@ def dicom_header(path: Path) -> pydicom.Dataset:
 
 
 def dicom_object(path: Path) -> pydicom.Dataset:
-    """A whole DICOM file; whatever goes wrong is raised as it comes, for ``unreadable``."""
+    """A whole DICOM file; any error is raised as is, for ``unreadable`` to convert."""
     return _read(path, stop_before_pixels=False)
 
 
 def unreadable(error: Exception) -> InputError:
-    """What to tell of a DICOM file whose reading failed."""
+    """The error for a DICOM file that could not be read."""
     if isinstance(error, InputError):
         return error
     if isinstance(error, PermissionError):
@@ -117,7 +113,7 @@ def unreadable(error: Exception) -> InputError:
 def _read(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
     with quiet_libraries():
         read = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True)
-    if "TransferSyntaxUID" not in read.file_meta:  # a bare data set, whose encoding pydicom finds out
+    if "TransferSyntaxUID" not in read.file_meta:  # a bare data set, whose encoding pydicom detects
         is_implicit, is_little = read.original_encoding
         explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
         read.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
@@ -127,14 +123,14 @@ def _read(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
 
 
 def values(header: pydicom.Dataset, keyword: str) -> list[Any]:
-    """An element's values, none where it is absent or empty.
+    """An element's values; an empty list if it is absent or empty.
 
     Raises:
         InputError: the header is damaged.
     """
     try:
         with quiet_libraries():
-            value = header.get(keyword)  # pydicom interprets an element when it is first asked for
+            value = header.get(keyword)  # pydicom parses an element on first access
     except Exception as error:
         raise unreadable(error) from None
     if isinstance(value, MultiValue | pydicom.Sequence):
@@ -159,13 +155,13 @@ def numbers(header: pydicom.Dataset, keyword: str) -> list[float]:
 
 
 def number(header: pydicom.Dataset, keyword: str) -> float | None:
-    """An element's first value as a finite number, None where there is none; raises as ``values`` does."""
+    """An element's first value as a finite number, or None if there is none; raises as ``values`` does."""
     found = numbers(header, keyword)
     return found[0] if found else None
 
 
-def number_if_told(header: pydicom.Dataset, keyword: str) -> float | None:
-    """An element's first value as a finite number, None also where damaged: for what a scan can do without."""
+def number_or_none(header: pydicom.Dataset, keyword: str) -> float | None:
+    """An element's first value as a finite number; None if absent or damaged, for what a scan can do without."""
     try:
         return number(header, keyword)
     except InputError:

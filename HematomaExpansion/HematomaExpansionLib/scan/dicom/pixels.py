@@ -1,6 +1,6 @@
 """The pixels of a CT slice in HU.
 
-pydicom decodes what it can; SimpleITK (GDCM) those whose compression pydicom alone cannot read.
+pydicom decodes what it can; SimpleITK (GDCM) reads the compression formats that pydicom alone cannot.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def hounsfield(path: Path, header: pydicom.Dataset) -> Array:
     padding = _padding_value(header)
     if padding is not None:
         value = padding * slope + intercept
-        # Some headers name 0 as padding although the pixels use it for water.
+        # Some headers give 0 as padding even though the pixels use it for water.
         if not -500 < value < 3000:
             hu[np.isclose(hu, value, atol=0.01)] = AIR_HU
     return np.maximum(hu, np.float32(AIR_HU))
@@ -46,8 +46,8 @@ def hounsfield(path: Path, header: pydicom.Dataset) -> Array:
 
 def _pixels(path: Path, header: pydicom.Dataset, slope: float, intercept: float) -> Array:
     is_compressed = header.file_meta.TransferSyntaxUID.is_compressed
-    # The decoders of compressed pixels are C libraries, which write to the terminal by themselves.
-    with quiet_libraries(), _no_standard_error(is_compressed):
+    # The decoders for compressed pixels are C libraries that write straight to the terminal.
+    with quiet_libraries(), _muted_standard_error(is_compressed):
         try:
             stored = dicom_object(path).pixel_array
             return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
@@ -74,11 +74,11 @@ def _padding_value(header: pydicom.Dataset) -> int | None:
 
 
 @contextmanager
-def _no_standard_error(is_needed: bool) -> Iterator[None]:
-    """Let nothing reach the process's standard error, whoever writes to it."""
+def _muted_standard_error(is_needed: bool) -> Iterator[None]:
+    """Let nothing reach the process's standard error, no matter what writes to it."""
     try:
         kept = os.dup(_STANDARD_ERROR) if is_needed else None
-    except OSError:  # there is none, as behind a window
+    except OSError:  # there is none, as in a windowed application
         kept = None
     if kept is None:
         yield

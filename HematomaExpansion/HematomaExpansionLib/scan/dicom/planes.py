@@ -1,4 +1,4 @@
-"""What the values of a series give away: slices that are blank, or on another scale than their header says."""
+"""What the values of a series reveal: slices that are blank, or on a different scale than their header says."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from ..grid import Array
 from .files import number
 
 _TISSUE_HU = -300.0
-
 _DOUBT_HU = 50.0
 
 
 def check_planes(planes: Sequence[Array], headers: Sequence[pydicom.Dataset]) -> None:
-    """Look at slices (row, column) in HU, from the lowest to the highest, and at their headers.
+    """Check slices (row, column) in HU, from lowest to highest, and their headers.
 
     Raises:
         InputError: a slice between others is blank, or its rescale values contradict its neighbors.
     """
     filled = np.flatnonzero([plane.max() > _TISSUE_HU and np.ptp(plane) > 0 for plane in planes])
-    blank = int(np.ptp(filled) + 1 - filled.size) if filled.size else 0  # all are: to be said of the whole scan
+    blank = int(np.ptp(filled) + 1 - filled.size) if filled.size else 0  # all blank: reported for the whole scan
     if blank:
         raise InputError(
             f"{blank} slice{' is' if blank == 1 else 's are'} blank in the middle of the scan. "
@@ -39,9 +38,9 @@ def _scale(header: pydicom.Dataset) -> tuple[float, float]:
 
 
 def _check_scales(planes: Sequence[Array], scales: Sequence[tuple[float, float]]) -> None:
-    """Refuse slices whose scale differs from that of most, and which only that of most fits to their neighbors.
+    """Refuse slices on an unusual scale if only the usual one makes them match their neighbors.
 
-    Some exports write slope 1 and intercept 0 where these were lost.
+    Some exports write slope 1 and intercept 0 when the true values were lost.
     """
     usual, count = Counter(scales).most_common(1)[0]
     if count <= len(scales) / 2:
@@ -58,6 +57,6 @@ def _check_scales(planes: Sequence[Array], scales: Sequence[tuple[float, float]]
             wrong += as_told > 2 * as_most + _DOUBT_HU
     if wrong:
         raise InputError(
-            f"{wrong} of the {len(planes)} slices {'has' if wrong == 1 else 'have'} another scale than the slices "
-            "beside, so that the values are wrong (rescale slope or intercept). Export the series again."
+            f"{wrong} of the {len(planes)} slices {'has' if wrong == 1 else 'have'} another scale than those "
+            "next to them, so the values are wrong (rescale slope or intercept). Export the series again."
         )

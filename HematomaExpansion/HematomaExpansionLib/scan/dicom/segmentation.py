@@ -1,6 +1,6 @@
 """Masks stored as DICOM Segmentation (SEG) objects.
 
-highdicom reads them: frames in any order, empty ones left out, several segments, which may overlap, in one file.
+highdicom reads them: frames in any order, empty ones left out, several segments (even overlapping) in one file.
 Coordinates are LPS millimeters, arrays are (z, y, x).
 """
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 
 from ...errors import InputError, MissingLibraryError
-from ..grid import Array, Grid, image_on
+from ..grid import Array, Grid
+from ..mask import Mask
 from ..mask_labels import Segment, choose_segment
 from ..volume import check_size
 from ..volume_files import quiet_libraries
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # frames of 0 and 1, label maps
-
-# Empty frames may be missing, positions be rounded, and the gantry be tilted by up to 45 degrees.
+# Empty frames may be missing, positions may be rounded, and the gantry may be tilted by up to 45 degrees.
 _STACK: dict[str, Any] = {"allow_missing_positions": True, "rtol": 0.05, "perpendicular_tol": 0.3}
 
 _EXPORT = "Export the mask as DICOM SEG, NIfTI or NRRD."
 
 
 def is_dicom_mask(path: Path) -> bool:
-    """Whether a mask is to be read as DICOM: it is a folder, or a file that looks like DICOM."""
+    """Whether to read a mask as DICOM: it is a folder, or a file that looks like DICOM."""
     return path.is_dir() or (path.is_file() and is_dicom(path))
 
 
-def read_dicom_segmentation(path: Path, label: str | None) -> sitk.Image:
-    """One segment as uint8 0/1 on the segmentation's own grid; it may be empty.
+def read_dicom_segmentation(path: Path, label: str | None) -> Mask:
+    """One segment on the segmentation's own grid; it may be empty.
 
-    ``path`` is the file, or a folder with one segmentation among other files; ``label`` names the segment by its
-    number or label where there are several.
+    ``path`` is the file, or a folder with one segmentation among other files; if there are several segments,
+    ``label`` names one by its number or label.
 
     Raises:
-        InputError: there is no segmentation or more than one, it is damaged, or which segment is not told.
+        InputError: there is no segmentation or more than one, it is damaged, or ``label`` does not say which
+            segment.
         MissingLibraryError: highdicom is not installed.
     """
     file = _segmentation_among(files_below(path) if path.is_dir() else [path])
@@ -62,7 +62,7 @@ def read_dicom_segmentation(path: Path, label: str | None) -> sitk.Image:
     except Exception:
         raise _damaged() from None
     chosen = choose_segment([segment for segment in segments if segment.number > 0], label)
-    return _image(segmentation, chosen)
+    return _mask(segmentation, chosen)
 
 
 def _segment(item: pydicom.Dataset) -> Segment:
@@ -85,7 +85,7 @@ def _segmentation_among(files: list[Path]) -> Path:
     raise InputError(f"The mask {what}. {_EXPORT}")
 
 
-def _image(segmentation: Segmentation, segment: Segment) -> sitk.Image:
+def _mask(segmentation: Segmentation, segment: Segment) -> Mask:
     try:
         with quiet_libraries():
             geometry = segmentation.get_volume_geometry(**_STACK)
@@ -94,7 +94,7 @@ def _image(segmentation: Segmentation, segment: Segment) -> sitk.Image:
                 volume = segmentation.get_volume(segment_numbers=[segment.number], **_STACK)
                 inside = np.asarray(volume.array)[..., 0] > 0.5
                 axes = _sheared(np.asarray(volume.affine), segmentation)
-                return image_on(_grid(axes, inside.shape), inside.astype(np.uint8))
+                return Mask.on(_grid(axes, inside.shape), inside)
     except InputError:
         raise
     except Exception:
@@ -105,7 +105,7 @@ def _image(segmentation: Segmentation, segment: Segment) -> sitk.Image:
 def _sheared(affine: Array, segmentation: Segmentation) -> Array:
     """``affine`` from (slice, row, column) to LPS mm with the true step from slice to slice.
 
-    highdicom takes slices to lie straight above each other; those of a tilted gantry do not.
+    highdicom assumes that slices lie straight above each other; those of a tilted gantry do not.
     """
     normal = affine[:3, 0]
     offsets = _positions(segmentation) - affine[:3, 3]
@@ -119,13 +119,13 @@ def _sheared(affine: Array, segmentation: Segmentation) -> Array:
 
 
 def _positions(segmentation: Segmentation) -> Array:
-    """LPS position (frame, 3) in mm of the first pixel of each frame that says so itself."""
+    """LPS position (frame, 3) in mm of the first pixel of each frame that states its own."""
     frames = [frame.get("PlanePositionSequence") for frame in segmentation.PerFrameFunctionalGroupsSequence]
     return np.array([group[0].ImagePositionPatient for group in frames if group], dtype=float).reshape(-1, 3)
 
 
 def _grid(affine: Array, shape: tuple[int, ...]) -> Grid:
-    """The grid of an array (slice, row, column), whose indices ``affine`` takes to LPS mm."""
+    """The grid of an array (slice, row, column) whose indices ``affine`` maps to LPS mm."""
     axes = affine[:3, 2::-1]
     spacing = np.linalg.norm(axes, axis=0)
     return Grid(

@@ -1,4 +1,4 @@
-"""A DICOM series as one image in true geometry: gantry tilt and uneven slice distances are resolved here.
+"""A DICOM series as one image in true geometry: gantry tilt and uneven slice spacing are corrected here.
 
 Coordinates are LPS millimeters, arrays are (z, y, x), intensities are HU.
 """
@@ -23,24 +23,22 @@ from ..volume import check_size
 from ..volume_files import quiet_libraries
 from .checks import check_headers
 from .choice import choose_ct_series
-from .files import ONE_SERIES, number, number_if_told, numbers
+from .files import ONE_SERIES, number, number_or_none, numbers
 from .gaps import Stack, check_complete, check_passes
 from .pixels import hounsfield
 from .planes import check_planes
 
 MIN_SLICES = 8
 
-# Headers round positions to a tenth of a millimeter or so; below these shares nothing needs resampling.
+# Headers round positions to a tenth of a millimeter or so; below these fractions, nothing needs resampling.
 _DRIFT_TOLERANCE = 0.25  # of a pixel, in plane
-
 _SPACING_TOLERANCE = 0.05  # of the slice distance
-
 _SKEW_TOLERANCE = 0.01  # cosine between a slice's axes
 
 
 @dataclass(frozen=True)
 class DicomScan:
-    """A series as float32 HU on a regular orthogonal grid, whether that took resampling, what to tell of it."""
+    """A series as float32 HU on a regular orthogonal grid, whether it was resampled, and warnings for the user."""
 
     image: sitk.Image
     resampled: bool
@@ -62,10 +60,10 @@ class _Slice:
 
 @quiet_libraries()
 def read_dicom_series(files: Sequence[Path]) -> DicomScan:
-    """The one CT series that ``files`` hold; whatever else they hold is passed over.
+    """The one CT series in ``files``; anything else in them is skipped.
 
     Raises:
-        InputError: there is none or more than one, it is no plain CT, or slices are missing or doubled.
+        InputError: there is no series or more than one, it is not a plain CT, or slices are missing or doubled.
     """
     series = choose_ct_series(files)
     notes = [*series.notes, *check_headers([image.header for image in series.images])]
@@ -92,8 +90,8 @@ def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
     place, axes = numbers(header, "ImagePositionPatient"), numbers(header, "ImageOrientationPatient")
     spacing, size = numbers(header, "PixelSpacing"), (number(header, "Columns"), number(header, "Rows"))
     row, column = np.array(axes[:3]), np.array(axes[3:])
-    is_told = (len(place), len(axes), len(spacing)) == (3, 6, 2) and row.any() and column.any()
-    if not is_told or abs(row @ column) > _SKEW_TOLERANCE * np.linalg.norm(row) * np.linalg.norm(column):
+    is_known = (len(place), len(axes), len(spacing)) == (3, 6, 2) and row.any() and column.any()
+    if not is_known or abs(row @ column) > _SKEW_TOLERANCE * np.linalg.norm(row) * np.linalg.norm(column):
         raise InputError(
             "The DICOM files do not say where their slices lie (position, orientation or pixel size). "
             "Export the original series."
@@ -101,7 +99,7 @@ def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
     if min(spacing) <= 0:
         raise InputError("The scan's pixel size is zero or negative. Export the original series.")
     row = row / np.linalg.norm(row)
-    column = column - (row @ column) * row  # headers round: make the right angle exact
+    column = column - (row @ column) * row  # headers round, so make the right angle exact
     column = column / np.linalg.norm(column)
     columns, rows = (int(count or 0) for count in size)
     return _Slice(path, header, np.array(place), row, column, (spacing[1], spacing[0]), (columns, rows))
@@ -117,11 +115,11 @@ def _fits(one: _Slice, other: _Slice) -> bool:
 
 
 def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
-    """The scan made of slices of one orientation and size, in whatever order; ``notes`` come before its own."""
+    """The scan made from slices of one orientation and size, in any order; ``notes`` come before its own."""
     first = slices[0]
     direction = np.stack([first.row, first.column, np.cross(first.row, first.column)], axis=1)
     slices = sorted(slices, key=lambda s: float(s.position @ direction[:, 2]))
-    # Columns: offset along row, column and normal from the lowest slice, in mm.
+    # Columns: offset from the lowest slice along row, column and normal, in mm.
     offsets = np.array([s.position - slices[0].position for s in slices]) @ direction
     gaps = np.diff(offsets[:, 2])
     if (gaps < 0.02).any():
@@ -144,8 +142,8 @@ def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
 
 
 def _stack(slices: Sequence[_Slice], gaps: Array) -> Stack:
-    thickness = np.array([number_if_told(s.header, "SliceThickness") or 0.0 for s in slices])
-    numbers = [number_if_told(s.header, "InstanceNumber") for s in slices]
+    thickness = np.array([number_or_none(s.header, "SliceThickness") or 0.0 for s in slices])
+    numbers = [number_or_none(s.header, "InstanceNumber") for s in slices]
     told = [n for n in numbers if n is not None]
     return Stack(gaps, thickness, np.array(told) if len(told) == len(numbers) else None)
 
@@ -176,7 +174,7 @@ def _is_uneven(gaps: Array) -> bool:
 
 
 def _slice_distance(gaps: Array) -> float:
-    """The distance in mm that does not coarsen the densest well represented part of a stack."""
+    """A slice distance in mm that does not coarsen the densest well-represented part of a stack."""
     return float(np.quantile(gaps, 0.25))
 
 
@@ -190,7 +188,7 @@ def _stack_warnings(offsets: Array, first: _Slice) -> list[str]:
             f"The scan was acquired with a gantry tilt of {angle:.1f} degrees; "
             "it was resampled onto a straight grid."
         )
-    elif abs(number_if_told(first.header, "GantryDetectorTilt") or 0) > 1:
+    elif abs(number_or_none(first.header, "GantryDetectorTilt") or 0) > 1:
         notes.append(
             "The scanner reports a gantry tilt that the slice positions do not show; "
             "the positions were taken as true."
@@ -208,7 +206,7 @@ def _stack_warnings(offsets: Array, first: _Slice) -> list[str]:
 def _straightened(
     slices: Sequence[_Slice], planes: Sequence[Array], offsets: Array, direction: Array
 ) -> sitk.Image:
-    """The slices on a regular orthogonal grid, each at its true place; what none covers is air."""
+    """The slices on a regular orthogonal grid, each at its true position; the rest is air."""
     spacing, (columns, rows) = slices[0].spacing, slices[0].size
     shifts = offsets[:, :2] / np.array(spacing)  # in pixels
     low = np.floor(shifts.min(axis=0) + 1e-3).astype(int)

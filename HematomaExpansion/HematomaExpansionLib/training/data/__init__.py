@@ -1,4 +1,4 @@
-"""Cohorts on disk: their cases, what is known of them, and the same work on each.
+"""Cohorts on disk: their cases, the cases' descriptions, and the same work done on each case.
 
-Used by the other rooms of ``training``, which it does not use.
+The other rooms of ``training`` use it; it uses none of them.
 """

@@ -1,4 +1,4 @@
-"""What ``case.json`` says of a case."""
+"""What ``case.json`` says about a case."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from ...errors import InputError
 from ...markers.scores import is_onset
 
-_MOST_SOURCES, _LONGEST_SOURCE = 5, 60
-"""What a package says of whose cases they were is to stay readable."""
+_MAX_SOURCES, _MAX_SOURCE_LETTERS = 5, 60
+"""Limits that keep a package's list of case sources readable."""
 
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     "registered": lambda value: value is None or isinstance(value, bool),
@@ -20,37 +20,37 @@ _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     "source": lambda value: isinstance(value, str),
     "masks": lambda value: isinstance(value, str),
 }
-"""Of what ``case.json`` says, what is read here."""
+"""The entries of ``case.json`` that are read here, with a check of each."""
 
 
 def note_on_registration(cases: Sequence[Path]) -> str | None:
-    """What is to be told where it is not said whether follow-ups lie on their baselines."""
+    """A note on cases whose ``case.json`` does not say whether the follow-up is registered; None without any."""
     unsaid = sum(description.get("registered") is None for description in _readable_descriptions(cases))
     if not unsaid:
         return None
     return (
-        f"In {unsaid} of {len(cases)} cases case.json does not say whether the follow-up is registered: it is "
-        "measured, and where it does not lie on the baseline, it is registered."
+        f"In {unsaid} of {len(cases)} cases, case.json does not say whether the follow-up is registered: this is "
+        "checked, and the follow-up is registered where it does not lie on the baseline."
     )
 
 
 def kind_of_cases(cases: Sequence[Path]) -> str:
-    """Whether they are simulated patients or real ones, where from, and how many have masks that nobody drew."""
+    """Whether the patients are simulated or real, where they come from, and how many have automatic masks."""
     found = {str(read_description(folder).get("source", "unknown source")) for folder in cases}
     automatic = sum(has_automatic_masks(folder) for folder in cases)
     masks = f", {automatic} of them with masks found automatically" if automatic else ""
     if found == {"simulated"}:
         return f"simulated patients, no real ones{masks}"
-    sources = [source[:_LONGEST_SOURCE] for source in sorted(found)]
-    more = len(sources) - _MOST_SOURCES
-    named = ", ".join(sources[:_MOST_SOURCES]) + (f" and {more} more" if more > 0 else "")
+    sources = [source[:_MAX_SOURCE_LETTERS] for source in sorted(found)]
+    more = len(sources) - _MAX_SOURCES
+    named = ", ".join(sources[:_MAX_SOURCES]) + (f" and {more} more" if more > 0 else "")
     return f"patients ({named}){masks}"
 
 
 def has_automatic_masks(folder: Path) -> bool:
-    """Whether `hematoma prepare` found a mask of the case itself, or both, for want of ones that somebody drew.
+    """Whether `hematoma prepare` had to find one or both of the case's masks itself, because none were given.
 
-    Of a cohort made otherwise nothing is known, and its masks count as drawn.
+    In cohorts made any other way nothing is known about the masks, and they count as drawn.
     """
     return _says_automatic(read_description(home_of(folder)))
 
@@ -60,28 +60,28 @@ def _says_automatic(description: Mapping[str, Any]) -> bool:
 
 
 def check_drawn(folder: Path) -> None:
-    """Refuse a case whose masks nobody drew, where a segmentation is to be measured against them.
+    """Refuse a case with automatic masks, against which no segmentation can be measured.
 
     Raises:
-        InputError: ``has_automatic_masks``.
+        InputError: the case has automatic masks.
     """
     if has_automatic_masks(folder):
-        raise InputError("A mask was found automatically and drawn by nobody, so nothing can be measured by it.")
+        raise InputError("A mask was found automatically, so nothing can be measured against it.")
 
 
 def note_on_masks(cases: Sequence[Path]) -> str | None:
-    """What is to be told where masks that nobody drew stand in for the truth."""
+    """A note on cases where automatic masks stand in for the truth; None without any."""
     found = sum(map(_says_automatic, _readable_descriptions(cases)))
     if not found:
         return None
     return (
-        f"In {found} of {len(cases)} cases a mask was found automatically and drawn by nobody: what is learned or "
-        "measured here is agreement with the automatic segmentation there, not with the truth."
+        f"In {found} of {len(cases)} cases a mask was found automatically: what is learned or measured there is "
+        "agreement with the automatic segmentation, not with the truth."
     )
 
 
 def _readable_descriptions(cases: Sequence[Path]) -> list[dict[str, Any]]:
-    """To tell something of a cohort before the work, which will name the cases whose own is damaged."""
+    """The readable descriptions, for notes before the work; the work itself will report the damaged ones."""
     descriptions = []
     for folder in cases:
         with suppress(InputError):
@@ -90,10 +90,10 @@ def _readable_descriptions(cases: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """``case.json`` of a case; empty where it has none.
+    """The ``case.json`` of a case; empty if there is none.
 
     Raises:
-        InputError: it cannot be read, or what it says cannot be.
+        InputError: it cannot be read or holds an impossible value.
     """
     path = folder / "case.json"
     if not path.is_file():
@@ -102,14 +102,16 @@ def read_description(folder: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         wrong = [name for name, is_right in _IS_RIGHT.items() if name in values and not is_right(values[name])]
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError("The case.json of the case is damaged: mend it, or take it away.") from error
-    if wrong or not isinstance(values, dict):
-        raise InputError(f"The case.json of the case says what cannot be ({', '.join(wrong)}): mend it.")
+        raise InputError("The case.json of the case is damaged: fix or remove it.") from error
+    if not isinstance(values, dict):
+        raise InputError("The case.json of the case holds no description: fix or remove it.")
+    if wrong:
+        raise InputError(f"The case.json of the case holds impossible values ({', '.join(wrong)}): fix it.")
     return values
 
 
 def home_of(folder: Path) -> Path:
-    """The case to which a folder belongs: itself, or that of a synthetic variant."""
+    """The case that a folder belongs to: itself, or for a synthetic variant, its case."""
     return folder.parent.parent if folder.parent.name == "variants" else folder
 
 

@@ -1,4 +1,4 @@
-"""The same work on every case of a cohort; a faulty case does not keep the others."""
+"""The same work on every case of a cohort; a faulty case does not stop the others."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ...batch.workers import available_cores, each_result, local_workers
-from ...device import choose_device
 from ...errors import HematomaError, InputError
 from .case_description import name_of
+
+if TYPE_CHECKING:
+    import torch
 
 Sample = TypeVar("Sample")
 
 _FEW_CASES = 6
-"""So many are done sooner than workers have started."""
+"""Up to this many cases are done before workers would have started."""
 
-_UNFORESEEN = "Its computation failed in a way that was not foreseen; the terminal shows how."
-
-_LITTLE_MEMORY = "Its computation ended unexpectedly, most likely for lack of memory."
+_UNEXPECTED = "Its computation failed unexpectedly; the terminal shows details."
+_WORKER_DIED = "Its computation ended unexpectedly, most likely for lack of memory."
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A case that could not be used, and why: a sentence."""
+    """A case that could not be used, and why, as a sentence."""
 
     case: str
     reason: str
@@ -36,9 +37,9 @@ class LeftOut:
 
 
 def prepare_all(
-    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: torch.device | None = None
 ) -> list[Sample]:
-    """``prepare`` applied to each case folder, as by ``prepare_each``.
+    """Apply ``prepare`` to each case folder, like ``prepare_each``, and refuse unusable cases.
 
     Raises:
         InputError: some cases cannot be used; all of them are named.
@@ -47,66 +48,66 @@ def prepare_all(
     left_out = [result for result in done if isinstance(result, LeftOut)]
     if left_out:
         raise InputError(
-            f"{len(left_out)} of {len(folders)} cases cannot be used: mend or remove them. {told(left_out)}"
+            f"{len(left_out)} of {len(folders)} cases cannot be used: fix or remove them. {reasons(left_out)}"
         )
     return [result for result in done if not isinstance(result, LeftOut)]
 
 
 def readable(read: Callable[[Path], Sample], folders: Sequence[Path]) -> list[Sample]:
-    """What ``read`` gives for the cases that can be read, to look at them before the work; that will name the
-    others.
+    """What ``read`` returns for the cases that can be read, for checks before the work; the work itself will
+    report the others.
     """
     done = prepare_each(read, folders, "Reading masks")
     return [result for result in done if not isinstance(result, LeftOut)]
 
 
-def told(left_out: Sequence[LeftOut]) -> str:
-    """The cases and why they were left out, for a sentence."""
+def reasons(left_out: Sequence[LeftOut]) -> str:
+    """The cases and why they were left out, as text for a message."""
     return " ".join(f"{case.case}: {case.reason}" for case in left_out)
 
 
 def prepare_each(
-    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: str = "cpu"
+    prepare: Callable[[Path], Sample], folders: Sequence[Path], title: str, device: torch.device | None = None
 ) -> list[Sample | LeftOut]:
-    """``prepare`` applied to each case folder, with a progress bar, in the given order; on all cores, unless it
-    computes on a GPU, whose memory is for one, or there are few cases. What is wrong with one case does not keep
-    the others.
+    """Apply ``prepare`` to each case folder, with a progress bar; results are in the given order. Uses all cores,
+    unless ``prepare`` runs on a GPU, whose memory fits only one case, or there are few cases. A faulty case does
+    not stop the others.
     """
     from tqdm import tqdm
 
     attempt = partial(_attempt, prepare)
     if len(folders) <= _FEW_CASES:
         return [attempt(folder) for folder in tqdm(folders, desc=title, disable=None)]
-    workers = local_workers(available_cores() if choose_device(device).type == "cpu" else 1)
+    workers = local_workers(1 if device is not None and device.type == "cuda" else available_cores())
     results: dict[Path, Sample | LeftOut] = {}
     ended = each_result(partial(_boxed, attempt), folders, workers.open, 2 * workers.jobs)
     for folder, boxed in tqdm(ended, total=len(folders), desc=title, disable=None):
-        results[folder] = LeftOut(name_of(folder), _LITTLE_MEMORY) if boxed is None else boxed[0]
+        results[folder] = LeftOut(name_of(folder), _WORKER_DIED) if boxed is None else boxed[0]
     return [results[folder] for folder in folders]
 
 
 def _boxed(attempt: Callable[[Path], Sample], folder: Path) -> tuple[Sample]:
-    """A result that may be None, told from none."""
+    """A boxed result, so that None as a result differs from no result."""
     return (attempt(folder),)
 
 
 def _attempt(prepare: Callable[[Path], Sample], folder: Path) -> Sample | LeftOut:
-    """Called in a worker."""
+    """``prepare``, with a failure turned into ``LeftOut``; called in a worker."""
     try:
         return prepare(folder)
     except HematomaError as error:
         return LeftOut(name_of(folder), str(error))
     except MemoryError:
-        return LeftOut(name_of(folder), _LITTLE_MEMORY)
+        return LeftOut(name_of(folder), _WORKER_DIED)
     except Exception:
         traceback.print_exc()
-        return LeftOut(name_of(folder), _UNFORESEEN)
+        return LeftOut(name_of(folder), _UNEXPECTED)
 
 
 def prepare_parts(
     prepare: Callable[[Path], list[Sample]], training: Sequence[Path], validation: Sequence[Path]
 ) -> tuple[list[Sample], list[Sample]]:
-    """The samples that ``prepare`` gives for each case folder, those to learn from and those to validate on.
+    """The samples that ``prepare`` returns for the case folders: training samples and validation samples.
 
     Raises:
         InputError: some cases cannot be used; all of them are named.
@@ -119,20 +120,20 @@ def prepare_parts(
 def rows_of_all(
     evaluate: Callable[[Path], list[Sample]],
     folders: Sequence[Path],
-    device: str,
+    device: torch.device,
     left_out: list[LeftOut] | None = None,
 ) -> list[Sample]:
-    """The rows that ``evaluate`` gives for each case folder, one case after the other.
+    """The rows that ``evaluate`` returns for all case folders, case after case.
 
-    ``left_out`` takes the cases that cannot be evaluated; without it, one such case is refused.
+    ``left_out`` collects the cases that cannot be evaluated; without it, a single such case is an error.
 
     Raises:
-        InputError: none of the cases can be evaluated.
+        InputError: none of the cases can be evaluated, or, without ``left_out``, some cannot.
     """
     if left_out is None:
         return [row for rows in prepare_all(evaluate, folders, "Cases", device) for row in rows]
     done = prepare_each(evaluate, folders, "Cases", device)
     left_out += [result for result in done if isinstance(result, LeftOut)]
     if len(left_out) == len(folders):
-        raise InputError(f"None of the {len(folders)} cases can be used. {told(left_out)}")
+        raise InputError(f"None of the {len(folders)} cases can be used. {reasons(left_out)}")
     return [row for rows in done if not isinstance(rows, LeftOut) for row in rows]

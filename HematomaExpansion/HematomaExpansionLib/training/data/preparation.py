@@ -1,8 +1,8 @@
-"""A hospital's pairs of scans made into a cohort: read, registered, masks carried along, checked.
+"""Turns a hospital's pairs of scans into a cohort: reads, registers and checks them, with their masks.
 
 After Abramova 2024, section 2.1: patients within 12 hours of onset, baseline hematoma of at least 5 mL without
-blood in the ventricles, supratentorial, expanded. What can be measured is checked and reported; no case is left
-out for it, since training needs patients of both kinds.
+blood in the ventricles, supratentorial, expanded. Criteria that can be measured are checked and reported, but
+exclude no case, since training needs patients of both kinds.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...anatomy.registration import SMALLEST_SIMILARITY
+from ...anatomy.registration import MIN_SIMILARITY
 from ...batch.case_list import read_case_list
-from ...comparison import UNLIKE, Comparison, ScanWithMask, compare
+from ...comparison import SCANS_DIFFER, Comparison, ScanWithMask, compare
 from ...errors import HematomaError, InputError
 from ...files.csv_tables import check_table
 from ...files.folders import check_output_folder, make_folder, whole_or_nothing
@@ -23,21 +24,24 @@ from ...markers.scores import ONSET_RANGE, is_onset
 from ...models.package import ModelPackage
 from ...scan.head_ct import read_head_ct
 from ...scan.intensities import as_int16
-from ...scan.masks import read_given_mask
+from ...scan.mask_files import read_given_mask
 from ...scan.volume_files import write_image
 from .cohort import CASE
 
+if TYPE_CHECKING:
+    import torch
+
 REPORT_FILE = "prepared.csv"
 
-_LATEST_HOURS, _SMALLEST_ML = 12.0, 5.0
+_MAX_HOURS, _MIN_ML = 12.0, 5.0
 
 
 @dataclass(frozen=True)
 class PreparedCase:
     """One line of the report; volumes in mL. The checks are None where they cannot be made.
 
-    ``within_12_hours``, ``at_least_5_ml`` and ``expanded`` are the paper's criteria; that the bleed is
-    supratentorial and spares the ventricles has to be checked by eye.
+    ``within_12_hours``, ``at_least_5_ml`` and ``expanded`` are the paper's criteria; check by eye that the
+    hematoma is supratentorial and spares the ventricles.
     """
 
     case: str
@@ -55,9 +59,9 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class Pair:
-    """One line of the list: the two scans of a patient, and their masks where they are known.
+    """One line of the list: the two scans of a patient, and their masks if known.
 
-    Labels: which is the hematoma's in a mask of several.
+    Labels: the hematoma's label in a mask with several labels.
     """
 
     case: str
@@ -75,7 +79,7 @@ def read_pairs(table: Path) -> list[Pair]:
     baseline_label, followup_mask, followup_label, onset_hours. Paths are relative to the file.
 
     Raises:
-        InputError: a column or value is missing or wrong, or two cases have one name.
+        InputError: a column or value is missing or wrong, or two cases have the same name.
     """
     optional = ("baseline_mask", "baseline_label", "followup_mask", "followup_label", "onset_hours")
     lines = read_case_list(table, ("baseline", "followup"), optional, of="pairs", each="patient")
@@ -99,7 +103,11 @@ def read_pairs(table: Path) -> list[Pair]:
 
 
 def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:
-    """Raise ``InputError`` where the cohort cannot be written, before anything is computed."""
+    """Check, before anything is computed, that the cohort can be written.
+
+    Raises:
+        InputError: it cannot.
+    """
     make_folder(output)
     check_table(PreparedCase, output / REPORT_FILE)
     for pair in pairs:
@@ -110,11 +118,11 @@ def check_cohort_folder(pairs: Sequence[Pair], output: Path) -> None:
 
 
 def prepare_cohort(
-    pairs: list[Pair], output: Path, source: str, segmenter: ModelPackage | None, device: str
+    pairs: list[Pair], output: Path, source: str, segmenter: ModelPackage | None, device: torch.device
 ) -> Iterator[PreparedCase]:
-    """Prepare each pair and yield its line of the report; cases already in ``output`` are done anew.
+    """Prepare each pair and yield its line of the report; cases already in ``output`` are prepared again.
 
-    A pair that cannot be used is a line with its reason.
+    A pair that cannot be used yields a line with the reason.
     """
     make_folder(output)
     for pair in pairs:
@@ -124,13 +132,15 @@ def prepare_cohort(
             yield PreparedCase(pair.case, False, str(error))
 
 
-def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | None, device: str) -> PreparedCase:
+def _prepared(
+    pair: Pair, output: Path, source: str, segmenter: ModelPackage | None, device: torch.device
+) -> PreparedCase:
     baseline = _read(pair.baseline, pair.baseline_mask, pair.baseline_label)
     followup = _read(pair.followup, pair.followup_mask, pair.followup_label)
     comparison = compare(baseline, followup, None, segmenter, device)
     result, growth = comparison.result, comparison.result["growth"]
-    if comparison.registration.similarity < SMALLEST_SIMILARITY:
-        raise InputError(UNLIKE)
+    if comparison.registration.similarity < MIN_SIMILARITY:
+        raise InputError(SCANS_DIFFER)
     if growth is None:
         raise InputError(result["warnings"][-1])
     given = [mask is not None for mask in (pair.baseline_mask, pair.followup_mask)]
@@ -141,8 +151,8 @@ def _prepared(pair: Pair, output: Path, source: str, segmenter: ModelPackage | N
         followup_ml=result["followup"]["volume_ml"],
         masks="given" if all(given) else "automatic" if not any(given) else "one given, one automatic",
         overlap=comparison.registration.overlap,
-        within_12_hours=None if pair.onset_hours is None else pair.onset_hours <= _LATEST_HOURS,
-        at_least_5_ml=result["baseline"]["volume_ml"] >= _SMALLEST_ML,
+        within_12_hours=None if pair.onset_hours is None else pair.onset_hours <= _MAX_HOURS,
+        at_least_5_ml=result["baseline"]["volume_ml"] >= _MIN_ML,
         expanded=growth["expansion"],
         warnings=" ".join(result["warnings"]),
     )
@@ -159,9 +169,9 @@ def _read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
 def _write(comparison: Comparison, folder: Path, description: dict[str, object]) -> None:
     images = {
         "baseline": as_int16(comparison.baseline_ct),
-        "baseline-mask": comparison.baseline_mask,
+        "baseline-mask": comparison.baseline_mask.image,
         "followup": as_int16(comparison.followup_ct),
-        "followup-mask": comparison.followup_mask,
+        "followup-mask": comparison.followup_mask.image,
     }
     with whole_or_nothing(folder, Provenance(CASE)) as scratch:
         for name, image in images.items():

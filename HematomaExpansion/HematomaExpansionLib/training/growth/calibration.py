@@ -1,4 +1,4 @@
-"""What is fitted on patients from whom a growth network did not learn: how its growth follows a probability of
+"""What is fitted on patients from whom a growth network has not learned: how its growth follows the probability of
 expansion, and how wrong its volumes are.
 """
 
@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.strength import growth_strength, log_odds
 from ...growth.field import confined_displacement, warp
 from ...models.description import (
@@ -28,25 +27,26 @@ from ...models.description import (
 )
 from ...models.package import ModelPackage, write_package
 from ...scan.grid import Array
+from ...scan.mask import MaskKind
 from ..data.case_description import kind_of_cases
 from ..fitting import initial_network
 from ..runs import has_learned_from, have_scans_in_common, made_before, made_from
 from ..steps import CALIBRATED_ON, lasting_steps
 from .samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
-from .volume_range import FEWEST_PATIENTS, fit_volume_range
+from .volume_range import MIN_PATIENTS, fit_volume_range
 
 BOTH_MASKS = "from their own masks and automatic ones"
-"""What a package says of it."""
+"""How a package describes training on both kinds of masks."""
 
 LADDER = np.linspace(-2.5, 1.5, 21)
-"""Logarithms of the strengths that are tried; between them volumes and overlaps are interpolated."""
+"""Logarithms of the strengths to try; overlaps are interpolated between them."""
 
 _CONSTANTS, _SLOPES = np.linspace(-1.0, 1.0, 21), np.linspace(0.0, 1.0, 21)
 
 
 @dataclass(frozen=True)
 class _Outcomes:
-    """What comes of samples, of each with several strengths; arrays are (sample, strength) but for the first two.
+    """Predictions for samples at several strengths; arrays are (sample, strength), the first two (sample,).
 
     ``overlap`` and ``extent``: numerator and denominator of the Dice of the growth area.
     """
@@ -60,7 +60,7 @@ class _Outcomes:
 
 @dataclass(frozen=True)
 class Calibration:
-    """On whom something is fitted after the training, and the model whose probability growth is to follow."""
+    """The cases to calibrate on after training, and the risk model whose probability the growth should follow."""
 
     cases: Sequence[Path]
     risk: ModelPackage | None
@@ -69,33 +69,33 @@ class Calibration:
 def calibrate_growth(
     model: ModelPackage,
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     preset: GrowthPreset,
     segmenter: ModelPackage | None = None,
     risk: ModelPackage | None = None,
 ) -> ModelPackage:
-    """Write the same model with what is fitted on all of these cases, from whom it must not have learned.
+    """Write the same model, calibrated on all of these cases, from which it must not have learned.
 
-    ``risk``: let the growth follow this model's probability of expansion, which must not have learned from them
-    either; without it no probability has a say. Then the range of the volume. ``segmenter``: from each scan's
-    automatic mask too.
+    ``risk``: let the growth follow this model's probability of expansion; this model must not have learned from
+    the cases either. Without it, growth follows no probability. The range of the volume is fitted last.
+    ``segmenter``: calibrate on each scan's automatic mask too.
 
     Raises:
-        InputError: the cases are too few, no model can be called like the folder, or it holds one that was made
-            otherwise (``runs.py``).
-        ModelPackageError: ``model`` is another network than the preset.
+        InputError: there are too few cases, a model has learned from some of them, the folder's name is no valid
+            model name, or it holds a model made differently (``runs.py``).
+        ModelPackageError: ``model`` is another network than the preset's.
     """
-    name = package_name(package)
+    name = package_name(output)
     check_calibration(cases, models=[model, *([] if risk is None else [risk])])
     network = initial_network(preset.architecture, preset.arguments, [model], preset.fit.seed).network
     options, models = {"preset": asdict(preset)}, {"segmenter": segmenter, "risk": risk}
     sources = made_from("calibration of growth", options, calibrated=cases, start=[model], models=models)
-    if (made := made_before(package, sources)) is not None:
+    if (made := made_before(output, sources)) is not None:
         return made
     prepared = prepare_growth_samples(preset, segmenter, cases, risk)
     named = replace(model.description, name=name)
     described = calibrated(named, network, prepared, preset, segmenter, risk)
-    return write_package(package, described, network, sources)
+    return write_package(output, described, network, sources)
 
 
 def calibrated(
@@ -106,7 +106,7 @@ def calibrated(
     segmenter: ModelPackage | None,
     risk: ModelPackage | None,
 ) -> ModelDescription:
-    """The model's description with what is fitted on what was prepared of cases, as in ``calibrate_growth``."""
+    """The model's description with the settings fitted on the prepared cases, as in ``calibrate_growth``."""
     cases, patients = list(prepared), list(prepared.values())
     by_probability = {GROWTH_BY_PROBABILITY, PROBABILITY_FROM}
     settings = {name: value for name, value in description.settings.items() if name not in by_probability}
@@ -126,20 +126,21 @@ def calibrated(
 def check_calibration(
     cases: Sequence[Path], learned_from: Sequence[Path] = (), models: Sequence[ModelPackage] = ()
 ) -> None:
-    """Whether these cases can tell how wrong models are that learned from those, or are there already.
+    """Check that there are enough cases, that none is among those a new model learns from (``learned_from``), and
+    that none of the existing ``models`` has learned from them.
 
     Raises:
-        InputError: there are too few, or some of them are those, whatever their names.
+        InputError: there are too few cases, or a model learns or has learned from some, whatever their names.
     """
-    if len(cases) < FEWEST_PATIENTS:
-        raise InputError(f"A range of the volume needs at least {FEWEST_PATIENTS} cases: there are {len(cases)}.")
+    if len(cases) < MIN_PATIENTS:
+        raise InputError(f"A range of the volume needs at least {MIN_PATIENTS} cases: there are {len(cases)}.")
     if have_scans_in_common(cases, learned_from):
-        raise InputError("The range of the volume must be fitted on other cases than the model learns from.")
+        raise InputError("The range of the volume must be fitted on cases that the model does not learn from.")
     for model in models:
         if has_learned_from(model, cases):
             raise InputError(
-                f"Model {model.description.name!r} has learned from some of the cases on which growth and the "
-                "range of the volume are to be fitted: give others."
+                f"Model {model.description.name!r} has learned from some of the cases to fit growth and the "
+                "range of the volume on: give other cases."
             )
 
 
@@ -149,13 +150,13 @@ def volume_range(
     preset: GrowthPreset,
     description: ModelDescription | None = None,
 ) -> dict[str, dict[str, list[float]]]:
-    """Coefficients of the range of the volume by kind of mask, from the samples of each patient.
+    """Coefficients of the range of the volume for each kind of mask, from the samples of each patient.
 
-    ``description``: of the model whose growth may follow the samples' probability.
+    ``description``: that of the model, if its growth may follow the samples' probability.
     """
     samples = [sample for own in patients for sample in own]
     numbers = np.repeat(np.arange(len(patients)), [len(own) for own in patients])
-    masks = np.array([kind for own in patients for kind in get_args(Masks)[: len(own)]])
+    masks = np.array([kind for own in patients for kind in get_args(MaskKind)[: len(own)]])
     strengths = np.ones((len(samples), 1))
     if description is not None:
         strengths[:, 0] = [growth_strength(description, sample.probability) for sample in samples]
@@ -173,11 +174,12 @@ def _growth_by_probability(
 
 
 def fit_strength(probability: Array, overlap: Array, extent: Array) -> dict[str, float]:
-    """Coefficients for ``growth.growth_strength`` with which the Dice of the growth area over all samples is best.
+    """Coefficients for ``forecast.strength.growth_strength`` that maximize the Dice of the growth area over all
+    samples.
 
-    It counts growth that is predicted where there is none as much as growth that is missed. ``probability`` is
-    that of each sample; ``overlap`` and ``extent`` are numerator and denominator of the Dice, (sample, strength),
-    for the strengths of ``LADDER``.
+    This Dice counts falsely predicted growth as much as missed growth. ``probability`` is that of each sample;
+    ``overlap`` and ``extent`` are numerator and denominator of the Dice, (sample, strength), for the strengths of
+    ``LADDER``.
     """
     odds = log_odds(probability)
     samples, step = np.arange(len(probability)), LADDER[1] - LADDER[0]
@@ -205,7 +207,7 @@ def fit_strength(probability: Array, overlap: Array, extent: Array) -> dict[str,
 def _outcomes(
     network: nn.Module, samples: Sequence[GrowthSample], preset: GrowthPreset, strengths: Array
 ) -> _Outcomes:
-    """What comes of the samples on the model grid with these strengths, (sample, strength)."""
+    """Predictions for the samples on the model grid with these strengths, (sample, strength)."""
     from tqdm import tqdm
 
     patches, voxel_ml = patches_of(samples, preset, training=False), float(np.prod(preset.spacing_mm)) / 1000

@@ -1,8 +1,8 @@
-"""How well a model does on a cohort whose truth is known.
+"""How well growth models do on a cohort with known follow-ups.
 
 Growth is measured as in Abramova 2024, section 3: Dice of the growth area, average error and average absolute
-error of the follow-up volume, Dice of the lesion. Beside the model stand the rivals that need none: copy of the
-baseline, uniform dilation by the training cohort's mean growth, and the same with the true volume told.
+error of the follow-up volume, Dice of the lesion. The models are compared with rivals that need no model: a copy
+of the baseline, uniform dilation by the training cohort's mean growth, and uniform dilation to the true volume.
 """
 
 from __future__ import annotations
@@ -15,30 +15,33 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ...anatomy.segmentation import segment
-from ...device import choose_device
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks, told_range
-from ...forecast.strength import may_follow, unfollowed
+from ...forecast.followup_range import calibrated_range
+from ...forecast.strength import can_use_probability, growth_strength, mismatch_sentence
 from ...growth.growth import predict_growth
 from ...growth.warping import smallest_jacobian
 from ...measures.agreement import dice, growth_dice
 from ...measures.expansion import ExpansionDefinition, measure_growth
-from ...measures.volumes import volume_ml
 from ...models.description import GROWTH_BY_PROBABILITY, MEAN_GROWTH
 from ...models.package import ModelPackage
-from ...scan.grid import Array, Grid
+from ...scan.grid import Array
 from ...scan.shapes import signed_distance
+from ...scan.subject import Subject
 from ..data.cohort import Case, case_folders, read_case
 from ..data.each_case import LeftOut, rows_of_all
 from .samples import expansion_probability
 
-NO_GROWTH, MEAN_DILATION, TOLD_DILATION = "no growth", "uniform dilation", "uniform dilation, true volume told"
+NO_GROWTH, MEAN_DILATION, TRUE_VOLUME_DILATION = (
+    "no growth",
+    "uniform dilation",
+    "uniform dilation to the true volume",
+)
 
 
 @dataclass(frozen=True)
 class GrowthRow:
-    """One case and one way to predict it; volumes in mL. ``given_ml`` is that of the mask it began from."""
+    """One case predicted by one method; volumes in mL. ``given_ml`` is that of the mask it began from."""
 
     case: str
     method: str
@@ -64,51 +67,54 @@ class GrowthRow:
 
     @property
     def range_ml(self) -> tuple[float, float] | None:
-        """Where the follow-up volume of 80 % of patients lies, by a model that tells it."""
+        """Predicted range of the follow-up volume for 80 % of patients; None if the method gives none."""
         return None if self.low_ml is None or self.high_ml is None else (self.low_ml, self.high_ml)
 
     @property
     def expansion_score(self) -> float:
-        """Predicted growth in units of what counts as expansion, by whichever of its two limits is nearer."""
+        """Predicted growth divided by the threshold of expansion, 6 mL or 33 %; the larger of the two ratios."""
         growth = self.predicted_ml - self.given_ml
         return max(growth / 6.0, growth / (0.33 * self.given_ml)) if self.given_ml else 0.0
 
 
 @dataclass(frozen=True)
 class GrowthEvaluation:
-    """What to evaluate: growth packages, the first of which lends its training mean to the dilation, and from
-    which masks they begin; ``segmenter`` None is the threshold method. ``risk`` tells the probability of expansion
-    to those whose growth follows it; None leaves them without.
+    """What to evaluate: growth packages and the masks they begin from. The first package's mean growth in training
+    sets the uniform dilation. ``risk`` gives the probability of expansion to packages whose growth follows it;
+    with None they get no probability.
     """
 
     packages: tuple[ModelPackage, ...]
-    masks: Masks
-    segmenter: ModelPackage | None
-    device: str
+    source: MaskSource
     risk: ModelPackage | None = None
 
-    def told(self, package: ModelPackage, probability: float | None) -> float | None:
-        """The probability as one of the packages is told it: not that of a model it was not fitted to."""
-        if self.risk is None or not may_follow(package.description, self.risk.identity):
+    def probability_for(self, package: ModelPackage, probability: float | None) -> float | None:
+        """The probability to give to one of the packages: None if it was fitted to another risk model."""
+        if self.risk is None or not can_use_probability(package.description, self.risk.identity):
             return None
         return probability
 
     @property
     def notes(self) -> list[str]:
-        """What there is to know of the figures: whose growth does not follow the probability, though it could."""
+        """Notes on the figures: which models' growth does not follow the probability, though it could."""
         if self.risk is None:
             return []
         described, risk = [package.description for package in self.packages], self.risk.identity
-        return [unfollowed(description, risk) for description in described if not may_follow(description, risk)]
+        return [
+            mismatch_sentence(description, risk)
+            for description in described
+            if not can_use_probability(description, risk)
+        ]
 
 
-def uniform_dilation(mask: sitk.Image, inside_skull: sitk.Image, wanted_ml: float) -> Array:
-    """A mask dilated evenly in mm, inside the skull, to that volume; (z, y, x). An empty one stays empty."""
-    if volume_ml(mask) == 0:
-        return _array(mask)
-    distance = -sitk.GetArrayFromImage(signed_distance(mask))
-    allowed = _array(inside_skull) | _array(mask)
-    nearest = np.argsort(distance[allowed], kind="stable")[: round(wanted_ml / Grid.of(mask).voxel_volume_ml)]
+def uniform_dilation(subject: Subject, wanted_ml: float) -> Array:
+    """The hematoma dilated evenly in mm, inside the skull, to this volume; (z, y, x). An empty one stays empty."""
+    mask = subject.hematoma
+    if mask.is_empty:
+        return mask.voxels
+    distance = -sitk.GetArrayFromImage(signed_distance(mask.image))
+    allowed = (subject.inside_skull | mask).voxels
+    nearest = np.argsort(distance[allowed], kind="stable")[: round(wanted_ml / mask.grid.voxel_volume_ml)]
     chosen = np.zeros(np.count_nonzero(allowed), bool)
     chosen[nearest] = True
     dilated = np.zeros_like(allowed)
@@ -116,85 +122,83 @@ def uniform_dilation(mask: sitk.Image, inside_skull: sitk.Image, wanted_ml: floa
     return dilated
 
 
-def given_mask(case: Case, evaluation: GrowthEvaluation) -> sitk.Image:
-    """The mask from which a case's prediction begins."""
-    if evaluation.masks == "true":
-        return case.baseline_mask
-    return segment(case.baseline, case.inside_skull, evaluation.segmenter, choose_device(evaluation.device))
+def given_baseline(case: Case, source: MaskSource) -> Subject:
+    """A case's baseline with the mask that its prediction begins from."""
+    if not source.is_automatic:
+        return case.baseline
+    return replace(case.baseline, hematoma=source.find(case.baseline.ct, case.baseline.inside_skull))
 
 
 def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[GrowthRow]:
     """The models and their rivals on one case."""
     case = read_case(folder)
-    given = given_mask(case, evaluation)
+    given = given_baseline(case, evaluation.source)
     probability = given_probability(case, given, evaluation)
     rows = [
-        _model_row(case, given, evaluation.told(package, probability), package, evaluation)
+        _model_row(case, given, evaluation.probability_for(package, probability), package, evaluation.source)
         for package in evaluation.packages
     ]
     mean = 1 + evaluation.packages[0].description.result(MEAN_GROWTH)
     wanted = {
-        NO_GROWTH: volume_ml(given),
-        MEAN_DILATION: mean * volume_ml(given),
-        TOLD_DILATION: volume_ml(case.followup_mask),
+        NO_GROWTH: given.hematoma.volume_ml,
+        MEAN_DILATION: mean * given.hematoma.volume_ml,
+        TRUE_VOLUME_DILATION: case.followup.hematoma.volume_ml,
     }
     for method, volume in wanted.items():
-        rows.append(_row(case, given, method, uniform_dilation(given, case.inside_skull, volume)))
+        rows.append(_row(case, given, method, uniform_dilation(given, volume)))
     return rows
 
 
-def given_probability(case: Case, given: sitk.Image, evaluation: GrowthEvaluation) -> float | None:
-    """The probability of expansion from the given mask, where there is a model of it and one that follows it."""
-    if evaluation.risk is None or volume_ml(given) == 0:
+def given_probability(case: Case, given: Subject, evaluation: GrowthEvaluation) -> float | None:
+    """The probability of expansion from the given mask; None without a risk model or a growth model that follows
+    it, or if the mask is empty.
+    """
+    if evaluation.risk is None or given.hematoma.is_empty:
         return None
     identity, described = evaluation.risk.identity, [package.description for package in evaluation.packages]
-    if not any(GROWTH_BY_PROBABILITY in model.settings and may_follow(model, identity) for model in described):
+    if not any(
+        GROWTH_BY_PROBABILITY in model.settings and can_use_probability(model, identity) for model in described
+    ):
         return None
-    return expansion_probability(case, given, evaluation.risk, evaluation.device)
+    return expansion_probability(given, case.onset_hours, evaluation.risk, evaluation.source.device)
 
 
 def _model_row(
-    case: Case,
-    given: sitk.Image,
-    probability: float | None,
-    package: ModelPackage,
-    evaluation: GrowthEvaluation,
+    case: Case, given: Subject, probability: float | None, package: ModelPackage, source: MaskSource
 ) -> GrowthRow:
-    name = package.description.name
-    if volume_ml(given) == 0:
-        return _row(case, given, name, _array(given))
-    device = choose_device(evaluation.device)
-    growth = predict_growth(case.baseline, given, case.inside_skull, package, probability, device)
-    row = _row(case, given, name, _array(growth.followup_mask))
-    ends = told_range(package.description, evaluation.masks, probability, row.given_ml, row.predicted_ml)
+    description = package.description
+    if given.hematoma.is_empty:
+        return _row(case, given, description.name, given.hematoma.voxels)
+    growth = predict_growth(given, package, growth_strength(description, probability), source.device)
+    row = _row(case, given, description.name, growth.followup_mask.voxels)
+    ends = calibrated_range(description, source.kind, probability, row.given_ml, row.predicted_ml)
     if ends is not None:
         row = replace(row, low_ml=ends[0], high_ml=ends[1])
     return replace(row, smallest_jacobian=smallest_jacobian(growth.displacement))
 
 
-def _row(case: Case, given: sitk.Image, method: str, predicted: Array) -> GrowthRow:
-    baseline, followup = _array(case.baseline_mask), _array(case.followup_mask)
+def _row(case: Case, given: Subject, method: str, predicted: Array) -> GrowthRow:
+    baseline, followup, hematoma = case.baseline.hematoma, case.followup.hematoma, given.hematoma
     return GrowthRow(
         case=case.name,
         method=method,
-        baseline_ml=volume_ml(case.baseline_mask),
-        followup_ml=volume_ml(case.followup_mask),
-        given_ml=volume_ml(given),
-        predicted_ml=np.count_nonzero(predicted) * Grid.of(given).voxel_volume_ml,
-        growth_dice=growth_dice(_array(given), predicted, baseline, followup),
-        lesion_dice=dice(predicted, followup),
+        baseline_ml=baseline.volume_ml,
+        followup_ml=followup.volume_ml,
+        given_ml=hematoma.volume_ml,
+        predicted_ml=np.count_nonzero(predicted) * hematoma.grid.voxel_volume_ml,
+        growth_dice=growth_dice(hematoma.voxels, predicted, baseline.voxels, followup.voxels),
+        lesion_dice=dice(predicted, followup.voxels),
     )
 
 
 def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
-    """By method, as in the paper's Table 1, and what it leaves out; the first method is what others are tested
-    against.
+    """For each method, the figures of the paper's Table 1 and more; tests compare the others with the first.
 
-    Volume errors in mL, over all cases and over those that expanded, of which alone the paper's cohort consists.
-    ``expansion_auc``: of the predicted growth, with its 95 % interval. ``range_coverage``: share of true volumes
-    in their ranges, of the cases that have one; ``range_width_ml``: mean width of these.
-    ``p``: paired t-test of the growth Dice against the first method's. Deviations (``sd``) are those of the
-    patients from whom these were drawn; of a single case there is none.
+    Volume errors in mL, over all cases and over those that expanded, the only ones in the paper's cohort.
+    ``expansion_auc``: AUC of the predicted growth, with its 95 % interval. ``range_coverage``: share of true
+    volumes within their range, among cases that have one; ``range_width_ml``: mean width of these ranges.
+    ``p``: paired t-test of the growth Dice against the first method's. Standard deviations (``sd``) estimate the
+    population's; a single case has none.
     """
     from scipy.stats import ttest_1samp
 
@@ -251,19 +255,15 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
 def evaluate_growth(
     cohort: Path, evaluation: GrowthEvaluation, left_out: list[LeftOut] | None = None
 ) -> list[GrowthRow]:
-    """Rows for every case of a cohort; ``left_out`` as in ``cohort.rows_of_all``.
+    """Rows for every case of a cohort; ``left_out`` as in ``each_case.rows_of_all``.
 
     Raises:
-        ModelPackageError: the package does not say the mean growth of its training cohort.
-        InputError: two of the packages have one name.
+        ModelPackageError: the first package does not state the mean growth of its training cohort.
+        InputError: two of the packages have the same name.
     """
-    evaluation.packages[0].description.result(MEAN_GROWTH)  # or it would be missed at the first case
+    evaluation.packages[0].description.result(MEAN_GROWTH)  # fails now instead of at the first case
     names = [package.description.name for package in evaluation.packages]
     if len(set(names)) < len(names):
         raise InputError("Two of the models have the same name, and the table could not tell them apart.")
     evaluate = partial(evaluate_growth_case, evaluation)
-    return rows_of_all(evaluate, case_folders(cohort), evaluation.device, left_out)
-
-
-def _array(mask: sitk.Image) -> Array:
-    return sitk.GetArrayFromImage(mask) > 0
+    return rows_of_all(evaluate, case_folders(cohort), evaluation.source.device, left_out)

@@ -1,31 +1,35 @@
-"""The table and the pictures of an evaluation, in the form of Abramova 2024 (Table 1, Figure 4)."""
+"""Tables and figures of a growth evaluation, in the form of Abramova 2024 (Table 1, Figures 4 and 5)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from ... import RESEARCH_USE
-from ...device import choose_device
+from ...forecast.strength import growth_strength
 from ...growth.growth import predict_growth
-from ...measures.volumes import volume_ml
 from ...models.package import ModelPackage
 from ...output.drawing import (
     BASELINE_COLOR,
     axial_array,
+    axial_mask,
     draw_agreement,
     draw_outline,
     draw_slice,
     head_box,
     new_figure,
 )
-from ...scan.grid import Array, Grid
-from ..data.cohort import Case, read_case
+from ...scan.grid import Array
+from ...scan.subject import Subject
+from ..data.cohort import read_case
 from ..statistics import Auc
-from .evaluation import GrowthEvaluation, GrowthRow, given_mask, given_probability
+from .evaluation import GrowthEvaluation, GrowthRow, given_baseline, given_probability
+
+if TYPE_CHECKING:
+    import torch
 
 
 def growth_table(summary: Mapping[str, Mapping[str, float]], label: str = "_expanders") -> str:
@@ -54,14 +58,14 @@ def growth_table(summary: Mapping[str, Mapping[str, float]], label: str = "_expa
 
 
 def _with_deviation(entry: Mapping[str, float], mean: str, deviation: str, form: str) -> str:
-    """A mean, and where there is one its standard deviation."""
+    """A mean, with its standard deviation if there is one."""
     spread = f" ± {entry[deviation]:{form.lstrip('+')}}" if deviation in entry else ""
     return f"{entry[mean]:{form}}{spread}"
 
 
 def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:
-    """What the paper's Table 1 leaves out, as Markdown, of the models: AUC for expansion, the range of the volume,
-    and whether the field folds."""
+    """What the paper's Table 1 leaves out about the models, as Markdown: AUC for expansion, the range of the
+    volume, and whether the field folds."""
     lines = [
         "| method | AUC for expansion (95 %) | volumes in their 80 % range | its width, mL | smallest Jacobian |",
         "| --- | --- | --- | --- | --- |",
@@ -79,8 +83,8 @@ def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
-    """Violins of the growth Dice and boxes of the volume error by method over the cases that expanded, and the
-    first method's predicted against the true growth with its range."""
+    """For the cases that expanded, violin plots of the growth Dice and box plots of the volume error by method;
+    for all cases, the first method's predicted growth, with its range, against the true growth."""
     methods = list(dict.fromkeys(row.method for row in rows))
     expanded = [row for row in rows if row.expanded] or list(rows)
     figure = new_figure(13.5, 4.8, "white")
@@ -116,22 +120,20 @@ def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _predicted(
-    case: Case, given: sitk.Image, probability: float | None, package: ModelPackage, device: str
-) -> Array:
-    """The predicted hematoma, axial (z, y, x); empty where none was given."""
-    if volume_ml(given) == 0:
-        return axial_array(given) > 0
-    growth = predict_growth(case.baseline, given, case.inside_skull, package, probability, choose_device(device))
-    return axial_array(growth.followup_mask) > 0
+def _predicted(given: Subject, probability: float | None, package: ModelPackage, device: torch.device) -> Array:
+    """The predicted hematoma, axial (z, y, x); empty if the given one is empty."""
+    if given.hematoma.is_empty:
+        return axial_mask(given.hematoma)
+    growth = predict_growth(given, package, growth_strength(package.description, probability), device)
+    return axial_mask(growth.followup_mask)
 
 
 def draw_growth_examples(
     evaluation: GrowthEvaluation, cohort: Path, rows: Sequence[GrowthRow], path: Path
 ) -> None:
-    """As the paper's Figure 5: baseline, follow-up, and each model's hematoma over it with true positive (red),
-    false positive (green) and false negative (blue), for three cases that expanded: worst, median and best growth
-    Dice of the first model."""
+    """Like the paper's Figure 5: baseline, follow-up, and each model's hematoma over the follow-up with true
+    positives (red), false positives (green) and false negatives (blue), for three cases that expanded: those with
+    the first model's worst, median and best growth Dice."""
     first = rows[0].method
     own = [row for row in rows if row.method == first]
     ranked = sorted([row for row in own if row.expanded] or own, key=lambda row: row.growth_dice)
@@ -141,21 +143,21 @@ def draw_growth_examples(
     cells = figure.subplots(len(chosen), 2 + len(names), squeeze=False)
     for row, line in zip(chosen, cells, strict=True):
         case = read_case(cohort / row.case)
-        given = given_mask(case, evaluation)
+        given = given_baseline(case, evaluation.source)
         probability = given_probability(case, given, evaluation)
-        before, after = axial_array(case.baseline), axial_array(case.followup)
-        start, truth = axial_array(case.baseline_mask) > 0, axial_array(case.followup_mask) > 0
+        before, after = axial_array(case.baseline.ct), axial_array(case.followup.ct)
+        start, truth = axial_mask(case.baseline.hematoma), axial_mask(case.followup.hematoma)
         k = int((truth & ~start).sum(axis=(1, 2)).argmax())
         view = head_box(before[k][None])
-        spacing = Grid.of(case.baseline).spacing
+        spacing = case.baseline.grid.spacing
         for axes, ct in zip(line, [before, *[after] * (1 + len(names))], strict=True):
             draw_slice(axes, ct[k][view], spacing[1] / spacing[0])
         draw_outline(line[0], start[k][view], BASELINE_COLOR, 1.2)
         line[0].set_title(f"{row.baseline_ml:.0f} mL", color="white", fontsize=10)
         line[1].set_title(f"real follow-up, {row.followup_ml:.0f} mL", color="white", fontsize=10)
         for axes, package in zip(line[2:], evaluation.packages, strict=True):
-            told = evaluation.told(package, probability)
-            guess = _predicted(case, given, told, package, evaluation.device)
+            used = evaluation.probability_for(package, probability)
+            guess = _predicted(given, used, package, evaluation.source.device)
             draw_agreement(axes, guess[k][view], truth[k][view], spacing[1] / spacing[0])
             score = next(r for r in rows if r.case == row.case and r.method == package.description.name)
             axes.set_title(f"{score.method}, growth Dice {score.growth_dice:.2f}", color="white", fontsize=10)

@@ -1,8 +1,8 @@
-"""What a growth network learns from: presets, samples on the model grid, and patches of them.
+"""What a growth network learns from: presets, samples on the model grid, and patches of these.
 
-``PRESETS``: ``paper`` does what Abramova 2024 says (2.3 and 2.4.1); ``compact`` is what ships, small enough to
-be trained and used without a GPU: one patch on a coarse grid covers the lesion and where it may grow, and a
-velocity is integrated.
+``PRESETS``: ``paper`` follows Abramova 2024 (2.3 and 2.4.1); ``compact`` is what ships, small enough to train and
+use without a GPU: one patch on a coarse grid covers the lesion and where it may grow, and the network's field is
+integrated as a velocity.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from monai.transforms import (
     CenterSpatialCropd,
@@ -31,27 +30,29 @@ from monai.transforms import (
 )
 
 from ...anatomy.segmentation import segment
-from ...device import choose_device
 from ...forecast.probability import measurements, predict_risk_of_scan
 from ...growth.field import growth_channels, growth_region
 from ...markers.markers import describe_markers
-from ...measures.volumes import volume_ml
+from ...models.description import ModelGrid
 from ...models.package import ModelPackage
 from ...scan.grid import Array, Grid
+from ...scan.subject import Subject
 from ..data.cohort import Case, read_case
 from ..data.each_case import prepare_all
 from ..fitting import FitOptions, Patches
 
 
-def expansion_probability(case: Case, hematoma: sitk.Image, package: ModelPackage, device: str) -> float:
-    """What a risk model says of the case's baseline scan and a mask of the hematoma in it, 0/1 and not empty."""
-    measured = measurements(describe_markers(case.baseline, hematoma), volume_ml(hematoma), case.onset_hours)
-    chosen = choose_device(device)
-    return predict_risk_of_scan(case.baseline, hematoma, case.inside_skull, measured, package, chosen).probability
+def expansion_probability(
+    baseline: Subject, onset_hours: float | None, package: ModelPackage, device: torch.device
+) -> float:
+    """A risk model's probability of expansion for a baseline scan, whose hematoma must not be empty."""
+    markers = describe_markers(baseline.ct, baseline.hematoma)
+    measured = measurements(markers, baseline.hematoma.volume_ml, onset_hours)
+    return predict_risk_of_scan(baseline, measured, package, device).probability
 
 
 _TURN, _SCALE = 0.25, 0.1
-"""Of the augmentation: turns about each axis in radians, and change of size, at most."""
+"""Limits of the augmentation: rotation about each axis in radians, and relative change of size."""
 
 _KEYS = ("ct", "mask", "confinement", "followup_ct", "followup_mask")
 
@@ -61,13 +62,13 @@ class GrowthPreset:
     """What a growth model looks like and how it is trained; ``spacing_mm`` and ``patch`` are (x, y, z).
 
     Attributes:
-        patches_per_case: drawn from each case in each epoch.
-        growth_share: share of the patches that are centered in the growth area, the others elsewhere in the
-            brain; None for patches that all hold the whole hematoma, off center by up to ``shift`` voxels.
-        integration_steps: squarings in the integration of the field as a velocity; 0 for a plain displacement.
-        terms: of the loss; see ``growth_loss``.
-        augmented: whether patches are mirrored, turned, and varied in brightness and noise.
-        members: networks, trained apart from seeds that follow each other; the model is the mean of their fields.
+        patches_per_case: patches drawn from each case in each epoch.
+        growth_share: share of the patches centered in the growth area; the others are centered elsewhere in the
+            brain. None: all patches hold the whole hematoma, off center by up to ``shift`` voxels.
+        integration_steps: squaring steps that integrate the field as a velocity; 0 for a plain displacement.
+        terms: terms of the loss; see ``training.growth_loss``.
+        augmented: whether patches are flipped, rotated, and varied in brightness and noise.
+        members: number of networks, trained separately with consecutive seeds; the model averages their fields.
     """
 
     architecture: str
@@ -87,8 +88,13 @@ class GrowthPreset:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those of the network."""
+        """Arguments of the network."""
         return {"channels": list(self.channels), "norm": self.norm}
+
+    @property
+    def grid(self) -> ModelGrid:
+        """The grid and the window in which the network sees a scan."""
+        return ModelGrid(self.spacing_mm, self.patch, self.window_hu)
 
 
 _COMPACT = GrowthPreset(
@@ -108,7 +114,7 @@ _COMPACT = GrowthPreset(
 )
 
 PRESETS: dict[str, GrowthPreset] = {
-    # The paper leaves the voxel size open: 64 voxels of 1 mm cover most growth areas, as it says they do.
+    # The paper leaves the voxel size open: with 1 mm, 64 voxels cover most growth areas, as it says they do.
     "paper": GrowthPreset(
         architecture="displacement-unet",
         spacing_mm=(1.0, 1.0, 1.0),
@@ -134,7 +140,7 @@ PRESETS: dict[str, GrowthPreset] = {
 class GrowthSample:
     """One case on the model grid: ``arrays`` (1, z, y, x) in half precision by name, and its volumes in mL.
 
-    ``probability``: of expansion, where a risk model was asked.
+    ``probability``: that of expansion, if there is a risk model.
     """
 
     arrays: dict[str, Array]
@@ -144,7 +150,7 @@ class GrowthSample:
 
 
 Samples = dict[Path, list[GrowthSample]]
-"""By case folder: from the case's own mask, and where asked for from the automatic one too, in this order."""
+"""By case folder: a sample from the case's own mask, then, if requested, one from the automatic mask."""
 
 
 def prepare_growth_samples(
@@ -161,43 +167,45 @@ def prepare_growth_samples(
 def growth_samples(
     preset: GrowthPreset, segmenter: ModelPackage | None, risk: ModelPackage | None, folder: Path
 ) -> list[GrowthSample]:
-    """Bring a case onto the model grid, around its hematoma or with all of its brain.
+    """Bring a case onto the model grid, around its hematoma or with its whole brain.
 
-    The first sample begins from the case's own mask. With a segmenter a second one begins from the automatic mask,
-    unless that is empty; both are to end at the true follow-up. ``risk`` tells the probability of expansion.
+    The first sample begins from the case's own mask. With a segmenter, a second begins from the automatic mask,
+    unless that is empty; both end at the true follow-up. ``risk`` gives the probability of expansion.
     """
     case = read_case(folder)
-    samples = [_sample(case, case.baseline_mask, preset, risk)]
+    samples = [_sample(case, case.baseline, preset, risk)]
     if segmenter is not None:
-        found = segment(case.baseline, case.inside_skull, segmenter, torch.device("cpu"))
-        if volume_ml(found) > 0:
-            samples.append(_sample(case, found, preset, risk))
+        found = segment(case.baseline.ct, case.baseline.inside_skull, segmenter, torch.device("cpu"))
+        if not found.is_empty:
+            samples.append(_sample(case, replace(case.baseline, hematoma=found), preset, risk))
     return samples
 
 
-def _sample(case: Case, hematoma: sitk.Image, preset: GrowthPreset, risk: ModelPackage | None) -> GrowthSample:
-    grid = _sample_grid(case, hematoma, preset)
-    baseline = growth_channels(case.baseline, hematoma, case.inside_skull, grid, preset.window_hu)
-    followup = growth_channels(case.followup, case.followup_mask, case.inside_skull, grid, preset.window_hu)
-    channels = np.concatenate([baseline, followup[:2]]).astype(np.float16)
+def _sample(case: Case, baseline: Subject, preset: GrowthPreset, risk: ModelPackage | None) -> GrowthSample:
+    """The sample of a case with this baseline, whose hematoma may differ from the case's own."""
+    grid = _sample_grid(baseline, preset)
+    before, after = (growth_channels(subject, grid, preset.window_hu) for subject in (baseline, case.followup))
+    channels = np.concatenate([before, after[:2]]).astype(np.float16)
     arrays: dict[str, Array] = {key: channel[None] for key, channel in zip(_KEYS, channels, strict=True)}
     if preset.growth_share is not None:
         growth = (arrays["followup_mask"][0] >= 0.5) & (arrays["mask"][0] < 0.5)
         brain = (arrays["confinement"][0] > 0) & ~growth
         arrays |= {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(brain)}
-    probability = None if risk is None else expansion_probability(case, hematoma, risk, "cpu")
-    return GrowthSample(arrays, volume_ml(hematoma), volume_ml(case.followup_mask), probability)
+    probability = None
+    if risk is not None:
+        probability = expansion_probability(baseline, case.onset_hours, risk, torch.device("cpu"))
+    return GrowthSample(arrays, baseline.hematoma.volume_ml, case.followup.hematoma.volume_ml, probability)
 
 
-def _sample_grid(case: Case, hematoma: sitk.Image, preset: GrowthPreset) -> Grid:
+def _sample_grid(baseline: Subject, preset: GrowthPreset) -> Grid:
     x, y, z = (n + 2 * preset.shift for n in preset.patch)
     if preset.growth_share is None:
-        return growth_region(hematoma, preset.spacing_mm, (x, y, z))
-    return growth_region(case.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
+        return growth_region(baseline.hematoma, preset.spacing_mm, (x, y, z))
+    return growth_region(baseline.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
 
 
 def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:
-    """From a sample to one patch, (1, z, y, x) each; all randomness of training is in here."""
+    """From a sample to one patch, arrays of (1, z, y, x); all randomness of training is in here."""
     x, y, z = preset.patch
     if preset.growth_share is not None:
         crop: Any = RandCropByPosNegLabeld(
@@ -233,6 +241,6 @@ def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:
 
 
 def patches_of(samples: Sequence[GrowthSample], preset: GrowthPreset, *, training: bool) -> Patches:
-    """The patches that a network sees of the samples, drawn at random in training."""
+    """The patches of the samples that a network sees, drawn at random in training."""
     transform = patch_transform(preset, training=training)
     return Patches([sample.arrays for sample in samples], transform, preset.fit.seed, preset.patches_per_case)

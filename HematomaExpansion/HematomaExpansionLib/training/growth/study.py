@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sklearn.model_selection import KFold
 
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...models.package import ModelPackage
 from ..data.cohort import case_folders, with_variants
 from ..data.each_case import rows_of_all
@@ -22,7 +22,7 @@ from .training import growth_sources, train_growth
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: with mirrored and turned patches, and with the cases' synthetic variants, or without."""
+    """One way to train: with or without augmented patches, with or without the cases' synthetic variants."""
 
     name: str
     augmented: bool
@@ -37,17 +37,15 @@ def run_study(
     output: Path,
     preset: GrowthPreset,
     folds: int,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
+    source: MaskSource,
 ) -> list[GrowthRow]:
     """Train each arm on all folds but one and evaluate it on that one; rows by arm, then those of the rivals.
 
-    ``folds`` 0 leaves one case out at a time. Packages lie in ``output/folds/<fold>/<arm>``; those that are there
-    already, made from the same, are not trained again. The arm with synthetic variants needs some in the cohort.
+    ``folds`` 0 leaves one case out at a time. Packages go to ``output/folds/<fold>/<arm>``; existing ones made
+    from the same sources are not trained again. The arm with synthetic variants needs some in the cohort.
 
     Raises:
-        InputError: there are fewer cases than the folds need, or a package that is there was made otherwise.
+        InputError: there are too few cases for the folds, or an existing package was made differently.
     """
     cases = case_folders(cohort)
     count = folds or len(cases)
@@ -57,7 +55,7 @@ def run_study(
     splits = list(KFold(count, shuffle=True, random_state=0).split(cases))
     folders = [output / "folds" / str(number) for number in range(1, count + 1)]
     samples: Samples = {}
-    # All of them are asked, since one that was made otherwise is to be told before the work.
+    # Checks all of them, so that a package made differently is reported before the work begins.
     made = [
         _made_before(folder / arm.name, [cases[k] for k in kept], preset, arm)
         for folder, (kept, _) in zip(folders, splits, strict=True)
@@ -68,10 +66,10 @@ def run_study(
     evaluations: dict[Path, GrowthEvaluation] = {}
     for folder, (kept, left_out) in zip(folders, splits, strict=True):
         packages = [_package(folder / arm.name, [cases[k] for k in kept], preset, arm, samples) for arm in arms]
-        evaluation = GrowthEvaluation(tuple(packages), masks, segmenter, device)
+        evaluation = GrowthEvaluation(tuple(packages), source)
         evaluations |= {cases[k]: evaluation for k in left_out}
     rows: dict[str, list[GrowthRow]] = {}
-    for row in rows_of_all(partial(_evaluate_left_out, evaluations), list(evaluations), device):
+    for row in rows_of_all(partial(_evaluate_left_out, evaluations), list(evaluations), source.device):
         rows.setdefault(row.method, []).append(row)
     return [row for method in rows.values() for row in method]
 

@@ -14,24 +14,17 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from ...growth.field import confined_displacement, warp
-from ...models.description import (
-    INTEGRATION_STEPS,
-    MEAN_GROWTH,
-    VOLUME_RANGE,
-    ModelDescription,
-    TrainingStep,
-    package_name,
-)
+from ...models.description import INTEGRATION_STEPS, MEAN_GROWTH, VOLUME_RANGE, TrainingStep, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ..data.case_description import kind_of_cases
 from ..data.cohort import has_expanded, split_by_case, with_variants
 from ..data.each_case import prepare_each
-from ..fitting import Batch, DescribedNetwork, FitOptions, ensemble_of, fit, initial_network
+from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, ensemble_of, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import CALIBRATED_ON, steps_before, training_steps
 from .calibration import BOTH_MASKS, Calibration, calibrated, volume_range
 from .samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
-from .volume_range import FEWEST_PATIENTS
+from .volume_range import MIN_PATIENTS
 
 _ALL_EXPANDED = "all of whom expanded"
 
@@ -40,10 +33,10 @@ def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[
     """The preset's terms of the loss, with equal weights.
 
     The paper's: ``dice`` of the mask, ``image`` (L1), ``smoothness`` (L2 of the field's spatial gradient). Ours:
-    ``growth``, the Dice of the growth area over the batch, and ``volume``, the error of the follow-up volume in
-    units of 10 mL, squared up to there (Huber), so that the mean is learned and not the median. All of the paper's
-    patients expand; among patients of whom most do not, the Dice of the whole mask is highest where hardly any
-    growth is predicted for anybody.
+    ``growth``, the Dice of the growth area over the batch, and ``volume``, the Huber loss of the follow-up volume
+    in units of 10 mL, quadratic up to an error of 10 mL, so that the network learns the mean and not the median.
+    All of the paper's patients expand; where most do not, the Dice of the whole mask is highest with hardly any
+    growth predicted for anybody.
     """
     inputs, followup_mask = torch.cat([batch["ct"], batch["mask"]], dim=1), batch["followup_mask"]
     field = network(inputs.contiguous(memory_format=torch.channels_last_3d)).float()
@@ -54,7 +47,7 @@ def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[
         per_10_ml = float(np.prod(preset.spacing_mm)) / 10_000
         volumes = [mask.sum(dim=(1, 2, 3, 4)) * per_10_ml for mask in (moved_mask, followup_mask)]
         terms = {
-            # Squared, because voxels on the surface hold fractions: equal masks must give no loss.
+            # Squared, because surface voxels hold fractions and equal masks must give zero loss.
             "dice": DiceLoss(squared_pred=True)(moved_mask, followup_mask),
             "growth": DiceLoss(squared_pred=True, batch=True)(growth, true_growth),
             "volume": nn.functional.huber_loss(volumes[0], volumes[1]),
@@ -71,7 +64,7 @@ def roughness(displacement: Tensor) -> Tensor:
 
 def train_growth(
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     preset: GrowthPreset,
     *,
     use_variants: bool = True,
@@ -81,20 +74,21 @@ def train_growth(
     calibration: Calibration | None = None,
     prepared: Samples | None = None,
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
-    A fifth of the cases chooses the weights. ``use_variants``: learn from the training cases' synthetic variants
-    too, where there are any. ``only_expanded``: leave out who did not expand, as the paper's cohort does; whose
-    hematoma grows, a probability is to tell then (see ``growth_calibration``). ``segmenter``: begin from each
-    scan's automatic mask too. ``start``: go on from the weights of this model instead of random ones, of several
-    from their ensemble; with no epochs they stay. ``calibration``: what is fitted afterwards, and on whom.
-    ``prepared``: samples of all of them that are at hand already.
+    A fifth of the cases is held out to choose the weights. ``use_variants``: also learn from the training cases'
+    synthetic variants, if any. ``only_expanded``: leave out patients who did not expand, as in the paper's cohort;
+    a probability must then say whose hematoma grows (see ``calibration.py``). ``segmenter``: also begin from each
+    scan's automatic mask. ``start``: begin from this model's weights, or the ensemble of several models, instead
+    of random weights; with no epochs these stay. ``calibration``: the calibration after training. ``prepared``:
+    samples of all cases, if already at hand.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
-        ModelPackageError: ``start`` holds another network than the preset.
+        InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
+            (``runs.py``).
+        ModelPackageError: ``start`` holds another network than the preset's.
     """
-    name, seed = package_name(package), preset.fit.seed
+    name, seed = package_name(output), preset.fit.seed
     members = [
         initial_network(preset.architecture, preset.arguments, start, seed + number)
         for number in range(preset.members)
@@ -103,24 +97,24 @@ def train_growth(
         kinds = prepare_each(has_expanded, cases, "Reading masks")
         cases = [
             case for case, kind in zip(cases, kinds, strict=True) if kind
-        ]  # who cannot be read is named later
+        ]  # unreadable cases are reported later
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
     sources = growth_sources(
         cases, preset, use_variants=use_variants, segmenter=segmenter, start=start, calibration=calibration
     )
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
     if prepared is None:
         prepared = prepare_growth_samples(preset, segmenter, [*learned_from, *validation])
-    if calibration is not None:  # what is wrong with those cases is told too before anything is learned
+    if calibration is not None:  # so that faults of these cases are reported before training, too
         to_calibrate = prepare_growth_samples(preset, segmenter, calibration.cases, calibration.risk)
     learned, unseen = (
         [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
-    model, results = _fit_members(preset, members, learned, unseen, package / TRAINING_FOLDER)
+    model, results = _fit_members(preset, members, learned, unseen, output / TRAINING_FOLDER)
     settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
-    if preset.growth_share is None and len(validation) >= FEWEST_PATIENTS:  # such patches hold whole hematomas
+    if preset.growth_share is None and len(validation) >= MIN_PATIENTS:  # these patches hold whole hematomas
         settings[VOLUME_RANGE] = volume_range(model.network, [prepared[folder] for folder in validation], preset)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
@@ -130,24 +124,11 @@ def train_growth(
         trained_on = (*steps_before(start), step)
     else:
         trained_on = training_steps(cases, len(training), len(validation), seed, start, details=details)
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="growth",
-        architecture=model.architecture,
-        arguments=model.arguments,
-        spacing_mm=preset.spacing_mm,
-        patch_size=preset.patch,
-        window_hu=preset.window_hu,
-        trained_on=trained_on,
-        results={**results, MEAN_GROWTH: round(float(np.mean(relative)), 4)},
-        license="Apache-2.0",
-        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
-        settings=settings,
-    )
+    results[MEAN_GROWTH] = round(float(np.mean(relative)), 4)
+    description = model.described(name, "growth", preset.grid, trained_on, results, settings)
     if calibration is not None:
         description = calibrated(description, model.network, to_calibrate, preset, segmenter, calibration.risk)
-    return write_package(package, description, model.network, sources)
+    return write_package(output, description, model.network, sources)
 
 
 def growth_sources(
@@ -159,7 +140,7 @@ def growth_sources(
     start: Sequence[ModelPackage] = (),
     calibration: Calibration | None = None,
 ) -> dict[str, Any]:
-    """What ``train_growth`` makes its package from; ``cases``: those that it does not leave out."""
+    """What ``train_growth`` makes its package from; ``cases``: the ones it does not leave out."""
     return made_from(
         "growth",
         {"preset": asdict(preset), "variants": use_variants},
@@ -178,12 +159,12 @@ def _fit_members(
     unseen: Sequence[GrowthSample],
     folder: Path,
 ) -> tuple[DescribedNetwork, dict[str, float]]:
-    """The trained network, or the ensemble of several, and its validation terms."""
+    """The trained network, or the ensemble of several, and its validation losses."""
 
     def fitted(member: DescribedNetwork, options: FitOptions, folder: Path) -> dict[str, float]:
         own = replace(preset, fit=options)
-        patches = patches_of(learned, own, training=True), patches_of(unseen, own, training=False)
-        return fit(member.network, partial(growth_loss, own), *patches, options, folder)
+        patches = PatchPairs(patches_of(learned, own, training=True), patches_of(unseen, own, training=False))
+        return fit(member.network, partial(growth_loss, own), patches, options, folder)
 
     if len(members) == 1:
         return members[0], fitted(members[0], preset.fit, folder)

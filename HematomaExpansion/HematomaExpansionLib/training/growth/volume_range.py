@@ -1,4 +1,4 @@
-"""A range for the follow-up volume, from how wrong a model was on patients it had not learned from."""
+"""A range for the follow-up volume, from a model's errors on patients it had not learned from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ...scan.grid import Array
 RANGE_SHARE = 0.8
 """Share of patients whose true volume should lie in the range."""
 
-FEWEST_PATIENTS = 10
-"""Below this no range can be told."""
+MIN_PATIENTS = 10
+"""With fewer patients, no range can be given."""
 
 _TAILS = ((1 - RANGE_SHARE) / 2, (1 + RANGE_SHARE) / 2)
 
@@ -21,15 +21,15 @@ _TAILS = ((1 - RANGE_SHARE) / 2, (1 + RANGE_SHARE) / 2)
 def fit_volume_range(
     baseline: Array, predicted: Array, true: Array, patients: Array, masks: Array
 ) -> dict[str, dict[str, list[float]]]:
-    """Coefficients for ``growth.followup_range``, for each kind of mask that the predictions began from.
+    """Coefficients for ``forecast.followup_range``, for each kind of mask that the predictions began from.
 
-    Volumes in mL, and of which patient (a number) and from which mask (``growth.Masks``) each is; a patient may
-    come with both. A kind with fewer than ``FEWEST_PATIENTS`` gets no range.
+    Volumes in mL; ``patients`` and ``masks`` give each volume's patient (a number) and kind of mask. A patient may
+    have both kinds. A kind with fewer than ``MIN_PATIENTS`` gets no range.
 
-    Conformalized quantile regression (Romano 2019): the 10 % and 90 % quantiles of the true growth, linear in a
-    constant, the baseline and the predicted growth; then both are moved so far that the range held its share of
-    the patients who had been left out of the fit, one fifth at a time. The quantiles are those of all; for each
-    kind of mask they are moved by themselves (conformal by groups: Vovk 2012), since automatic ones miss blood.
+    Conformalized quantile regression (Romano 2019): fits the 10 % and 90 % quantiles of the true growth, linear in
+    a constant, the baseline and the predicted growth, then shifts both until the range covers its share of the
+    patients left out of the fit, one fifth at a time. All masks share the quantiles; the shift is separate for
+    each kind of mask (conformal by groups: Vovk 2012), since automatic masks miss blood.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -43,7 +43,7 @@ def fit_volume_range(
     ranges = {}
     for kind in np.unique(masks):
         count = len(np.unique(patients[masks == kind]))
-        if count < FEWEST_PATIENTS:
+        if count < MIN_PATIENTS:
             continue
         margin = float(np.quantile(outside[masks == kind], min(1.0, RANGE_SHARE * (1 + 1 / count))))
         ranges[str(kind)] = {
@@ -56,12 +56,12 @@ def fit_volume_range(
 def _quantile(features: Array, growth: Array, quantile: float) -> Any:
     from sklearn.linear_model import QuantileRegressor
 
-    # The penalty is far below what a mL of error costs, but keeps a model that predicts next to no growth for
-    # anybody from getting a factor of thousands for it.
+    # The penalty is far below the cost of 1 mL of error, but keeps the factor of the predicted growth from running
+    # into the thousands for a model that predicts next to no growth for anybody.
     return QuantileRegressor(quantile=quantile, alpha=1e-4, solver="highs").fit(features, growth)
 
 
 def range_coverage(coefficients: dict[str, list[float]], baseline: Array, predicted: Array, true: Array) -> float:
-    """Share of patients whose true volume lies in their range."""
+    """Share of patients whose true volume lies within their range."""
     ranges = [followup_range(coefficients, b, p) for b, p in zip(baseline, predicted, strict=True)]
     return float(np.mean([low <= volume <= high for (low, high), volume in zip(ranges, true, strict=True)]))

@@ -1,4 +1,4 @@
-"""The probability of expansion: training of its models, and evaluation beside the scores.
+"""The probability of expansion: training of its models, and comparison with volume and BAT score.
 
 Uses ``training.data``.
 """

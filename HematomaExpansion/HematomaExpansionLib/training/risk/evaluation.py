@@ -1,4 +1,4 @@
-"""How well a probability of expansion does beside the volume and the BAT score (tables of Zhong 2021)."""
+"""How well a probability of expansion does, compared with volume and BAT score (tables of Zhong 2021)."""
 
 from __future__ import annotations
 
@@ -10,45 +10,37 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
 from sklearn.model_selection import LeaveOneOut, StratifiedKFold
 
 from ...anatomy.brain import extract_brain
-from ...device import choose_device
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.probability import predict_risk, predict_risk_of_scan
 from ...markers.scores import HIGH_BAT
-from ...measures.volumes import volume_ml
 from ...models.description import MARKER_LOGISTIC
 from ...models.package import ModelPackage
 from ...output.drawing import new_figure
 from ...scan.grid import Array
+from ...scan.subject import Subject
 from ..data.cohort import case_folders, has_expanded, read_baseline
 from ..data.each_case import LeftOut, readable, rows_of_all
-from ..statistics import at_threshold, auc, brier, calibration, compare_auc
-from .logistic import (
-    FEWEST_OF_A_KIND,
-    NOTHING_FOUND,
-    Learner,
-    RiskSample,
-    learn_markers,
-    measure_case,
-    measure_cases,
-)
+from ..statistics import at_threshold, auc, compare_auc
+from .logistic import MIN_OF_A_KIND, NOTHING_FOUND, Learner, RiskSample, learn_markers, measure_case, measure_cases
 
 MODEL, VOLUME, BAT = "model", "volume", "BAT"
 
+_FIFTHS = 5
 _ONE_KIND = "The cohort needs patients whose hematoma expanded and others whose did not."
-
 _COLORS = {MODEL: "#c02040", VOLUME: "#406090", BAT: "#60a040"}
 
 
 @dataclass(frozen=True)
 class RiskRow:
-    """One patient: whether the hematoma expanded, and what each way says.
+    """One patient: whether the hematoma expanded, and what each predictor says.
 
-    ``volume_probability`` and ``bat_probability``: of logistic models on them alone, fitted on the other folds;
-    None where no folds were made.
+    ``volume_probability`` and ``bat_probability``: from logistic models of volume or BAT alone, fitted on the
+    other folds; None without cross-validation.
     """
 
     case: str
@@ -61,55 +53,49 @@ class RiskRow:
 
 
 def evaluate_risk(
-    cohort: Path,
-    package: ModelPackage,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    left_out: list[LeftOut] | None = None,
+    cohort: Path, package: ModelPackage, source: MaskSource, left_out: list[LeftOut] | None = None
 ) -> list[RiskRow]:
-    """A package on a cohort that it has not seen; ``left_out`` as in ``cohort.rows_of_all``, and cases in which no
-    hematoma is found.
+    """Evaluate a package on a cohort that it has not seen; ``left_out`` as in ``each_case.rows_of_all``, including
+    cases in which no hematoma is found.
+
+    Raises:
+        InputError: the cohort does not have patients of both kinds.
     """
-    judge = partial(_rows_of, package, masks, segmenter, device)
-    return _both_kinds(rows_of_all(judge, case_folders(cohort), device, left_out))
+    judge = partial(_rows_of, package, source)
+    return _both_kinds(rows_of_all(judge, case_folders(cohort), source.device, left_out))
 
 
-def _rows_of(
-    package: ModelPackage, masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path
-) -> list[RiskRow]:
-    scan, mask = read_baseline(folder, masks, segmenter, device)
-    if volume_ml(mask) == 0:
+def _rows_of(package: ModelPackage, source: MaskSource, folder: Path) -> list[RiskRow]:
+    scan, mask = read_baseline(folder, source)
+    if mask.is_empty:
         raise InputError(NOTHING_FOUND)
     sample = measure_case(scan.image, mask, folder)
-    if package.description.architecture == MARKER_LOGISTIC:  # the brain need not be found
+    if package.description.architecture == MARKER_LOGISTIC:  # no need to find the brain
         risk = predict_risk(sample.measured, package)
     else:
-        inside_skull, chosen = extract_brain(scan.image).mask, choose_device(device)
-        risk = predict_risk_of_scan(scan.image, mask, inside_skull, sample.measured, package, chosen)
+        subject = Subject(scan.image, extract_brain(scan.image).mask, mask)
+        risk = predict_risk_of_scan(subject, sample.measured, package, source.device)
     return [RiskRow(sample.case, sample.expanded, risk.probability, sample.volume_ml, sample.bat)]
 
 
 def cross_validate_risk(
     cohort: Path,
     folds: int,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
+    source: MaskSource,
     seed: int,
     learner: Learner | None = None,
     left_out: list[LeftOut] | None = None,
 ) -> list[RiskRow]:
-    """Trained and tested anew in folds, by patient; ``folds`` 0 leaves one out at a time.
+    """Cross-validate by patient, training anew in each fold; ``folds`` 0 leaves one patient out at a time.
 
-    ``learner``: how; by default the logistic regression on CT markers. ``left_out`` takes the cases in which no
-    hematoma is found.
+    ``learner``: the training; by default, logistic regression on CT markers. ``left_out`` collects the cases in
+    which no hematoma is found.
 
     Raises:
         InputError: see ``check_folds``; or a case is damaged.
     """
     learn = learner or learn_markers(seed)
-    samples = measure_cases(case_folders(cohort), masks, segmenter, device, left_out)
+    samples = measure_cases(case_folders(cohort), source, left_out)
     expanded = np.array([sample.expanded for sample in samples], bool)
     check_folds(expanded, folds)
     division = StratifiedKFold(folds, shuffle=True, random_state=seed) if folds else LeaveOneOut()
@@ -134,11 +120,11 @@ def cross_validate_risk(
 
 
 def check_cohort(cohort: Path, folds: int | None) -> None:
-    """Whether a cohort, by its own masks, has the patients for an evaluation, before the work; ``folds`` as in
-    ``check_folds``, or None where none are made. Cases that cannot be read are no concern of this.
+    """Check, before the work, that a cohort has the patients for an evaluation, by its own masks; ``folds`` as in
+    ``check_folds``, or None without cross-validation. Ignores cases that cannot be read.
 
     Raises:
-        InputError: it has not.
+        InputError: the cohort lacks the patients.
     """
     expanded = np.array(readable(has_expanded, case_folders(cohort)), bool)
     if folds is not None:
@@ -148,8 +134,8 @@ def check_cohort(cohort: Path, folds: int | None) -> None:
 
 
 def check_folds(expanded: Array, folds: int) -> None:
-    """Whether patients, of whom ``expanded`` tells the kind, can be divided so that each fold has both kinds, and
-    that what is left has at least two of each to learn from; ``folds`` 0 leaves one out at a time.
+    """Check that the patients can be divided so that each fold has both kinds and the others still have at least
+    two of each to learn from. ``expanded`` gives each patient's kind; ``folds`` 0 leaves one out at a time.
 
     Raises:
         InputError: they cannot.
@@ -160,7 +146,7 @@ def check_folds(expanded: Array, folds: int) -> None:
         raise InputError(_ONE_KIND)
     if folds > fewest:
         raise InputError(f"The cohort cannot be divided into {folds} folds: each needs patients of both kinds.")
-    if fewest - (math.ceil(fewest / folds) if folds else 1) < FEWEST_OF_A_KIND:
+    if fewest - (math.ceil(fewest / folds) if folds else 1) < MIN_OF_A_KIND:
         raise InputError(
             f"The hematoma expanded in {counts[0]} patients of the cohort and did not in {counts[1]}: in "
             f"{f'{folds} folds' if folds else 'leaving one out'} too few of a kind are left to learn from. "
@@ -190,9 +176,10 @@ def _alone(
 
 
 def summarize_risk(rows: Sequence[RiskRow], threshold: float) -> dict[str, dict[str, float]]:
-    """By way: AUC with its 95 % interval, p of DeLong's test against the model, and figures at a threshold.
+    """For each predictor: AUC with its 95 % interval, p of DeLong's test against the model, threshold figures.
 
-    The model calls from ``threshold`` on, BAT from 3 points on. Brier scores where there is a probability.
+    The model predicts expansion from ``threshold`` on, BAT from 3 points on. Brier scores where there is a
+    probability.
     """
     expanded = np.array([row.expanded for row in rows])
     scores = _scores(rows)
@@ -214,7 +201,7 @@ def summarize_risk(rows: Sequence[RiskRow], threshold: float) -> dict[str, dict[
             entry |= at_threshold(expanded, called[way])
         known = [value for value in probabilities[way] if value is not None]
         if len(known) == len(rows):
-            entry["brier"] = brier(expanded, np.array(known))
+            entry["brier"] = float(brier_score_loss(expanded, np.array(known)))
         summary[way] = entry
     return summary
 
@@ -228,7 +215,8 @@ def _scores(rows: Sequence[RiskRow]) -> dict[str, Array]:
 
 
 def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
-    """ROC curves of model, volume and BAT; and how often those of a like probability expanded."""
+    """ROC curves of model, volume and BAT, and the calibration of the model's probability in fifths."""
+    from sklearn.calibration import calibration_curve
     from sklearn.metrics import roc_curve
 
     expanded = np.array([row.expanded for row in rows])
@@ -239,8 +227,9 @@ def draw_risk_figures(rows: Sequence[RiskRow], path: Path) -> None:
         curves.plot(alarms, hits, color=_COLORS[way], lw=2, label=f"{way}: {auc(expanded, score)}")
     curves.set(xlabel="1 - specificity", ylabel="sensitivity", title="Expansion, AUC (95 % interval)")
     curves.legend(loc="lower right", fontsize=9)
-    points = calibration(expanded, np.array([row.probability for row in rows]))
-    calibrated.plot([p for p, _, _ in points], [share for _, share, _ in points], "o-", color=_COLORS[MODEL], lw=2)
+    probabilities = np.array([row.probability for row in rows])
+    shares, predicted = calibration_curve(expanded, probabilities, n_bins=_FIFTHS, strategy="quantile")
+    calibrated.plot(predicted, shares, "o-", color=_COLORS[MODEL], lw=2)
     calibrated.set(xlabel="probability by the model", ylabel="share who expanded", title="Calibration, in fifths")
     for axes in (curves, calibrated):
         axes.plot([0, 1], [0, 1], color="#aaaaaa", lw=1, ls="--")

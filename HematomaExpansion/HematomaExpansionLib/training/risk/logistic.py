@@ -1,4 +1,4 @@
-"""Training of the probability of expansion on CT markers."""
+"""Training of the logistic regression that predicts expansion from CT markers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,19 +13,20 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.probability import measurements
 from ...markers.markers import describe_markers
 from ...markers.scores import bat_score, present_markers
-from ...measures.volumes import volume_ml
-from ...models.description import MARKER_LOGISTIC, SHARE_EXPANDED, ModelDescription, TrainingStep, package_name
+from ...models.description import MARKER_LOGISTIC, NO_GRID, SHARE_EXPANDED, TrainingStep, package_name
 from ...models.networks.risk import MarkerLogistic
 from ...models.package import ModelPackage, write_package
 from ...scan.grid import Array
+from ...scan.mask import Mask
 from ..data.case_description import kind_of_cases, read_description
 from ..data.cohort import has_expanded, read_baseline
 from ..data.each_case import LeftOut, prepare_all
+from ..fitting import DescribedNetwork
 from ..runs import made_before, made_from
 from ..steps import LEARNED_FROM
 
@@ -56,14 +56,13 @@ FEATURES = (
     "irregular.second_depth_of_radius",
     "satellite.separate_bleeds",
 )
-"""What the model looks at; see ``risk.measurements``."""
+"""The model's inputs; see ``forecast.probability.measurements``."""
 
 _REGULARIZATIONS = np.logspace(-2.5, 0.5, 7)
-
 _FOLDS = 5
 
-FEWEST_OF_A_KIND = 2
-"""So many patients who expanded, and as many who did not, are needed to learn from."""
+MIN_OF_A_KIND = 2
+"""Training needs at least this many patients who expanded and this many who did not."""
 
 NOTHING_FOUND = "No hematoma was found in its baseline scan."
 
@@ -72,7 +71,7 @@ NOTHING_FOUND = "No hematoma was found in its baseline scan."
 class RiskSample:
     """One patient: what was measured on the baseline, the BAT score, and whether the hematoma expanded.
 
-    ``bat``: where the onset is not known, as if the scan had been late.
+    ``bat``: if the onset is not known, the score for a late scan.
     """
 
     case: str
@@ -83,62 +82,59 @@ class RiskSample:
 
 
 Learner = Callable[[int, Sequence[RiskSample], Sequence[RiskSample]], Array]
-"""In cross-validation: number of the fold, patients to learn from, and unseen ones, to the probabilities of these.
+"""In cross-validation: takes the fold's number, the patients to learn from and the unseen patients; returns the
+probabilities of the unseen ones.
 """
 
 
 def measure_cases(
-    cases: Sequence[Path],
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    left_out: list[LeftOut] | None = None,
+    cases: Sequence[Path], source: MaskSource, left_out: list[LeftOut] | None = None
 ) -> list[RiskSample]:
-    """What is measured on each case, from its true mask or an automatic one; ``left_out`` takes those in which no
+    """Measure each case from its true mask or an automatic one; ``left_out`` collects the cases in which no
     hematoma is found.
     """
-    measured = prepare_all(partial(_measure, masks, segmenter, device), cases, "Measuring cases", device)
+    measured = prepare_all(partial(_measure, source), cases, "Measuring cases", source.device)
     if left_out is not None:
         pairs = zip(cases, measured, strict=True)
         left_out += [LeftOut(case.name, NOTHING_FOUND) for case, sample in pairs if sample is None]
     return [sample for sample in measured if sample is not None]
 
 
-def _measure(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> RiskSample | None:
-    scan, mask = read_baseline(folder, masks, segmenter, device)
-    return None if volume_ml(mask) == 0 else measure_case(scan.image, mask, folder)
+def _measure(source: MaskSource, folder: Path) -> RiskSample | None:
+    scan, mask = read_baseline(folder, source)
+    return None if mask.is_empty else measure_case(scan.image, mask, folder)
 
 
-def measure_case(ct: sitk.Image, mask: sitk.Image, folder: Path) -> RiskSample:
-    """What is measured on the baseline ``ct`` (HU) of that case from a mask (0/1, not empty) on its grid."""
+def measure_case(ct: sitk.Image, mask: Mask, folder: Path) -> RiskSample:
+    """Measure a case on its baseline ``ct`` (HU) from a nonempty mask on the same grid."""
     onset_hours = read_description(folder).get("onset_hours")
     markers = describe_markers(ct, mask)
     score = bat_score(present_markers(markers), onset_hours)
     return RiskSample(
         case=folder.name,
-        measured=measurements(markers, volume_ml(mask), onset_hours),
-        volume_ml=volume_ml(mask),
+        measured=measurements(markers, mask.volume_ml, onset_hours),
+        volume_ml=mask.volume_ml,
         bat=score.total_if_late if score.total is None else score.total,
         expanded=has_expanded(folder),
     )
 
 
 def check_kinds(expanded: Sequence[bool]) -> None:
-    """Whether there are patients of both kinds to learn from; ``expanded`` tells the kind of each.
+    """Check that there are enough patients of both kinds to learn from; ``expanded`` gives each patient's kind.
 
     Raises:
         InputError: there are fewer than two of a kind.
     """
-    if min(sum(expanded), len(expanded) - sum(expanded)) < FEWEST_OF_A_KIND:
+    if min(sum(expanded), len(expanded) - sum(expanded)) < MIN_OF_A_KIND:
         raise InputError(
-            "The cohort needs more patients whose hematoma expanded and more whose did not: "
-            f"{sum(expanded)} of {len(expanded)} expanded, and there must be {FEWEST_OF_A_KIND} of each kind."
+            f"The cohort needs at least {MIN_OF_A_KIND} patients whose hematoma expanded and {MIN_OF_A_KIND} "
+            f"whose hematoma did not: {sum(expanded)} of {len(expanded)} expanded."
         )
 
 
 def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
-    """Logistic regression with the regularization that predicts best in folds, fewer than five where one kind of
-    patient is rarer than that.
+    """Logistic regression with the regularization that predicts best in cross-validation: five folds, or fewer if
+    there are fewer than five patients of a kind.
 
     Raises:
         InputError: there are fewer than two patients of a kind.
@@ -164,7 +160,7 @@ def fit_risk(samples: Sequence[RiskSample], seed: int) -> MarkerLogistic:
 
 
 def learn_markers(seed: int) -> Learner:
-    """For cross-validation: the logistic regression."""
+    """The logistic regression, for cross-validation."""
     return lambda _fold, learned, unseen: risk_of(fit_risk(learned, seed), unseen)
 
 
@@ -175,43 +171,25 @@ def risk_of(network: MarkerLogistic, samples: Sequence[RiskSample]) -> Array:
 
 
 def feature_values(samples: Sequence[RiskSample]) -> Array:
-    """The features of each sample, (samples, features); NaN where one was not measured."""
+    """The features of each sample, (samples, features); NaN for features that were not measured."""
     return np.array([[sample.measured.get(name, np.nan) for name in FEATURES] for sample in samples], float)
 
 
-def train_risk(
-    cases: Sequence[Path],
-    package: Path,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    seed: int,
-) -> ModelPackage:
+def train_risk(cases: Sequence[Path], output: Path, source: MaskSource, seed: int) -> ModelPackage:
     """Train on the cases of a cohort and write the package.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
+        InputError: the folder's name is no valid model name, or it holds a model made differently (``runs.py``).
     """
-    name, details = package_name(package), f"from {masks} masks, seed {seed}"
-    sources = made_from("risk", {"masks": masks, "seed": seed}, learned=cases, models={"segmenter": segmenter})
-    if (made := made_before(package, sources)) is not None:
+    name, details = package_name(output), f"from {source.kind} masks, seed {seed}"
+    options, models = {"masks": source.kind, "seed": seed}, {"segmenter": source.segmenter}
+    sources = made_from("risk", options, learned=cases, models=models)
+    if (made := made_before(output, sources)) is not None:
         return made
-    samples = measure_cases(cases, masks, segmenter, device)
+    samples = measure_cases(cases, source)
     network = fit_risk(samples, seed)
     expanded = [sample.expanded for sample in samples]
-    results: dict[str, Any] = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="risk",
-        architecture=MARKER_LOGISTIC,
-        arguments={"features": list(FEATURES)},
-        spacing_mm=(0.0, 0.0, 0.0),
-        patch_size=(0, 0, 0),
-        window_hu=(0.0, 0.0),
-        trained_on=(TrainingStep(LEARNED_FROM, len(samples), kind_of_cases(cases), details),),
-        results=results,
-        license="Apache-2.0",
-        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
-    )
-    return write_package(package, description, network, sources)
+    results = {SHARE_EXPANDED: round(float(np.mean(expanded)), 4)}
+    trained_on = (TrainingStep(LEARNED_FROM, len(samples), kind_of_cases(cases), details),)
+    model = DescribedNetwork(network, MARKER_LOGISTIC, {"features": list(FEATURES)})
+    return write_package(output, model.described(name, "risk", NO_GRID, trained_on, results), network, sources)

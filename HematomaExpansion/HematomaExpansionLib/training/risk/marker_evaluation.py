@@ -1,4 +1,4 @@
-"""How well the CT markers are found, against what the simulator painted."""
+"""How well the CT markers are found, compared with what the simulator painted."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...markers.markers import BLACK_HOLE_HU, find_markers
 from ...markers.scores import HYPODENSITIES
-from ...measures.volumes import volume_ml
-from ...models.package import ModelPackage
 from ..data.case_description import read_description
 from ..data.cohort import case_folders, read_baseline
 from ..data.each_case import LeftOut, rows_of_all
 
 ANY_HYPODENSITY = "any_hypodensity"
-"""What BAT counts: one of its three markers."""
+"""What the BAT score counts as hypodensity: any of three markers."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,10 @@ class MarkerRow:
 
 
 def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
-    """Which markers a simulated patient has, by the criteria's words; None where they leave it open.
+    """Which markers a simulated patient has by the wording of the criteria; None where they leave it open.
 
-    A swirl lies beneath a rim that may be whole or not, and may count as enclosed; a pocket is as dense as brain,
-    and may count as a swirl, or be dark enough for a black hole.
+    A swirl lies under a rim that may or may not be closed, so it may count as enclosed. A pocket is as dense as
+    brain, so it may count as a swirl or be dark enough for a black hole.
 
     Raises:
         InputError: the case was not simulated.
@@ -63,26 +61,20 @@ def painted_markers(description: dict[str, Any]) -> dict[str, bool | None]:
     }
 
 
-def evaluate_markers(
-    cohort: Path,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-    left_out: list[LeftOut] | None = None,
-) -> list[MarkerRow]:
-    """Rows for every case of a cohort of simulated patients; ``left_out`` as in ``cohort.rows_of_all``, and cases
-    that were not simulated.
+def evaluate_markers(cohort: Path, source: MaskSource, left_out: list[LeftOut] | None = None) -> list[MarkerRow]:
+    """Rows for every case of a cohort of simulated patients; ``left_out`` as in ``each_case.rows_of_all``,
+    including cases that were not simulated.
 
-    A case without an automatic mask has no marker found.
+    If the automatic mask is empty, no marker counts as found.
     """
-    evaluate = partial(_case_rows, masks, segmenter, device)
-    return rows_of_all(evaluate, case_folders(cohort), device, left_out)
+    evaluate = partial(_case_rows, source)
+    return rows_of_all(evaluate, case_folders(cohort), source.device, left_out)
 
 
-def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path) -> list[MarkerRow]:
+def _case_rows(source: MaskSource, folder: Path) -> list[MarkerRow]:
     painted = painted_markers(read_description(folder))
-    scan, mask = read_baseline(folder, masks, segmenter, device)
-    markers = find_markers(scan.image, mask) if volume_ml(mask) > 0 else {}
+    scan, mask = read_baseline(folder, source)
+    markers = {} if mask.is_empty else find_markers(scan.image, mask)
     found = {name: marker.present for name, marker in markers.items()}
     found[ANY_HYPODENSITY] = any(found.get(name, False) for name in HYPODENSITIES)
     return [
@@ -93,7 +85,7 @@ def _case_rows(masks: Masks, segmenter: ModelPackage | None, device: str, folder
 
 
 def summarize_markers(rows: Sequence[MarkerRow]) -> dict[str, dict[str, float]]:
-    """By marker: how many cases have it and have it not, sensitivity, specificity, and the mean of both."""
+    """For each marker: how many cases have it and how many do not, sensitivity, specificity, and their mean."""
     summary: dict[str, dict[str, float]] = {}
     for marker in dict.fromkeys(row.marker for row in rows):
         own = [row for row in rows if row.marker == marker]

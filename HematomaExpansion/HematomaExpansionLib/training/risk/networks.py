@@ -1,6 +1,6 @@
-"""Training of networks that tell the probability of expansion from the scan itself.
+"""Training of networks that predict the probability of expansion from the scan itself.
 
-``PRESETS``: ``two-output`` is the 3D network of Zhong 2021, which finds the mask besides; ``slices`` the 2D
+``PRESETS``: ``two-output`` is the 3D network of Zhong 2021, which also finds the mask; ``slices`` is the 2D
 classifier of JPM 12:779, sections 2.5 and 3.3, whose probabilities for a patient's slices are averaged.
 """
 
@@ -22,34 +22,33 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ...anatomy.brain import extract_brain
-from ...device import choose_device
+from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import Masks
 from ...forecast.probability import network_probability
 from ...forecast.probability_inputs import RiskView, risk_inputs, view_grid
-from ...measures.volumes import volume_ml
-from ...models.description import SHARE_EXPANDED, ModelDescription, package_name
+from ...models.description import SHARE_EXPANDED, package_name
 from ...models.networks.risk import expansion_logits
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
 from ...scan.resampling import average_onto
+from ...scan.subject import Subject
 from ..data.cohort import has_expanded, read_baseline, split_by_case
 from ..data.each_case import prepare_all
-from ..fitting import Batch, FitOptions, Patches, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..segmentation.slices import vary_slices
 from ..steps import training_steps
 from .logistic import Learner, RiskSample, check_kinds
 
 MASK_WEIGHT, EXPANSION_WEIGHT = 0.9, 0.1
-"""Of the two terms of the two-output network's loss, 9 : 1."""
+"""Weights of the two terms of the two-output network's loss, 9 : 1."""
 
 CLASSIFIERS = {
     "resnet34": (64, 128, 256, 512),
     "resnet18": (64, 128, 256, 512),
     "vgg16": (64, 128, 256, 512, 512),
 }
-"""The classifiers of slices that JPM 12:779 compared, best first, with the widths of their levels."""
+"""The slice classifiers that JPM 12:779 compared, best first, with the channels of their levels."""
 
 _SCALE, _SHIFT, _TURN = 0.1, 0.1, np.deg2rad(5.0)
 
@@ -58,7 +57,7 @@ _SCALE, _SHIFT, _TURN = 0.1, 0.1, np.deg2rad(5.0)
 class RiskNetworkPreset:
     """What a network looks like, what it sees, and how it is trained.
 
-    ``draws_per_case``: how often each patient, or each slice, is drawn in an epoch, varied anew.
+    ``draws_per_case``: how often each patient or slice is drawn per epoch, with new variation each time.
     """
 
     view: RiskView
@@ -68,19 +67,19 @@ class RiskNetworkPreset:
 
     @property
     def finds_masks(self) -> bool:
-        """Whether the network has the mask for a second output."""
+        """Whether the mask is a second output of the network."""
         return self.view.architecture == "two-output-unet"
 
 
 PRESETS = {
-    # 256 × 256 × 32 voxels in "112 × 112 × 160 mm" would cut off half of the brain: twice that in plane.
+    # The paper's 256 × 256 × 32 voxels in "112 × 112 × 160 mm" would cut off half the brain; doubled in plane.
     "two-output": RiskNetworkPreset(
         view=RiskView("two-output-unet", (0.875, 0.875, 5.0), (256, 256, 32), (0.0, 100.0)),
         arguments={"channels": [16, 32, 64, 128]},
         draws_per_case=10,
         fit=FitOptions(epochs=40, batch_size=1, learning_rate=1e-4, patience=40, seed=0, milestones=(20, 30)),
     ),
-    # The paper's 10,000 steps of 64 slices, of which it has 1,588 in training, are 400 epochs.
+    # The paper's 10,000 steps of 64 slices amount to 400 epochs of its 1,588 training slices.
     "slices": RiskNetworkPreset(
         view=RiskView("slice-classifier", (0.5, 0.5, 5.0), (512, 512, 1), (-1000.0, 400.0)),
         arguments={"network": "resnet34", "channels": list(CLASSIFIERS["resnet34"])},
@@ -93,12 +92,12 @@ PRESETS = {
 def risk_preset(
     name: str, network: str | None, channels: tuple[int, ...], size: tuple[int, ...]
 ) -> RiskNetworkPreset:
-    """A preset with another network, other channels or another size (x, y and, in 3D, z), where they are given.
+    """A preset with another network, other channels or another size (x, y and, in 3D, z), where given.
 
-    With another size the voxels are larger or smaller, so that as much of the head is seen.
+    Another size changes the voxel spacing, so that the network sees as much of the head as before.
 
     Raises:
-        InputError: what was given does not fit the preset.
+        InputError: a given value does not fit the preset.
     """
     preset = PRESETS[name]
     arguments = dict(preset.arguments)
@@ -111,7 +110,7 @@ def risk_preset(
     if channels:
         levels = len(arguments["channels"])
         if len(channels) != levels or min(channels) < 1:
-            raise InputError(f"This network has {levels} levels: give as many channels.")
+            raise InputError(f"This network has {levels} levels: give {levels} channels, each at least 1.")
         arguments["channels"] = list(channels)
     if not size:
         return replace(preset, arguments=arguments)
@@ -132,10 +131,10 @@ def risk_preset(
 
 @dataclass(frozen=True)
 class RiskImages:
-    """What a network sees of one patient, and what it is to say.
+    """What a network sees of one patient and should predict.
 
-    ``inputs`` (part, 1, …) in half precision, as by ``risk_inputs``; ``masks`` of the same shape, 0 or 1, where
-    the network is to find them.
+    ``inputs``: (part, 1, …) in half precision, as ``risk_inputs`` returns them; ``masks``: same shape, 0 or 1, if
+    the network should find them.
     """
 
     inputs: Array
@@ -147,42 +146,42 @@ Images = dict[Path, RiskImages]
 """By case folder."""
 
 
-def prepare_images(
-    preset: RiskNetworkPreset, masks: Masks, segmenter: ModelPackage | None, device: str, cases: Sequence[Path]
-) -> Images:
-    """What the network sees of each case; one in which no hematoma was found is left out."""
-    prepare = partial(_images_of, preset, masks, segmenter, device)
-    prepared = zip(cases, prepare_all(prepare, cases, "Preparing cases", device), strict=True)
+def prepare_images(preset: RiskNetworkPreset, source: MaskSource, cases: Sequence[Path]) -> Images:
+    """What the network sees of each case; cases in which no hematoma is found are left out."""
+    prepare = partial(_images_of, preset, source)
+    prepared = zip(cases, prepare_all(prepare, cases, "Preparing cases", source.device), strict=True)
     return {case: images for case, images in prepared if images is not None}
 
 
-def _images_of(
-    preset: RiskNetworkPreset, masks: Masks, segmenter: ModelPackage | None, device: str, folder: Path
-) -> RiskImages | None:
-    # The two-output network needs no mask to look at the scan, and learns the true one.
-    scan, hematoma = read_baseline(folder, "true" if preset.finds_masks else masks, segmenter, device)
-    if volume_ml(hematoma) == 0:
+def _images_of(preset: RiskNetworkPreset, source: MaskSource, folder: Path) -> RiskImages | None:
+    scan, hematoma = read_baseline(folder, _source_for(preset, source))
+    if hematoma.is_empty:
         return None
-    inside_skull = extract_brain(scan.image).mask
-    inputs = risk_inputs(scan.image, hematoma, inside_skull, preset.view)
+    subject = Subject(scan.image, extract_brain(scan.image).mask, hematoma)
+    inputs = risk_inputs(subject, preset.view)
     targets = None
     if preset.finds_masks:
-        shares = average_onto(hematoma, view_grid(inside_skull, preset.view))
+        shares = average_onto(hematoma.image, view_grid(subject.inside_skull, preset.view))
         targets = (shares >= 0.5)[None, None].astype(np.uint8)
     return RiskImages(inputs.astype(np.float16), targets, has_expanded(folder))
 
 
-class RandAffineInMillimeters(Randomizable):
-    """Scale and shift by up to a tenth and turns by up to 5° about each axis, at random (Zhong 2021, supplement).
+def _source_for(preset: RiskNetworkPreset, source: MaskSource) -> MaskSource:
+    """A network that finds masks learns the true ones, whatever masks the scores are measured with."""
+    return MaskSource("true", source.device) if preset.finds_masks else source
 
-    Turns are of the patient, in mm: in voxels of unlike sides they would shear him. ``spacing_mm`` is (x, y, z).
+
+class RandAffineInMillimeters(Randomizable):
+    """Random scaling and shift by up to a tenth and rotation by up to 5° about each axis (Zhong 2021, supplement).
+
+    Rotation is in mm: in anisotropic voxels it would shear the patient. ``spacing_mm`` is (x, y, z).
     """
 
     def __init__(self, spacing_mm: tuple[float, float, float]) -> None:
         self._scaling = np.diag([*reversed(spacing_mm), 1.0])
 
     def __call__(self, patch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same patch with ``ct`` and ``mask``, (1, z, y, x), moved alike; zero where nothing is known."""
+        """The same patch with ``ct`` and ``mask``, (1, z, y, x), moved alike; zero outside the input."""
         turn, shift = self.R.uniform(-_TURN, _TURN, 3), self.R.uniform(-_SHIFT, _SHIFT, 3)
         scale = 1 + self.R.uniform(-_SCALE, _SCALE)
         in_mm = create_rotate(3, turn.tolist()) @ create_scale(3, [scale] * 3)
@@ -194,7 +193,7 @@ class RandAffineInMillimeters(Randomizable):
 
 
 def risk_transform(preset: RiskNetworkPreset, *, vary: bool) -> Compose:
-    """From a patient, or one of the slices, to the network's input; all randomness of training is in here."""
+    """From a patient, or one slice, to the network's input; all randomness of training is in here."""
     keys = ("ct", "mask", "expanded") if preset.finds_masks else ("ct", "expanded")
     variations = [RandAffineInMillimeters(preset.view.spacing_mm)] if preset.finds_masks else vary_slices(["ct"])
     return Compose([EnsureTyped(keys, dtype=torch.float32, track_meta=False), *(variations if vary else [])])
@@ -212,7 +211,7 @@ def two_output_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def slice_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """``cross_entropy`` of expansion, for each slice as if it were a patient."""
+    """``cross_entropy`` of expansion, treating each slice as a patient."""
     logits = expansion_logits(network, batch["ct"])
     with torch.autocast(logits.device.type, enabled=False):
         return {"cross_entropy": binary_cross_entropy_with_logits(logits.float(), batch["expanded"][:, 0])}
@@ -220,34 +219,32 @@ def slice_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def train_risk_network(
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     preset: RiskNetworkPreset,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
+    source: MaskSource,
     prepared: Images | None = None,
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
-    A fifth of the patients chooses the weights. ``masks``: those through which slices are chosen, by ``segmenter``
-    where they are automatic. ``prepared``: what the network sees of them, and of others, where that is at hand.
+    A fifth of the patients is held out to choose the weights. ``source``: the source of the masks that determine
+    the slices. ``prepared``: what the network sees of these cases, and maybe of others, if already at hand.
 
     Raises:
-        InputError: there are fewer than two patients of a kind, no model can be called like the folder, or it
-            holds what was made otherwise (``runs.py``).
+        InputError: there are fewer than two patients of a kind, the folder's name is no valid model name, or it
+            holds a model or checkpoints made differently (``runs.py``).
     """
-    name, seed = package_name(package), preset.fit.seed
-    options, models = {"preset": asdict(preset), "masks": masks}, {"segmenter": segmenter}
+    name, seed = package_name(output), preset.fit.seed
+    options, models = {"preset": asdict(preset), "masks": source.kind}, {"segmenter": source.segmenter}
     sources = made_from("risk network", options, learned=cases, models=models)
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
     if prepared is None:
-        prepared = prepare_images(preset, masks, segmenter, device, cases)
+        prepared = prepare_images(preset, source, cases)
     images = {case: prepared[case] for case in cases if case in prepared}
     cases = list(images)
     check_kinds([images[case].expanded for case in cases])
     splits = (split_by_case(cases, 0.2, other_seed) for other_seed in count(seed))
-    # Chance may put all patients of the rarer kind aside: then the next division.
+    # Chance may hold out all patients of the rarer kind: then try the next split.
     training, validation = next(
         split for split in splits if len({images[case].expanded for case in split[0]}) == 2
     )
@@ -255,29 +252,14 @@ def train_risk_network(
     initial = initial_network(preset.view.architecture, preset.arguments, (), seed)
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]] = two_output_loss if preset.finds_masks else slice_loss
     learned, unseen = ([part for case in some for part in _parts(images[case])] for some in (training, validation))
-    results = fit(
-        initial.network,
-        loss,
-        Patches(learned, risk_transform(preset, vary=True), seed, preset.draws_per_case),
-        Patches(unseen, risk_transform(preset, vary=False), seed),
-        preset.fit,
-        package / TRAINING_FOLDER,
-    )
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="risk",
-        architecture=initial.architecture,
-        arguments=initial.arguments,
-        spacing_mm=preset.view.spacing_mm,
-        patch_size=preset.view.size,
-        window_hu=preset.view.window_hu,
-        trained_on=training_steps(cases, len(training), len(validation), seed, details=[f"from {masks} masks"]),
-        results={**results, SHARE_EXPANDED: round(share, 4)},
-        license="Apache-2.0",
-        intended_use="Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
-    )
-    return write_package(package, description, initial.network, sources)
+    transform, draws = partial(risk_transform, preset), preset.draws_per_case
+    patches = PatchPairs.of((learned, unseen), transform, seed, draws, unseen_per_sample=1)
+    results = fit(initial.network, loss, patches, preset.fit, output / TRAINING_FOLDER)
+    counts, details = (len(training), len(validation)), [f"from {source.kind} masks"]
+    trained_on = training_steps(cases, *counts, seed, details=details)
+    results[SHARE_EXPANDED] = round(share, 4)
+    description = initial.described(name, "risk", preset.view.grid, trained_on, results)
+    return write_package(output, description, initial.network, sources)
 
 
 def _parts(images: RiskImages) -> list[dict[str, Array]]:
@@ -288,28 +270,19 @@ def _parts(images: RiskImages) -> list[dict[str, Array]]:
     return [{**part, "mask": mask} for part, mask in zip(parts, images.masks, strict=True)]
 
 
-def network_learner(
-    images: Images,
-    folds: Path,
-    preset: RiskNetworkPreset,
-    masks: Masks,
-    segmenter: ModelPackage | None,
-    device: str,
-) -> Learner:
-    """For cross-validation: in each fold a network of its own, whose package lies in ``folds/<fold>``.
+def network_learner(images: Images, folds: Path, preset: RiskNetworkPreset, source: MaskSource) -> Learner:
+    """For cross-validation: trains a separate network in each fold and writes its package to ``folds/<fold>``.
 
-    One that is there already, made from the same, is not trained again.
+    An existing package made from the same sources is not trained again.
     """
-    by_name = {case.name: case for case in images}
-    # A network that finds masks learns the true ones, whatever the others are measured with.
-    seen: Masks = "true" if preset.finds_masks else masks
+    by_name, seen = {case.name: case for case in images}, _source_for(preset, source)
 
     def learn(fold: int, learned: Sequence[RiskSample], unseen: Sequence[RiskSample]) -> Array:
         known = [by_name[sample.case] for sample in learned]
-        package = train_risk_network(known, folds / str(fold), preset, seen, segmenter, device, images)
-        network, on = package.load(), choose_device(device)
+        package = train_risk_network(known, folds / str(fold), preset, seen, images)
+        network = package.load()
         return np.array(
-            [network_probability(network, images[by_name[sample.case]].inputs, on) for sample in unseen]
+            [network_probability(network, images[by_name[sample.case]].inputs, source.device) for sample in unseen]
         )
 
     return learn

@@ -1,4 +1,4 @@
-"""The segmentation networks: training, adaptation, correction of volumes, evaluation.
+"""The segmentation networks: training, adaptation, volume correction, evaluation.
 
 Uses ``training.data``.
 """

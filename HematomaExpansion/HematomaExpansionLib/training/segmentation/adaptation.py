@@ -1,12 +1,12 @@
 """Adaptation of a segmentation package to another site: low-rank adapters on the convolutions, and batch-norm
-statistics of the site's own scans.
+statistics from the site's own scans.
 
 ConvLoRA and AdaBN (Guo 2024, section III.C; Aleem 2024; AdaBN: Li 2016). First the means and variances of every
-batch normalization are taken anew from the site's scans, for which no mask is needed. Then they stay as they are,
-in training as later in use, and with all other weights frozen, each kernel W of a convolution learns to be
-W + B·A / rank. The statistics are not taken from the training patches as they come: half of those are centered in
-a hematoma, and the adapters are to be trained on what `segment` will compute. At the end B·A is merged into the
-kernels, so that the adapted package holds a network of the architecture it began from.
+batch normalization are re-estimated from the site's scans, which needs no masks. From then on they stay fixed, in
+training and in use. With all other weights frozen, each convolution kernel W learns to become W + B·A / rank. The
+statistics do not come from the training patches: half of those are centered in a hematoma, and the adapters must
+be trained on what `segment` will compute. At the end B·A is merged into the kernels, so the adapted package holds
+a network of the same architecture as before.
 """
 
 from __future__ import annotations
@@ -43,29 +43,28 @@ from ..fitting import FitOptions, Patches, fit
 from ..runs import begin_run, made_before, made_from
 from ..steps import steps_before, training_steps
 from .training import (
+    GRID,
     PATCH,
     SPACING_MM,
     WINDOW_HU,
-    patch_transform,
+    patch_pairs,
     prepare_segmentation_samples,
     segmentation_loss,
 )
 
 RANK = 2
-"""Of the shipped network 2.7 % of the weights are trained."""
+"""This trains 2.7 % of the shipped network's weights."""
 
 FIT = FitOptions(epochs=20, batch_size=8, learning_rate=4e-3, patience=20, seed=0, annealed=True)
-
-_PATCHES_PER_SCAN = 2
 
 _PATCHES_FOR_STATISTICS = 4
 
 
 class LowRankUpdate(nn.Module):
-    """A convolution's kernel W, (outputs, inputs, z, y, x), to W + B·A / rank; W itself is not learned.
+    """Turns a convolution kernel W, (outputs, inputs, z, y, x), into W + B·A / rank; W itself is not learned.
 
-    A, (rank, inputs × z × y × x), is a convolution to ``rank`` channels, B, (outputs, rank), a mixture of those.
-    B is zero at first, so that nothing is changed (Hu 2022).
+    A, (rank, inputs × z × y × x), is a convolution to ``rank`` channels; B, (outputs, rank), mixes these channels.
+    B starts at zero, so that nothing changes at first (Hu 2022).
     """
 
     def __init__(self, kernel: Tensor, rank: int) -> None:
@@ -80,10 +79,10 @@ class LowRankUpdate(nn.Module):
 
 
 def add_adapters(network: nn.Module, rank: int) -> None:
-    """Freeze the network and put an adapter of that rank on each of its convolutions.
+    """Freeze the network and put an adapter of this rank on each of its convolutions.
 
     Raises:
-        ModelPackageError: it has none.
+        ModelPackageError: the network has no convolutions.
     """
     convolutions = _convolutions(network)
     if not convolutions:
@@ -94,7 +93,7 @@ def add_adapters(network: nn.Module, rank: int) -> None:
 
 
 def trained_share(network: nn.Module) -> float:
-    """How many numbers the adapters learn, as a share of the network's own weights, which are frozen."""
+    """Number of weights the adapters learn, as a share of the network's own, frozen weights."""
     trained, frozen = (
         sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad is learned)
         for learned in (True, False)
@@ -103,29 +102,29 @@ def trained_share(network: nn.Module) -> float:
 
 
 def merge_adapters(network: nn.Module) -> None:
-    """Make the updates part of the kernels, and the network one without adapters."""
+    """Merge the updates into the kernels and remove the adapters."""
     for convolution in _convolutions(network):
         parametrize.remove_parametrizations(convolution, "weight", leave_parametrized=True)
 
 
 def _convolutions(network: nn.Module) -> list[nn.Conv3d]:
-    # The up-convolutions are not among them: few weights, and kernels whose axes have another order.
+    # Without the up-convolutions: they have few weights, and their kernels order the axes differently.
     return [module for module in network.modules() if isinstance(module, nn.Conv3d)]
 
 
 def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]], seed: int) -> None:
-    """AdaBN: means and variances of each batch normalization anew, over patches from anywhere in the brain.
+    """AdaBN: re-estimate means and variances of each batch normalization on patches from anywhere in the brain.
 
-    ``scans`` hold ``ct``, (1, z, y, x), as ``segmentation.segmentation_channels`` gives it. The network is left in
-    evaluation mode, on the CPU.
+    ``scans`` hold ``ct``, (1, z, y, x), as ``anatomy.segmentation.segmentation_channels`` returns it. Leaves the
+    network in evaluation mode, on the CPU.
 
     Raises:
         ModelPackageError: the network has no batch normalization.
     """
     if not any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise ModelPackageError(
-            "The model has no batch normalization, whose statistics could be taken anew: choose a segmentation "
-            "model that has."
+            "The model has no batch normalization whose statistics could be estimated again: choose a "
+            "segmentation model that has it."
         )
     device = choose_device("auto")
     inside_brain = Compose(
@@ -144,8 +143,8 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
 
 
 def prepare_scans(folder: Path) -> list[dict[str, Array]]:
-    """The scans of a case on the model grid, without masks: the baseline, and the follow-up where it is there."""
-    read_description(folder)  # which the package will be described by
+    """The scans of a case on the model grid, without masks: the baseline, and the follow-up if there is one."""
+    read_description(folder)  # fails now if damaged: the package's description needs it later
     paths = (folder / "baseline.nii.gz", folder / "followup.nii.gz")
     return [{"ct": _network_input(read_head_ct(path).image)} for path in paths if path.is_file()]
 
@@ -156,17 +155,17 @@ def _network_input(ct: sitk.Image) -> Array:
     return segmentation_channels(ct, inside_skull, grid, WINDOW_HU).astype(np.float16)
 
 
-def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage, seed: int) -> ModelPackage:
-    """AdaBN alone: the package of a network whose weights are those of ``source``; masks are not looked at.
+def adapt_statistics(cases: Sequence[Path], output: Path, source: ModelPackage, seed: int) -> ModelPackage:
+    """AdaBN alone: write a package with the weights of ``source`` and new statistics; masks are not used.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds one that was made otherwise (``runs.py``).
-        ModelPackageError: the network has no batch normalization, or looks at other grids than ours.
+        InputError: the folder's name is no valid model name, or it holds a model made differently (``runs.py``).
+        ModelPackageError: the network has no batch normalization, or uses another grid than ours.
     """
-    name = package_name(package)
+    name = package_name(output)
     _check_grid(source.description)
     sources = made_from("batch-norm statistics", {"seed": seed}, learned=cases, start=[source])
-    if (made := made_before(package, sources)) is not None:
+    if (made := made_before(output, sources)) is not None:
         return made
     network = source.load()
     scans = [scan for case in prepare_all(prepare_scans, cases, "Preparing scans") for scan in case]
@@ -175,64 +174,57 @@ def adapt_statistics(cases: Sequence[Path], package: Path, source: ModelPackage,
     step = TrainingStep("batch-norm statistics of", len(cases), kind_of_cases(cases), details)
     results = {"trained_share": 0.0, "scans": len(scans)}
     description = _described(source, name, (*steps_before([source]), step), results)
-    return write_package(package, description, network, sources)
+    return write_package(output, description, network, sources)
 
 
 def adapt(
-    cases: Sequence[Path], package: Path, source: ModelPackage, rank: int, options: FitOptions
+    cases: Sequence[Path], output: Path, source: ModelPackage, rank: int, options: FitOptions
 ) -> ModelPackage:
-    """AdaBN, then ConvLoRA: adapt to the cases of a cohort and write the package; checkpoints and log lie in
-    ``package/training``.
+    """AdaBN, then ConvLoRA: adapt to the cases of a cohort and write the package; checkpoints and log go to
+    ``output/training``.
 
     Raises:
-        InputError: the rank is below 1, there are fewer than two cases, no model can be called like the folder, or
-            it holds what was made otherwise (``runs.py``).
-        ModelPackageError: the network has no convolutions or no batch normalization, or looks at other grids than
+        InputError: the rank is below 1, there are fewer than two cases, the folder's name is no valid model name,
+            or it holds a model or checkpoints made differently (``runs.py``).
+        ModelPackageError: the network has no convolutions or no batch normalization, or uses another grid than
             ours.
     """
     if rank < 1:
         raise InputError("The rank of the adapters must be at least 1.")
-    name = package_name(package)
+    name = package_name(output)
     _check_grid(source.description)
     network = source.load()
     torch.manual_seed(options.seed)
     add_adapters(network, rank)
     training, validation = split_by_case(cases, 0.2, options.seed)
     sources = made_from("adaptation", {"rank": rank, "fit": asdict(options)}, learned=cases, start=[source])
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
-    learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
-    reestimate_statistics(network, learned, options.seed)
+    samples = prepare_parts(prepare_segmentation_samples, training, validation)
+    reestimate_statistics(network, samples[0], options.seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*in eval mode")  # as it is to be: the statistics stay
-        results = fit(
-            network,
-            segmentation_loss,
-            Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
-            Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
-            options,
-            package / TRAINING_FOLDER,
-        )
+        warnings.filterwarnings("ignore", message=".*in eval mode")  # intended: the statistics stay fixed
+        patches = patch_pairs(samples, options)
+        results = fit(network, segmentation_loss, patches, options, output / TRAINING_FOLDER)
     results["trained_share"] = round(trained_share(network), 4)
     merge_adapters(network)
     counts, details = (len(training), len(validation)), [f"ConvLoRA of rank {rank}, AdaBN"]
     trained_on = training_steps(cases, *counts, options.seed, [source], what="adapted to", details=details)
-    return write_package(package, _described(source, name, trained_on, results), network, sources)
+    return write_package(output, _described(source, name, trained_on, results), network, sources)
 
 
 def _check_grid(description: ModelDescription) -> None:
-    seen = (description.spacing_mm, description.patch_size, description.window_hu)
-    if seen != (SPACING_MM, PATCH, WINDOW_HU):
+    if description.grid != GRID:
         raise ModelPackageError(
-            f"Model {description.name!r} looks at scans on another grid or in another window than "
-            "`hematoma train segmentation` makes: it cannot be adapted."
+            f"Model {description.name!r} cannot be adapted: its grid or intensity window is not the one that "
+            "`hematoma train segmentation` uses."
         )
 
 
 def _described(
     source: ModelPackage, name: str, trained_on: tuple[TrainingStep, ...], results: dict[str, float]
 ) -> ModelDescription:
-    """The source's description for another network, whose masks a correction of its volumes does not fit."""
+    """The source's description for another network, without the volume correction, which no longer fits."""
     settings = {key: value for key, value in source.description.settings.items() if key != VOLUME_CORRECTION}
     return replace(
         source.description, name=name, version="1", trained_on=trained_on, results=results, settings=settings

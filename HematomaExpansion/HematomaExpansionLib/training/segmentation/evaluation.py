@@ -1,4 +1,4 @@
-"""How well a segmentation does on a cohort whose masks were drawn."""
+"""How well a segmentation does on a cohort whose masks were not found automatically."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from ...anatomy.segmentation import segment
-from ...device import choose_device
 from ...measures.agreement import cohen_kappa, dice, mean_iou
-from ...measures.volumes import volume_ml
 from ...models.package import ModelPackage
-from ...scan.grid import Array
 from ..data.case_description import check_drawn
 from ..data.cohort import case_folders, read_case
 from ..data.each_case import LeftOut, rows_of_all
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -34,29 +34,27 @@ class SegmentationRow:
     cohen_kappa: float
 
 
-def evaluate_segmentation_case(package: ModelPackage | None, device: str, folder: Path) -> list[SegmentationRow]:
-    """Both scans of one case; without a package by threshold.
+def evaluate_segmentation_case(
+    package: ModelPackage | None, device: torch.device, folder: Path
+) -> list[SegmentationRow]:
+    """Rows for both scans of one case; without a package, segmentation is by threshold.
 
     Raises:
-        InputError: nobody drew its masks.
+        InputError: a mask of the case was found automatically.
     """
     check_drawn(folder)
     case = read_case(folder)
-    pairs = {
-        "baseline": (case.baseline, case.baseline_mask),
-        "follow-up": (case.followup, case.followup_mask),
-    }
     rows = []
-    for name, (ct, truth) in pairs.items():
-        found = segment(ct, case.inside_skull, package, choose_device(device))
-        masks = _array(found), _array(truth)
+    for name, subject in (("baseline", case.baseline), ("follow-up", case.followup)):
+        truth, found = subject.hematoma, segment(subject.ct, subject.inside_skull, package, device)
+        masks = found.voxels, truth.voxels
         agreement = dice(*masks), mean_iou(*masks), cohen_kappa(*masks)
-        rows.append(SegmentationRow(case.name, name, volume_ml(truth), volume_ml(found), *agreement))
+        rows.append(SegmentationRow(case.name, name, truth.volume_ml, found.volume_ml, *agreement))
     return rows
 
 
 def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[str, float]]:
-    """By scan: mean and smallest Dice, mean IoU (of hematoma and background, as in JPM 12:779), mean of Cohen's
+    """For each scan: mean and smallest Dice, mean IoU (of hematoma and background, as in JPM 12:779), mean Cohen's
     kappa, and mean absolute volume error in mL.
     """
     summary: dict[str, dict[str, float]] = {}
@@ -74,14 +72,10 @@ def summarize_segmentation(rows: Sequence[SegmentationRow]) -> dict[str, dict[st
 
 
 def evaluate_segmentation(
-    cohort: Path, package: ModelPackage | None, device: str, left_out: list[LeftOut] | None = None
+    cohort: Path, package: ModelPackage | None, device: torch.device, left_out: list[LeftOut] | None = None
 ) -> list[SegmentationRow]:
-    """Rows for every scan of a cohort; ``left_out`` as in ``cohort.rows_of_all``, and cases whose masks nobody
-    drew.
+    """Rows for every scan of a cohort; ``left_out`` as in ``each_case.rows_of_all``, including cases with
+    automatic masks.
     """
     evaluate = partial(evaluate_segmentation_case, package, device)
     return rows_of_all(evaluate, case_folders(cohort), device, left_out)
-
-
-def _array(mask: sitk.Image) -> Array:
-    return sitk.GetArrayFromImage(mask) > 0

@@ -1,7 +1,7 @@
 """Training of 2D mask networks on axial slices (JPM 12:779, sections 2.2, 2.4 and 3.2).
 
-The paper learns from marked slices alone; here half of the slices hold no blood, since the network is to be used
-on whole scans. Loss and packages are those of the 3D network (``segmentation.training``): the paper names no loss.
+The paper trains only on slices with blood; here half of the slices hold none, since the network will run on whole
+scans. Loss and packages are those of the 3D network (``segmentation.training``): the paper names no loss.
 """
 
 from __future__ import annotations
@@ -26,38 +26,34 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
-from ...anatomy.segmentation import brain_region, segmentation_channels
+from ...anatomy.segmentation import brain_region
 from ...errors import InputError
-from ...models.description import ModelDescription, package_name
+from ...models.description import ModelGrid, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
-from ...scan.resampling import average_onto
 from ..data.cohort import read_case, split_by_case
 from ..data.each_case import prepare_parts
-from ..fitting import Batch, FitOptions, Patches, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
-from .training import segmentation_loss
+from .training import segmentation_loss, segmentation_sample
 
 MASK_NETWORKS = {
     "attention-unet": (64, 128, 256, 512, 1024),
     "unet": (64, 128, 256, 512, 512),
     "unet++": (32, 64, 128, 256, 512),
 }
-"""The networks that the paper compared, best first, with the widths of their five levels."""
+"""The networks that the paper compared, best first, with the channels of their five levels."""
 
 _FIELD_OF_VIEW_MM = 256.0
-
 _SLICES_PER_SCAN = 16
-
 _TURN = np.deg2rad(10.0)
-
 _KEYS = ("ct", "mask")
 
 
 @dataclass(frozen=True)
 class SlicePreset:
-    """A mask network of slices and how it is trained; ``size`` (x, y) in voxels, ``window_hu`` scaled to 0..1."""
+    """A 2D mask network and how it is trained; ``size`` (x, y) in voxels; ``window_hu`` is scaled to 0..1."""
 
     network: str
     channels: tuple[int, ...]
@@ -67,7 +63,7 @@ class SlicePreset:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Of the model grid, (x, y, z): the slices hold a whole head, whatever their size, 5 mm apart."""
+        """Spacing of the model grid, (x, y, z): slices of any size cover the whole head and are 5 mm apart."""
         x, y = self.size
         return _FIELD_OF_VIEW_MM / x, _FIELD_OF_VIEW_MM / y, 5.0
 
@@ -76,8 +72,13 @@ class SlicePreset:
         """One slice, (x, y, z)."""
         return *self.size, 1
 
+    @property
+    def grid(self) -> ModelGrid:
+        """The grid and the window in which the network sees a scan."""
+        return ModelGrid(self.spacing_mm, self.patch_size, self.window_hu)
 
-# How long the paper trained it does not say.
+
+# The paper does not say how long it trained.
 PRESET = SlicePreset(
     network="attention-unet",
     channels=MASK_NETWORKS["attention-unet"],
@@ -90,10 +91,10 @@ PRESET = SlicePreset(
 
 
 def mask_preset(network: str | None, channels: tuple[int, ...], size: tuple[int, ...]) -> SlicePreset:
-    """The preset with another network, other channels or another size (x, y), where they are given.
+    """The preset with another network, other channels or another size (x, y), where given.
 
     Raises:
-        InputError: a size that the network cannot halve four times, or a network that is unknown here.
+        InputError: the network cannot halve the size four times, or the network is unknown.
     """
     chosen = network or PRESET.network
     if chosen not in MASK_NETWORKS:
@@ -107,7 +108,7 @@ def mask_preset(network: str | None, channels: tuple[int, ...], size: tuple[int,
 
 
 def vary_slices(keys: Sequence[str]) -> list[Transform]:
-    """The paper's augmentation of slices (channel, y, x): mirrored, turned, blurred; the extent is ours."""
+    """The paper's augmentation of slices (channel, y, x): flips, rotation, blur; the amounts are ours."""
     return [
         RandFlipd(keys, prob=0.5, spatial_axis=1),
         RandRotated(keys, range_x=_TURN, prob=0.5, padding_mode="border"),
@@ -118,18 +119,12 @@ def vary_slices(keys: Sequence[str]) -> list[Transform]:
 def prepare_scans(preset: SlicePreset, folder: Path) -> list[dict[str, Array]]:
     """A case's two scans on the model grid, each (1, z, y, x): windowed CT and mask."""
     case = read_case(folder)
-    grid = brain_region(case.inside_skull, preset.spacing_mm)
-    return [
-        {
-            "ct": segmentation_channels(ct, case.inside_skull, grid, preset.window_hu).astype(np.float16),
-            "mask": (average_onto(mask, grid)[None] >= 0.5).astype(np.uint8),
-        }
-        for ct, mask in ((case.baseline, case.baseline_mask), (case.followup, case.followup_mask))
-    ]
+    grid = brain_region(case.baseline.inside_skull, preset.spacing_mm)
+    return [segmentation_sample(subject, grid, preset.window_hu) for subject in (case.baseline, case.followup)]
 
 
 def slice_transform(preset: SlicePreset, *, vary: bool) -> Compose:
-    """From a scan to one of its slices at random, (1, y, x), every second one through blood."""
+    """From a scan to a random slice, (1, y, x); half of the slices pass through blood."""
     x, y, z = preset.patch_size
     return Compose(
         [
@@ -143,44 +138,27 @@ def slice_transform(preset: SlicePreset, *, vary: bool) -> Compose:
 
 
 def mask_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """That of the 3D network, for slices (batch, 1, y, x)."""
+    """The loss of the 3D network, for slices (batch, 1, y, x)."""
     return segmentation_loss(network, {name: tensor[:, :, None] for name, tensor in batch.items()})
 
 
-def train_slice_segmentation(cases: Sequence[Path], package: Path, preset: SlicePreset) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+def train_slice_segmentation(cases: Sequence[Path], output: Path, preset: SlicePreset) -> ModelPackage:
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
+        InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
+            (``runs.py``).
     """
-    name, options = package_name(package), preset.fit
+    name, options = package_name(output), preset.fit
     arguments = {"network": preset.network, "channels": list(preset.channels)}
     initial = initial_network("slice-segmentation", arguments, (), options.seed)
     training, validation = split_by_case(cases, 0.2, options.seed)
     sources = made_from("segmentation of slices", asdict(preset), learned=cases)
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
-    learned, unseen = prepare_parts(partial(prepare_scans, preset), training, validation)
-    results = fit(
-        initial.network,
-        mask_loss,
-        Patches(learned, slice_transform(preset, vary=True), options.seed, _SLICES_PER_SCAN),
-        Patches(unseen, slice_transform(preset, vary=False), options.seed, _SLICES_PER_SCAN),
-        options,
-        package / TRAINING_FOLDER,
-    )
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="segmentation",
-        architecture=initial.architecture,
-        arguments=initial.arguments,
-        spacing_mm=preset.spacing_mm,
-        patch_size=preset.patch_size,
-        window_hu=preset.window_hu,
-        trained_on=training_steps(cases, len(training), len(validation), options.seed),
-        results=results,
-        license="Apache-2.0",
-        intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
-    )
-    return write_package(package, description, initial.network, sources)
+    samples = prepare_parts(partial(prepare_scans, preset), training, validation)
+    patches = PatchPairs.of(samples, partial(slice_transform, preset), options.seed, _SLICES_PER_SCAN)
+    results = fit(initial.network, mask_loss, patches, options, output / TRAINING_FOLDER)
+    trained_on = training_steps(cases, len(training), len(validation), options.seed)
+    description = initial.described(name, "segmentation", preset.grid, trained_on, results)
+    return write_package(output, description, initial.network, sources)

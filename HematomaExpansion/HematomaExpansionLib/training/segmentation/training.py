@@ -1,7 +1,7 @@
 """Training of the segmentation network (after Abramova 2021), in its compact form.
 
-Baseline and follow-up scans are both learned from. Half of the patches are centered in a hematoma, half
-elsewhere in the brain. Loss: Dice over the batch plus cross-entropy, and the Dice of each patch by itself.
+It learns from both baseline and follow-up scans. Half of the patches are centered in a hematoma, half elsewhere
+in the brain. Loss: Dice over the batch plus cross-entropy, plus the Dice of each patch by itself.
 """
 
 from __future__ import annotations
@@ -30,73 +30,74 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ...anatomy.segmentation import brain_region, segmentation_channels
-from ...models.description import ModelDescription, package_name
+from ...models.description import ModelGrid, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
-from ...scan.grid import Array
+from ...scan.grid import Array, Grid
 from ...scan.resampling import average_onto
+from ...scan.subject import Subject
 from ..data.cohort import read_case, split_by_case
 from ..data.each_case import prepare_parts
-from ..fitting import Batch, FitOptions, Patches, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
 
-SPACING_MM = (1.5, 1.5, 2.5)
+SPACING_MM, PATCH, WINDOW_HU = (1.5, 1.5, 2.5), (64, 64, 32), (0.0, 100.0)
+GRID = ModelGrid(SPACING_MM, PATCH, WINDOW_HU)
 
-PATCH = (64, 64, 32)
+SampleParts = tuple[list[dict[str, Array]], list[dict[str, Array]]]
+"""Training samples and validation samples."""
 
-WINDOW_HU = (0.0, 100.0)
 
 CHANNELS = (16, 32, 64, 128)
-
 FIT = FitOptions(epochs=30, batch_size=8, learning_rate=4e-3, patience=30, seed=0, annealed=True)
-
 _PATCHES_PER_SCAN = 2
-
 _KEYS = ("ct", "mask", "bone")
-
 _BONE_REACH_MM = 12.0
-
 _BRIGHTEST = 0.3
-"""How much brighter, in parts of the window, beam hardening makes what bone surrounds on all sides, at most."""
+"""Largest brightening by beam hardening where bone surrounds a voxel on all sides, as a share of the window."""
 
 
 def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
-    """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and how much bone is near."""
+    """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and amount of bone nearby."""
     case = read_case(folder)
-    grid = brain_region(case.inside_skull, SPACING_MM)
-    bone = bone_around(average_onto(case.inside_skull, grid), SPACING_MM)[None].astype(np.float16)
+    grid = brain_region(case.baseline.inside_skull, SPACING_MM)
+    bone = bone_around(average_onto(case.baseline.inside_skull.image, grid), SPACING_MM)[None].astype(np.float16)
     return [
-        {
-            "ct": segmentation_channels(ct, case.inside_skull, grid, WINDOW_HU).astype(np.float16),
-            "mask": (average_onto(mask, grid)[None] >= 0.5).astype(np.uint8),
-            "bone": bone,
-        }
-        for ct, mask in ((case.baseline, case.baseline_mask), (case.followup, case.followup_mask))
+        {**segmentation_sample(subject, grid, WINDOW_HU), "bone": bone}
+        for subject in (case.baseline, case.followup)
     ]
 
 
-def bone_around(inside: Array, spacing: tuple[float, float, float]) -> Array:
-    """Share of what lies around a voxel inside the skull that is not inside it; 0 outside; (z, y, x).
+def segmentation_sample(subject: Subject, grid: Grid, window_hu: tuple[float, float]) -> dict[str, Array]:
+    """What a segmentation network sees of a subject and should find; both (1, z, y, x) on ``grid``."""
+    return {
+        "ct": segmentation_channels(subject.ct, subject.inside_skull, grid, window_hu).astype(np.float16),
+        "mask": (average_onto(subject.hematoma.image, grid)[None] >= 0.5).astype(np.uint8),
+    }
 
-    ``inside`` is a share from 0 to 1, ``spacing`` (x, y, z) in mm.
+
+def bone_around(inside: Array, spacing: tuple[float, float, float]) -> Array:
+    """How much of each voxel's surroundings is not inside the skull, 0 to 1; 0 for voxels outside it; (z, y, x).
+
+    ``inside``: share of each voxel inside the skull, 0 to 1; ``spacing`` (x, y, z) in mm.
     """
     widths = [_BONE_REACH_MM / mm for mm in reversed(spacing)]
     return (1 - gaussian_filter(inside, widths, mode="constant")) * inside
 
 
 class RandBrightenNearBone(Randomizable):
-    """Beam hardening: at random, the CT brighter where bone is near; most in the medulla, which it surrounds."""
+    """Beam hardening: randomly brightens the CT near bone, most in the medulla, which bone surrounds."""
 
     def __call__(self, patch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same patch, with another CT."""
+        """The same patch with a brightened CT."""
         strength = max(0.0, self.R.uniform(-_BRIGHTEST, _BRIGHTEST))
         return {**patch, "ct": patch["ct"] + strength * patch["bone"]}
 
 
 def patch_transform(*, vary: bool) -> Compose:
-    """A patch at random; with ``vary`` mirrored, and varied in brightness, contrast, noise and sharpness.
+    """Draws a random patch; with ``vary``, flips it and varies brightness, contrast, noise and sharpness.
 
-    Brightness changes slowly over the patch too, as cupping makes brain brighter toward the skull.
+    Brightness also varies slowly across the patch, as cupping makes the brain brighter toward the skull.
     """
     variations = [
         *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
@@ -118,8 +119,8 @@ def patch_transform(*, vary: bool) -> Compose:
 
 
 def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: the mean Dice of the patches that
-    hold blood, in which a bleed of 2 mL weighs as much as one of 50.
+    """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: mean Dice of the patches that hold
+    blood, where a bleed of 2 mL counts as much as one of 50 mL.
     """
     logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
     with torch.autocast(logits.device.type, enabled=False):
@@ -133,48 +134,35 @@ def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def train_segmentation(
     cases: Sequence[Path],
-    package: Path,
+    output: Path,
     channels: tuple[int, ...],
     options: FitOptions,
     start: Sequence[ModelPackage] = (),
 ) -> ModelPackage:
-    """Train on the cases of a cohort and write the package; checkpoints and log lie in ``package/training``.
+    """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
-    ``start``: go on from the weights of this model instead of random ones.
+    ``start``: begin from the weights of this model instead of random ones.
 
     Raises:
-        InputError: no model can be called like the folder, or it holds what was made otherwise (``runs.py``).
+        InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
+            (``runs.py``).
         ModelPackageError: ``start`` has other channels.
     """
-    name, arguments = package_name(package), {"channels": list(channels)}
+    name, arguments = package_name(output), {"channels": list(channels)}
     initial = initial_network("segmentation-unet", arguments, start, options.seed)
     network = initial.network
     training, validation = split_by_case(cases, 0.2, options.seed)
     chosen = {"channels": list(channels), "fit": asdict(options)}
     sources = made_from("segmentation", chosen, learned=cases, start=start)
-    if (made := begin_run(package, sources)) is not None:
+    if (made := begin_run(output, sources)) is not None:
         return made
-    learned, unseen = prepare_parts(prepare_segmentation_samples, training, validation)
-    results = fit(
-        network,
-        segmentation_loss,
-        Patches(learned, patch_transform(vary=True), options.seed, _PATCHES_PER_SCAN),
-        Patches(unseen, patch_transform(vary=False), options.seed, _PATCHES_PER_SCAN),
-        options,
-        package / TRAINING_FOLDER,
-    )
-    description = ModelDescription(
-        name=name,
-        version="1",
-        task="segmentation",
-        architecture=initial.architecture,
-        arguments=initial.arguments,
-        spacing_mm=SPACING_MM,
-        patch_size=PATCH,
-        window_hu=WINDOW_HU,
-        trained_on=training_steps(cases, len(training), len(validation), options.seed, start),
-        results=results,
-        license="Apache-2.0",
-        intended_use="Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
-    )
-    return write_package(package, description, network, sources)
+    samples = prepare_parts(prepare_segmentation_samples, training, validation)
+    results = fit(network, segmentation_loss, patch_pairs(samples, options), options, output / TRAINING_FOLDER)
+    trained_on = training_steps(cases, len(training), len(validation), options.seed, start)
+    description = initial.described(name, "segmentation", GRID, trained_on, results)
+    return write_package(output, description, network, sources)
+
+
+def patch_pairs(samples: SampleParts, options: FitOptions) -> PatchPairs:
+    """The patches that the network sees of the training and validation samples."""
+    return PatchPairs.of(samples, patch_transform, options.seed, _PATCHES_PER_SCAN)

@@ -1,13 +1,14 @@
-"""A correction of a segmenter's volumes: regression of the true on the measured ones (Guo 2024, section III.D).
+"""Correction of a segmenter's volumes: regression of true on measured volumes (Guo 2024, section III.D).
 
-It has a command of its own and is no part of training, since it is to be fitted on patients from whom the
-segmenter has not learned: on others its bias looks smaller than it is.
+It has its own command and is not part of training, since it must be fitted on patients from whom the segmenter
+has not learned: on the others, its bias looks smaller than it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,27 +23,30 @@ from ..runs import made_before, made_from
 from ..steps import CORRECTED_ON, steps_before
 from .evaluation import evaluate_segmentation
 
-FEWEST_PATIENTS = 10
-"""Below this no bias can be told from chance."""
+if TYPE_CHECKING:
+    import torch
+
+MIN_PATIENTS = 10
+"""With fewer patients, bias cannot be told from chance."""
 
 
 def fit_volume_correction(measured: Array, true: Array, patients: Array) -> dict[str, float]:
-    """What ``measures.corrected_volume`` takes, and how much it helps; volumes in mL, and of which patient (a
-    number) each is.
+    """Coefficients for ``measures.volumes.corrected_volume``, and how much they help; volumes in mL;
+    ``patients``: the number of each volume's patient.
 
-    The line of least absolute deviations: it makes the very error smallest that is told, and one mask that is
-    altogether wrong does not tilt it. ``error_ml`` and ``corrected_error_ml`` are mean absolute errors, the second
-    on patients who had been left out of the fit, one fifth at a time.
+    Fits a line by least absolute deviations: this minimizes the reported error itself, and a single badly wrong
+    mask does not tilt the line. ``error_ml`` and ``corrected_error_ml`` are mean absolute errors, the second on
+    patients left out of the fit, one fifth at a time.
 
     Raises:
-        InputError: there are fewer than ``FEWEST_PATIENTS``, or measured volumes do not rise with true ones.
+        InputError: there are fewer than ``MIN_PATIENTS``, or measured volumes do not rise with true ones.
     """
     from sklearn.model_selection import GroupKFold
 
     count = len(np.unique(patients))
-    if count < FEWEST_PATIENTS:
+    if count < MIN_PATIENTS:
         raise InputError(
-            f"The hematoma was found in {count} patients; a correction of its volume needs {FEWEST_PATIENTS} "
+            f"The hematoma was found in {count} patients; a correction of its volume needs {MIN_PATIENTS} "
             "or more. Give a larger cohort."
         )
     corrected = np.empty(len(measured))
@@ -63,8 +67,8 @@ def _fit_line(measured: Array, true: Array) -> dict[str, float]:
     line = QuantileRegressor(quantile=0.5, alpha=0.0, solver="highs").fit(measured[:, None], true)
     if line.coef_[0] <= 0:
         raise InputError(
-            "The measured volumes do not rise with the true ones, so they cannot be corrected: see with "
-            "`hematoma evaluate segmentation` what is wrong with the masks."
+            "The measured volumes do not rise with the true ones, so they cannot be corrected: run "
+            "`hematoma evaluate segmentation` to see what is wrong with the masks."
         )
     return {
         "constant_ml": round(float(line.intercept_), 4),
@@ -74,22 +78,22 @@ def _fit_line(measured: Array, true: Array) -> dict[str, float]:
     }
 
 
-def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: str) -> ModelPackage:
-    """Write the package of the same network with a correction of its volumes, fitted on both scans of each case.
+def correct_volumes(cohort: Path, output: Path, source: ModelPackage, device: torch.device) -> ModelPackage:
+    """Write a package with the same network and a correction of its volumes, fitted on both scans of each case.
 
-    A scan in which no hematoma is found says nothing of the bias.
+    Scans in which no hematoma is found say nothing about the bias and are skipped.
 
     Raises:
-        InputError: the cohort is too small, the masks are too bad, no model can be called like the folder, or it
-            holds one that was made otherwise (``runs.py``).
+        InputError: the cohort is too small, the masks are too bad, the folder's name is no valid model name, or it
+            holds a model made differently (``runs.py``).
     """
-    name, cases = package_name(package), case_folders(cohort)
-    if len(cases) < FEWEST_PATIENTS:
+    name, cases = package_name(output), case_folders(cohort)
+    if len(cases) < MIN_PATIENTS:
         raise InputError(
-            f"The cohort holds {len(cases)} cases; a correction of volumes needs {FEWEST_PATIENTS} or more."
+            f"The cohort holds {len(cases)} cases; a correction of volumes needs {MIN_PATIENTS} or more."
         )
     sources = made_from("volume correction", {}, calibrated=cases, start=[source])
-    if (made := made_before(package, sources)) is not None:
+    if (made := made_before(output, sources)) is not None:
         return made
     rows = [row for row in evaluate_segmentation(cohort, source, device) if row.found_ml > 0]
     patients = np.unique([row.case for row in rows], return_inverse=True)[1]
@@ -103,4 +107,4 @@ def correct_volumes(cohort: Path, package: Path, source: ModelPackage, device: s
         trained_on=(*steps_before([source]), TrainingStep(CORRECTED_ON, len(cases), kind_of_cases(cases))),
         settings={**description.settings, VOLUME_CORRECTION: correction},
     )
-    return write_package(package, described, source.load(), sources)
+    return write_package(output, described, source.load(), sources)
