@@ -192,8 +192,6 @@ def _content(file: Path) -> bytes:
             return json.dumps(_lasting(list(csv.DictReader(lines)))).encode()
     if file.suffix == ".png":
         return sitk.GetArrayFromImage(sitk.ReadImage(str(file))).tobytes()
-    if file.suffix == ".pdf":
-        return b""
     return file.read_bytes()
 
 

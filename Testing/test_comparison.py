@@ -246,7 +246,7 @@ def test_what_was_found_again_is_measured_and_warnings_of_both_scans_are_reporte
         scan = read_head_ct(path)
         return replace(scan, warnings=(*scan.warnings, f"This is odd in the {path.name[0]}-scan."))
 
-    monkeypatch.setattr("HematomaExpansionLib.scan.head_ct.read_head_ct", read)
+    monkeypatch.setattr(comparison, "read_head_ct", read)
     result = compare_found(found, tmp_path, monkeypatch)
     assert result["growth"]["absolute_ml"] == pytest.approx(volume_ml(found[1]) - volume_ml(found[0]))
     told = ["Baseline: This is odd in the b-scan.", "Follow-up: This is odd in the f-scan."]

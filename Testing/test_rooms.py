@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"files"},
     "scan": {"files"},
     "measures": {"scan"},
-    "anatomy": {"scan", "measures", "models"},
+    "anatomy": {"scan", "models"},
     "markers": {"scan"},
     "growth": {"scan", "models"},
     "forecast": {"scan", "models"},
@@ -98,6 +98,22 @@ def test_no_two_rooms_may_import_each_other() -> None:
     for room, allowed in MAY_IMPORT.items():
         assert allowed <= seen, f"{room} may import what lies above it"
         seen.add(room)
+
+
+@pytest.mark.parametrize("file", sorted(ENGINE.rglob("*.py")), ids=lambda file: file.name)
+def test_the_engine_imports_nothing_of_slicer_and_no_pickle(file: Path) -> None:
+    forbidden = {
+        "slicer",
+        "qt",
+        "ctk",
+        "vtk",
+        "pickle",
+        "HematomaSynthesisLib",
+        "socket",
+        "urllib",
+        "requests",
+    }
+    assert not {module[0] for module in imported_modules(file)} & forbidden
 
 
 @pytest.mark.parametrize("library", PROJECT)

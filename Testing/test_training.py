@@ -413,7 +413,7 @@ def growth_arrays(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
 
 def test_the_paper_preset_draws_its_500_patches_and_four_fifths_where_blood_grows() -> None:
     arrays = growth_arrays((96, 96, 160))
-    patches = Patches([arrays], patch_transform(PAPER, training=True), seed=1, per_sample=PAPER.patches_per_case)
+    patches = Patches([arrays], patch_transform(PAPER, vary=True), seed=1, per_sample=PAPER.patches_per_case)
     assert len(patches) == 500
     centers = []
     for k in range(200):
@@ -430,7 +430,7 @@ def test_a_scan_of_few_slices_gives_whole_patches(case_folder: Path) -> None:
     assert sitk.ReadImage(str(case_folder / "baseline.nii.gz")).GetSize()[2] < 64
     (sample,) = growth_samples(PAPER, None, None, case_folder)
     assert all(side >= 64 for side in sample.arrays["ct"].shape[1:])
-    patches = Patches([sample.arrays], patch_transform(PAPER, training=True), seed=1, per_sample=4)
+    patches = Patches([sample.arrays], patch_transform(PAPER, vary=True), seed=1, per_sample=4)
     assert all(patches[k]["followup_ct"].shape == (1, 64, 64, 64) for k in range(4))
     places = sample.arrays["other_places"]
     assert (sample.arrays["confinement"].ravel()[places] > 0).all(), "patches are centered in the brain"
@@ -452,7 +452,7 @@ def test_a_sample_may_begin_from_the_automatic_mask_and_ends_at_the_truth(case_f
 
 def test_patches_depend_on_seed_epoch_and_position_alone() -> None:
     def drawn(seed: int, index: int) -> torch.Tensor:
-        patches = Patches([growth_arrays((96, 96, 96))], patch_transform(PAPER, training=True), seed, per_sample=9)
+        patches = Patches([growth_arrays((96, 96, 96))], patch_transform(PAPER, vary=True), seed, per_sample=9)
         return patches[index]["ct"]
 
     assert torch.equal(drawn(1, 4), drawn(1, 4))

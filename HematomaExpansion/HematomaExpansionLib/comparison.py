@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from .measures.agreement import dice, growth_dice
 from .measures.expansion import ExpansionDefinition, measure_growth
 from .models.package import ModelPackage
 from .progress import Stages
-from .scan.head_ct import HeadCT
+from .scan.head_ct import HeadCT, read_head_ct
 from .scan.mask import Mask
+from .scan.mask_files import read_given_mask
 from .scan.resampling import resample
 
 if TYPE_CHECKING:
@@ -42,6 +44,16 @@ class ScanWithMask:
 
     scan: HeadCT
     mask: Mask | None = None
+
+    @classmethod
+    def read(cls, path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
+        """The scan at ``path`` with the user's mask, if given; ``label`` chooses the hematoma in it.
+
+        Raises:
+            InputError, MissingLibraryError: as in ``read_head_ct`` and ``read_given_mask``.
+        """
+        scan = read_head_ct(path)
+        return cls(scan, read_given_mask(mask, scan, label))
 
 
 @dataclass(frozen=True)

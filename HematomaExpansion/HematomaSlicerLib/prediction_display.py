@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from HematomaExpansionLib.scan.grid import Grid
 
 from .node_images import image_from_segment, use_brain_window
 from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
@@ -79,15 +78,14 @@ def look_at(run: PredictionRun) -> None:
 
 def look_at_in_3d(run: PredictionRun) -> None:
     """Place the camera of every 3D view at a distance that suits the hematoma's size, keeping its direction."""
-    from HematomaExpansionLib.scan.shapes import bounding_box
+    from HematomaExpansionLib.scan.mask import Mask
 
     segment_id = run.segment_id(PREDICTED) or run.segment_id(BASELINE)
     if not segment_id:
         return
-    mask = image_from_segment(run.segmentation, segment_id)
-    grid, (first, size) = Grid.of(mask), bounding_box(sitk.GetArrayViewFromImage(mask) > 0)
-    center = grid.point(first + (size - 1) / 2) * (-1, -1, 1)  # cameras are in RAS
-    distance = _CAMERA_DISTANCE * float(np.linalg.norm(size * grid.spacing)) / 2
+    mask = Mask(image_from_segment(run.segmentation, segment_id))
+    center = mask.box_center * (-1, -1, 1)  # cameras are in RAS
+    distance = _CAMERA_DISTANCE * float(np.linalg.norm(mask.box[1] * mask.grid.spacing)) / 2
     for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
         away = np.array(camera.GetPosition()) - np.array(camera.GetFocalPoint())
         camera.SetFocalPoint(*center)

@@ -10,6 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 from HematomaExpansionLib.markers.scores import overrule
+from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.resampling import resample
 
 from .node_group import NodeGroup, member
 from .node_images import (
@@ -256,4 +258,4 @@ def _mask_on(ct: sitk.Image, run: PredictionRun, name: str) -> sitk.Image:
         mask = image_from_segment(run.segmentation, run.segment_id(name))
     except NodeError:
         return empty
-    return sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    return resample(mask, Grid.of(ct), interpolator=sitk.sitkNearestNeighbor)

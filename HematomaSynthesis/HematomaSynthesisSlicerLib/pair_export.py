@@ -73,7 +73,9 @@ def _known(scan: slicer.vtkMRMLScalarVolumeNode, followup: slicer.vtkMRMLScalarV
 
 
 def _kept(variants: VariantSet) -> Iterator[Variant]:
+    from HematomaExpansionLib.scan.grid import Grid
     from HematomaExpansionLib.scan.mask import Mask
+    from HematomaExpansionLib.scan.resampling import resample
     from HematomaSynthesisLib.variants import Variant
 
     kept = variants.kept
@@ -87,7 +89,7 @@ def _kept(variants: VariantSet) -> Iterator[Variant]:
         displacement = image_from_grid_transform(field_of(variants.field(index)))
         yield Variant(
             ct=ct,
-            mask=Mask(sitk.Resample(mask, ct, sitk.Transform(), sitk.sitkNearestNeighbor, 0)),
+            mask=Mask(resample(mask, Grid.of(ct), interpolator=sitk.sitkNearestNeighbor)),
             displacement=sitk.Cast(displacement, sitk.sitkVectorFloat32),
             description=description,
         )

@@ -24,11 +24,11 @@ def show_target(hematoma: Segment, options: TargetOptions, seed: int) -> slicer.
         NodeError: the segment is empty.
         InputError: the hematoma is too small to be changed.
     """
+    from HematomaExpansionLib.scan.grid import oriented
     from HematomaExpansionLib.scan.mask import Mask
     from HematomaSynthesisLib.variants import first_target
-    from SimpleITK import DICOMOrient
 
-    mask = Mask(DICOMOrient(image_from_segment(hematoma.node, hematoma.segment_id), "LPS"))
+    mask = Mask(oriented(image_from_segment(hematoma.node, hematoma.segment_id), "LPS"))
     target = first_target(mask, options, seed)
     node = _node()
     node.GetSegmentation().RemoveAllSegments()

@@ -9,7 +9,7 @@ from typing import Any
 
 import SimpleITK as sitk
 import slicer
-from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.grid import Grid, oriented
 from HematomaSlicerLib.node_group import NodeGroup, member
 from HematomaSlicerLib.node_images import image_from_volume, use_brain_window, volume_from_image
 from HematomaSlicerLib.scaled_field import add_field, add_moving_surface, add_scaled
@@ -118,7 +118,7 @@ def _add_images(
 ) -> None:
     name = scan.GetName()
     baseline = sitk.ReadImage(str(case / "baseline.nii.gz"))
-    if not Grid.of(sitk.DICOMOrient(image_from_volume(scan), "LPS")).is_same(Grid.of(baseline)):
+    if not Grid.of(oriented(image_from_volume(scan), "LPS")).is_same(Grid.of(baseline)):
         variants.refer("Baseline", volume_from_image(baseline, f"{name} straightened"))
     masks = {ORIGINAL: (sitk.ReadImage(str(case / "baseline-mask.nii.gz")), BEFORE_COLOR)}
     for index, folder in enumerate(folders):

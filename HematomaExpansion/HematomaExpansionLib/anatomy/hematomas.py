@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import find_objects
 
-from ..scan.grid import Array
+from ..scan.grid import Array, box_slices
 from ..scan.mask import Mask
 from ..scan.shapes import distance_map
 
@@ -37,7 +37,7 @@ def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
     grid, hematomas = mask.grid, np.zeros(mask.grid.shape, bool)
     min_voxels = int(np.ceil(MIN_SATELLITE_ML / grid.voxel_volume_ml))
     first, size = mask.box
-    box = tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
+    box = box_slices(first, size)
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.cropped().image), minimumObjectSize=min_voxels)
     array, depth_mm = sitk.GetArrayFromImage(labels), _depth_mm(inside_skull, first + size)[box]
     low_slices = _slices_at_foramen_magnum(inside_skull) - int(first[2])
@@ -78,9 +78,7 @@ def _near(mask: Mask, distance_mm: float) -> Array:
     low, high = np.maximum(first - margin, 0), np.minimum(first + size + margin, mask.grid.size)
     distance = distance_map(sitk.RegionOfInterest(mask.image, (high - low).tolist(), low.tolist()))
     near = np.zeros(mask.grid.shape, bool)
-    near[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))] = (
-        sitk.GetArrayViewFromImage(distance) <= distance_mm
-    )
+    near[box_slices(low, high - low)] = sitk.GetArrayViewFromImage(distance) <= distance_mm
     return near
 
 

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..scan.grid import Grid, image_on
 from ..scan.intensities import AIR_HU
 from ..scan.mask import Mask
-from ..scan.resampling import average_onto
+from ..scan.resampling import average_onto, resample
 from ..scan.shapes import distance_map
 
 MIN_OVERLAP = 0.9
@@ -47,17 +47,7 @@ class Registration:
 
     def bring(self, image: sitk.Image, grid: Grid, *, outside: float = AIR_HU) -> sitk.Image:
         """A follow-up image (HU) on the baseline's grid, interpolated linearly."""
-        return sitk.Resample(
-            image,
-            grid.size,
-            self.transform,
-            sitk.sitkLinear,
-            grid.origin,
-            grid.spacing,
-            grid.direction,
-            outside,
-            image.GetPixelID(),
-        )
+        return resample(image, grid, transform=self.transform, outside=outside)
 
     def bring_mask(self, mask: Mask, grid: Grid) -> Mask:
         """A follow-up mask on the baseline's grid, interpolated linearly and cut at one half."""
@@ -110,11 +100,7 @@ def similarity(
     grid = Grid.of(fixed)
     moving = _prepared(followup)
     moved, reached = (
-        sitk.GetArrayFromImage(
-            sitk.Resample(
-                image, grid.size, transform, sitk.sitkLinear, grid.origin, grid.spacing, grid.direction, outside
-            )
-        )
+        sitk.GetArrayFromImage(resample(image, grid, transform=transform, outside=outside))
         for image, outside in ((moving, _WINDOW_HU[0]), (moving * 0 + 1, 0.0))
     )
     here = _head_mask(baseline_inside, grid).voxels & (reached > 0.5)

@@ -48,20 +48,14 @@ def _compare(arguments: argparse.Namespace) -> int:
     from ..device import choose_device
     from ..files.folders import check_output_folder
     from ..output.comparison_folder import COMPARISON, comparison_rows, write_comparison
-    from ..scan.head_ct import read_head_ct
-    from ..scan.mask_files import read_given_mask, read_mask_file
+    from ..scan.mask_files import read_mask_file
 
     check_output_folder(arguments.output, COMPARISON)
-
-    def read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
-        scan = read_head_ct(path)
-        return ScanWithMask(scan, read_given_mask(mask, scan, label))
-
     with reporting(arguments.json_progress) as progress:
         stages = Stages(progress)
         with stages("read", 0.0):
-            baseline = read(arguments.baseline, arguments.baseline_mask, arguments.baseline_label)
-            followup = read(arguments.followup, arguments.followup_mask, arguments.followup_label)
+            baseline = ScanWithMask.read(arguments.baseline, arguments.baseline_mask, arguments.baseline_label)
+            followup = ScanWithMask.read(arguments.followup, arguments.followup_mask, arguments.followup_label)
             predicted = None
             if arguments.prediction is not None:
                 predicted = read_mask_file(arguments.prediction / "followup-mask.nii.gz")

@@ -15,16 +15,17 @@ def note_registration(cases: Sequence[Path]) -> None:
     """Tell before the work where it is to be measured whether follow-ups lie on their baselines."""
     from ..training.data.case_description import note_on_registration
 
-    note = note_on_registration(cases)
-    if note is not None:
-        print(f"Note: {note}", file=sys.stderr)
+    _print_note(note_on_registration(cases))
 
 
 def note_masks(cases: Sequence[Path]) -> None:
     """Tell before the work where masks that nobody drew are to be learned from."""
     from ..training.data.case_description import note_on_masks
 
-    note = note_on_masks(cases)
+    _print_note(note_on_masks(cases))
+
+
+def _print_note(note: str | None) -> None:
     if note is not None:
         print(f"Note: {note}", file=sys.stderr)
 

@@ -12,7 +12,6 @@ from .. import RESEARCH_USE
 from ..comparison import Comparison
 from ..files.folders import whole_or_nothing
 from ..files.provenance import Provenance
-from ..scan.grid import Grid
 from ..scan.intensities import as_int16
 from ..scan.volume_files import write_image
 from .drawing import (
@@ -20,6 +19,7 @@ from .drawing import (
     FOLLOWUP_COLOR,
     axial_array,
     axial_mask,
+    axial_spacing,
     draw_agreement,
     draw_each,
     draw_outline,
@@ -104,7 +104,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     either = first | second if guess is None else first | second | guess
     shown = slices_through(either, _MAX_SLICES)
     view = head_box(before[shown])
-    spacing = Grid.of(sitk.DICOMOrient(comparison.baseline_ct, "LPS")).spacing
+    spacing = axial_spacing(comparison.baseline_ct)
     figure = new_figure(2.9 * len(shown) + 0.2, 7.4, "black")
     cells = figure.subplots(2, len(shown), squeeze=False)
     for column, k in enumerate(shown):

@@ -125,6 +125,11 @@ def image_on(grid: Grid, array: Array) -> sitk.Image:
     return image
 
 
+def box_slices(first: Array, size: Array) -> tuple[slice, ...]:
+    """The slices (z, y, x) of an array that hold the box with that first index and size, both (x, y, z)."""
+    return tuple(slice(start, start + count) for start, count in zip(first[::-1], size[::-1], strict=True))
+
+
 def oriented(image: sitk.Image, orientation: str) -> sitk.Image:
     """``image`` in the axis order of a three-letter DICOM code such as LPS; itself if already in that order."""
     own = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())

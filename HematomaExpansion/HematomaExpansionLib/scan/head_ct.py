@@ -139,15 +139,15 @@ def _checked(image: sitk.Image, *, resampled: bool, warnings: Sequence[str]) -> 
     grid = Grid.of(image)
     _check_grid(grid)
     stored = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
-    oriented = sitk.DICOMOrient(image, "LPS")
-    extent = Grid.of(oriented).size[2] * Grid.of(oriented).spacing[2]
+    upright = oriented(image, "LPS")
+    extent = Grid.of(upright).size[2] * Grid.of(upright).spacing[2]
     if extent < MIN_EXTENT_MM:
         raise InputError(
             f"The scan covers only {extent:.0f} mm from bottom to top, too little of a head. "
             "Choose the series that covers the whole brain."
         )
-    _check_head(oriented)
-    return HeadCT(oriented, stored, resampled, tuple(warnings))
+    _check_head(upright)
+    return HeadCT(upright, stored, resampled, tuple(warnings))
 
 
 def _check_grid(grid: Grid) -> None:

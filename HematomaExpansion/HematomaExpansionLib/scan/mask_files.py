@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from .dicom.segmentation import is_dicom_mask, read_dicom_segmentation
-from .grid import Grid
+from .grid import Grid, oriented
 from .head_ct import HeadCT
 from .mask import Mask
 from .mask_labels import hematoma_in
@@ -76,7 +76,7 @@ def read_mask_volume(path: Path, label: str | None = None) -> Volume:
     volume = _read(path, label)
     if not np.any(sitk.GetArrayViewFromImage(volume.image)):
         raise InputError("The mask is empty. Draw the hematoma in it.")
-    return replace(volume, image=sitk.DICOMOrient(volume.image, "LPS"))
+    return replace(volume, image=oriented(volume.image, "LPS"))
 
 
 def mask_on_scan(image: sitk.Image, scan: HeadCT, label: str | None = None) -> Mask:
@@ -113,8 +113,8 @@ def _as_stored(mask: Mask, grid: Grid) -> Mask | None:
     """The mask on ``grid``, voxel for voxel, if it is already there in any axis order; else None."""
     if is_sheared(mask.image):
         return None
-    oriented = Mask(sitk.DICOMOrient(squared(mask.image), "LPS"))
-    return Mask.on(grid, oriented.voxels) if oriented.grid.is_same(grid) else None
+    upright = Mask(oriented(squared(mask.image), "LPS"))
+    return Mask.on(grid, upright.voxels) if upright.grid.is_same(grid) else None
 
 
 def _check_mask_place(mask: Mask, grid: Grid) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import SimpleITK as sitk
 
-from .grid import Array, Grid, image_on
+from .grid import Array, Grid, box_slices, image_on
 
 _WIDEST_KERNEL, _KERNEL_ERROR = 32, 0.01
 
@@ -17,18 +17,24 @@ _ROUNDING = 1e-6
 
 
 def resample(
-    image: sitk.Image, grid: Grid, *, interpolator: int = sitk.sitkLinear, outside: float = 0.0
+    image: sitk.Image,
+    grid: Grid,
+    *,
+    transform: sitk.Transform | None = None,
+    interpolator: int = sitk.sitkLinear,
+    outside: float = 0.0,
 ) -> sitk.Image:
     """``image`` on another grid; where it has no voxels, the result is ``outside``.
 
-    Keeps the pixel type and units. Does not average when going to a coarser grid: see ``smooth_for``.
+    ``transform`` maps positions on the grid (LPS mm) to those in the image; by default they are the same. Keeps
+    the pixel type and units. Does not average when going to a coarser grid: see ``smooth_for``.
     """
-    if Grid.of(image).is_same(grid):
+    if transform is None and Grid.of(image).is_same(grid):
         return image
     return sitk.Resample(
         image,
         grid.size,
-        sitk.Transform(),
+        sitk.Transform() if transform is None else transform,
         interpolator,
         grid.origin,
         grid.spacing,
@@ -86,8 +92,7 @@ def where_at_least(level: float, image: sitk.Image, grid: Grid) -> Array:
     first, size = _part_around(grid, Grid.of(image), max(image.GetSpacing()))
     if size.all():
         part = resample(image, grid.cropped(first.tolist(), size.tolist()))
-        box = tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
-        np.greater_equal(sitk.GetArrayViewFromImage(part), level, out=reached[box])
+        np.greater_equal(sitk.GetArrayViewFromImage(part), level, out=reached[box_slices(first, size)])
     return reached
 
 

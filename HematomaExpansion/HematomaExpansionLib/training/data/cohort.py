@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,13 @@ def read_baseline(folder: Path, source: MaskSource) -> tuple[HeadCT, Mask]:
     if source.is_automatic:
         return scan, source.find(scan.image, extract_brain(scan.image).mask)
     return scan, read_mask(folder / "baseline-mask.nii.gz", scan)
+
+
+def given_baseline(case: Case, source: MaskSource) -> Subject:
+    """A case's baseline with the mask that its prediction begins from."""
+    if not source.is_automatic:
+        return case.baseline
+    return replace(case.baseline, hematoma=source.find(case.baseline.ct, case.baseline.inside_skull))
 
 
 def has_expanded(folder: Path) -> bool:

@@ -22,9 +22,7 @@ from ...files.folders import check_output_folder, make_folder, whole_or_nothing
 from ...files.provenance import Provenance
 from ...markers.scores import ONSET_RANGE, is_onset
 from ...models.package import ModelPackage
-from ...scan.head_ct import read_head_ct
 from ...scan.intensities import as_int16
-from ...scan.mask_files import read_given_mask
 from ...scan.volume_files import write_image
 from .cohort import CASE
 
@@ -135,8 +133,8 @@ def prepare_cohort(
 def _prepared(
     pair: Pair, output: Path, source: str, segmenter: ModelPackage | None, device: torch.device
 ) -> PreparedCase:
-    baseline = _read(pair.baseline, pair.baseline_mask, pair.baseline_label)
-    followup = _read(pair.followup, pair.followup_mask, pair.followup_label)
+    baseline = ScanWithMask.read(pair.baseline, pair.baseline_mask, pair.baseline_label)
+    followup = ScanWithMask.read(pair.followup, pair.followup_mask, pair.followup_label)
     comparison = compare(baseline, followup, None, segmenter, device)
     result, growth = comparison.result, comparison.result["growth"]
     if comparison.registration.similarity < MIN_SIMILARITY:
@@ -159,11 +157,6 @@ def _prepared(
     more = {"warnings": result["warnings"], "onset_hours": pair.onset_hours, "source": source}
     _write(comparison, output / pair.case, {**asdict(line), **more})
     return line
-
-
-def _read(path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
-    scan = read_head_ct(path)
-    return ScanWithMask(scan, read_given_mask(mask, scan, label))
 
 
 def _write(comparison: Comparison, folder: Path, description: dict[str, object]) -> None:

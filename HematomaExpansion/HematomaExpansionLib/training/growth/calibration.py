@@ -29,10 +29,10 @@ from ...models.package import ModelPackage, write_package
 from ...scan.grid import Array
 from ...scan.mask import MaskKind
 from ..data.case_description import kind_of_cases
-from ..fitting import initial_network
+from ..fitting import Patches, initial_network
 from ..runs import has_learned_from, have_scans_in_common, made_before, made_from
 from ..steps import CALIBRATED_ON, lasting_steps
-from .samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
+from .samples import GrowthPreset, GrowthSample, Samples, patch_transform, prepare_growth_samples
 from .volume_range import MIN_PATIENTS, fit_volume_range
 
 BOTH_MASKS = "from their own masks and automatic ones"
@@ -210,7 +210,9 @@ def _outcomes(
     """Predictions for the samples on the model grid with these strengths, (sample, strength)."""
     from tqdm import tqdm
 
-    patches, voxel_ml = patches_of(samples, preset, training=False), float(np.prod(preset.spacing_mm)) / 1000
+    arrays, transform = [sample.arrays for sample in samples], patch_transform(preset, vary=False)
+    patches = Patches(arrays, transform, preset.fit.seed, preset.patches_per_case)
+    voxel_ml = float(np.prod(preset.spacing_mm)) / 1000
     device = next(network.parameters()).device
     baseline, true, by_strength = [], [], []
     with torch.inference_mode():

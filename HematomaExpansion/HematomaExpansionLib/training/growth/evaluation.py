@@ -28,7 +28,7 @@ from ...models.package import ModelPackage
 from ...scan.grid import Array
 from ...scan.shapes import signed_distance
 from ...scan.subject import Subject
-from ..data.cohort import Case, case_folders, read_case
+from ..data.cohort import Case, case_folders, given_baseline, read_case
 from ..data.each_case import LeftOut, rows_of_all
 from .samples import expansion_probability
 
@@ -120,13 +120,6 @@ def uniform_dilation(subject: Subject, wanted_ml: float) -> Array:
     dilated = np.zeros_like(allowed)
     dilated[allowed] = chosen
     return dilated
-
-
-def given_baseline(case: Case, source: MaskSource) -> Subject:
-    """A case's baseline with the mask that its prediction begins from."""
-    if not source.is_automatic:
-        return case.baseline
-    return replace(case.baseline, hematoma=source.find(case.baseline.ct, case.baseline.inside_skull))
 
 
 def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[GrowthRow]:

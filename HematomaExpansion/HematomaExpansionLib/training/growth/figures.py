@@ -24,9 +24,9 @@ from ...output.drawing import (
 )
 from ...scan.grid import Array
 from ...scan.subject import Subject
-from ..data.cohort import read_case
+from ..data.cohort import given_baseline, read_case
 from ..statistics import Auc
-from .evaluation import GrowthEvaluation, GrowthRow, given_baseline, given_probability
+from .evaluation import GrowthEvaluation, GrowthRow, given_probability
 
 if TYPE_CHECKING:
     import torch

@@ -29,7 +29,7 @@ from monai.transforms import (
     SelectItemsd,
 )
 
-from ...anatomy.segmentation import segment
+from ...anatomy.mask_source import MaskSource
 from ...forecast.probability import measurements, predict_risk_of_scan
 from ...growth.field import growth_channels, growth_region
 from ...markers.markers import describe_markers
@@ -37,9 +37,9 @@ from ...models.description import ModelGrid
 from ...models.package import ModelPackage
 from ...scan.grid import Array, Grid
 from ...scan.subject import Subject
-from ..data.cohort import Case, read_case
+from ..data.cohort import Case, given_baseline, read_case
 from ..data.each_case import prepare_all
-from ..fitting import FitOptions, Patches
+from ..fitting import FitOptions
 
 
 def expansion_probability(
@@ -175,9 +175,9 @@ def growth_samples(
     case = read_case(folder)
     samples = [_sample(case, case.baseline, preset, risk)]
     if segmenter is not None:
-        found = segment(case.baseline.ct, case.baseline.inside_skull, segmenter, torch.device("cpu"))
-        if not found.is_empty:
-            samples.append(_sample(case, replace(case.baseline, hematoma=found), preset, risk))
+        automatic = given_baseline(case, MaskSource("automatic", torch.device("cpu"), segmenter))
+        if not automatic.hematoma.is_empty:
+            samples.append(_sample(case, automatic, preset, risk))
     return samples
 
 
@@ -204,8 +204,8 @@ def _sample_grid(baseline: Subject, preset: GrowthPreset) -> Grid:
     return growth_region(baseline.inside_skull, preset.spacing_mm, (x, y, z), margin_mm=0.0)
 
 
-def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:
-    """From a sample to one patch, arrays of (1, z, y, x); all randomness of training is in here."""
+def patch_transform(preset: GrowthPreset, *, vary: bool) -> Compose:
+    """From a sample to one patch, arrays of (1, z, y, x); all randomness of training is in here, with ``vary``."""
     x, y, z = preset.patch
     if preset.growth_share is not None:
         crop: Any = RandCropByPosNegLabeld(
@@ -219,9 +219,7 @@ def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:
         )
     else:
         crop = (
-            RandSpatialCropd(_KEYS, (z, y, x), random_size=False)
-            if training
-            else CenterSpatialCropd(_KEYS, (z, y, x))
+            RandSpatialCropd(_KEYS, (z, y, x), random_size=False) if vary else CenterSpatialCropd(_KEYS, (z, y, x))
         )
     varied = [
         *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
@@ -235,12 +233,6 @@ def patch_transform(preset: GrowthPreset, *, training: bool) -> Compose:
             EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
             crop,
             SelectItemsd(_KEYS),
-            *(varied if training and preset.augmented else []),
+            *(varied if vary and preset.augmented else []),
         ]
     )
-
-
-def patches_of(samples: Sequence[GrowthSample], preset: GrowthPreset, *, training: bool) -> Patches:
-    """The patches of the samples that a network sees, drawn at random in training."""
-    transform = patch_transform(preset, training=training)
-    return Patches([sample.arrays for sample in samples], transform, preset.fit.seed, preset.patches_per_case)

@@ -23,7 +23,7 @@ from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, ensemble_
 from ..runs import begin_run, made_from
 from ..steps import CALIBRATED_ON, steps_before, training_steps
 from .calibration import BOTH_MASKS, Calibration, calibrated, volume_range
-from .samples import GrowthPreset, GrowthSample, Samples, patches_of, prepare_growth_samples
+from .samples import GrowthPreset, GrowthSample, Samples, patch_transform, prepare_growth_samples
 from .volume_range import MIN_PATIENTS
 
 _ALL_EXPANDED = "all of whom expanded"
@@ -161,9 +161,11 @@ def _fit_members(
 ) -> tuple[DescribedNetwork, dict[str, float]]:
     """The trained network, or the ensemble of several, and its validation losses."""
 
+    arrays = [sample.arrays for sample in learned], [sample.arrays for sample in unseen]
+
     def fitted(member: DescribedNetwork, options: FitOptions, folder: Path) -> dict[str, float]:
         own = replace(preset, fit=options)
-        patches = PatchPairs(patches_of(learned, own, training=True), patches_of(unseen, own, training=False))
+        patches = PatchPairs.of(arrays, partial(patch_transform, own), options.seed, own.patches_per_case)
         return fit(member.network, partial(growth_loss, own), patches, options, folder)
 
     if len(members) == 1:
