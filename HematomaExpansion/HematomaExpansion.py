@@ -1,5 +1,6 @@
 """The Slicer module: a panel over the engine. Nothing is computed here."""
 
+import dataclasses
 import pathlib
 from typing import Annotated, Any
 
@@ -16,8 +17,13 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 SAMPLE_NAME = "SimulatedHematoma"
 _SAMPLE_FILE = "SampleData/simulated-patient-baseline.nii.gz"
 _REQUIREMENTS = "HematomaExpansion-requirements.txt"
-_FRAME_MS, _FRAME_PERCENT = 60, 4
+_FRAME_MS, _FRAME_PERCENT = 60, 3
 _ANSWERS = {"unknown": None, "no": False, "yes": True}
+_DEFINITIONS = ["6ml", "12.5ml", "revised"]
+_SOURCES = {"evidence": "evidence", "BRAIN score": "brain"}
+_NO_GCS = 2
+_IF_EXPANDS = 50.0
+_SHIPPED = {"growth": "growth-compact", "segmentation": "segmentation-compact", "forecast": "forecast-evidence"}
 
 
 class HematomaExpansion(ScriptedLoadableModule):
@@ -31,7 +37,7 @@ class HematomaExpansion(ScriptedLoadableModule):
         self.parent.contributors = ["HematomaExpansion maintainers"]
         self.parent.helpText = _(
             "Predicts from the first head CT where an intracerebral hematoma grows, and how large it becomes. "
-            "<b>Research use only. Not for diagnosis or treatment.</b> The models that come with it "
+            "<b>Research use only. Not for diagnosis or treatment.</b> The models that see images "
             "were trained on simulated patients only; see the README of the extension."
         )
         self.parent.acknowledgementText = _(
@@ -66,10 +72,13 @@ class HematomaExpansionParameterNode:
         baseline: the first head CT.
         segmentAutomatically: whether to find the hematoma or take it from ``hematoma`` and ``hematomaSegment``.
         onsetHours: hours from onset to scan; 0 means unknown.
+        gcs: Glasgow Coma Scale, from 3 on; 2 means unknown.
         recurrent, warfarin, intraventricular: see ``ClinicalData``.
         result: the table of the prediction shown.
-        growthShown: from the hematoma now (0) to the prediction (100).
-        growthModel, segmentationModel: names of model packages; empty for the shipped ones.
+        growthShown: from the hematoma now (0) through the median of those who expand (50) to what one in ten of
+            those exceeds (100).
+        growthModel, segmentationModel, forecastModel: names of model packages; empty for the shipped ones.
+        probabilityFrom: what tells whether the hematoma expands.
     """
 
     baseline: vtkMRMLScalarVolumeNode
@@ -77,13 +86,15 @@ class HematomaExpansionParameterNode:
     hematoma: vtkMRMLSegmentationNode
     hematomaSegment: str = ""
     onsetHours: Annotated[float, WithinRange(0, 336)] = 0.0
+    gcs: Annotated[int, WithinRange(2, 15)] = 2
     recurrent: Annotated[str, Choice(["unknown", "no", "yes"])] = "unknown"
     warfarin: Annotated[str, Choice(["unknown", "no", "yes"])] = "unknown"
     intraventricular: Annotated[str, Choice(["unknown", "no", "yes"])] = "unknown"
     result: vtkMRMLTableNode
-    growthShown: Annotated[float, WithinRange(0, 100)] = 100.0
+    growthShown: Annotated[float, WithinRange(0, 100)] = 50.0
     outline: bool = True
-    fill: bool = True
+    fill: bool = False
+    probabilityMap: bool = True
     surface: bool = True
     deformation: bool = False
     opacity: Annotated[float, WithinRange(0, 1)] = 1.0
@@ -94,8 +105,10 @@ class HematomaExpansionParameterNode:
     exportFolder: pathlib.Path = pathlib.Path.home()
     growthModel: str = ""
     segmentationModel: str = ""
+    forecastModel: str = ""
+    probabilityFrom: Annotated[str, Choice(["evidence", "BRAIN score"])] = "evidence"
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
-    expansionDefinition: Annotated[str, Choice(["6ml", "12.5ml", "revised"])] = "6ml"
+    expansionDefinition: Annotated[str, Choice(_DEFINITIONS)] = "6ml"
     replacePrevious: bool = True
     keepIntermediate: bool = False
 
@@ -110,6 +123,8 @@ class HematomaExpansionWidget(Panel):
         self._play_timer: Any = None
         self._listed: Any = None
         self._alone: Any = None
+        self._linked: Any = None
+        self._told: dict[str, Any] = {}
 
     # --- panel lifecycle --------------------------------------------------------------------------------
 
@@ -136,7 +151,7 @@ class HematomaExpansionWidget(Panel):
         self.ui.exportDicomButton.connect("clicked(bool)", self.onExportDicom)
         self.ui.modelCardButton.connect("clicked(bool)", self.onModelCard)
         self.ui.installModelButton.connect("clicked(bool)", self.onInstallModel)
-        for box in (self.ui.growthModelComboBox, self.ui.segmentationModelComboBox):
+        for box in self._model_boxes().values():
             box.connect("currentIndexChanged(int)", self._read_models)
         self._list_models()
         self._begin()
@@ -160,6 +175,7 @@ class HematomaExpansionWidget(Panel):
         from HematomaSlicerLib.result_card import card, comparison_text, notice, training_text
 
         parameters, run = self._parameters, self.logic.run(self._parameters)
+        self._keep_told_alike(run)
         result = None if run is None else run.result
         self.ui.noticeLabel.text = notice(result)
         self.ui.noticeLabel.toolTip = training_text(result)
@@ -170,6 +186,7 @@ class HematomaExpansionWidget(Panel):
         self.ui.hematomaSelector.enabled = not parameters.segmentAutomatically
         self.ui.followupHematomaSelector.enabled = not parameters.segmentFollowup
         self.ui.displayWidget.enabled = run is not None and run.field is not None
+        self.ui.outcomeLabel.text = self.logic.outcome(parameters)
         self.ui.exportButton.enabled = run is not None and not self._work.is_running
         self.ui.exportDicomButton.enabled = run is not None and run.segmentation is not None
         if not self._work.is_running:
@@ -186,6 +203,23 @@ class HematomaExpansionWidget(Panel):
             self.logic.showOnly(parameters)
         self.logic.show(parameters)
 
+    def _keep_told_alike(self, run: Any) -> None:
+        """Make what is told of the patient the same here and in the prediction shown, if it is of this scan: here
+        when it comes into view, there whenever the user changes something.
+        """
+        parameters = self._parameters
+        linked = self.logic.linkOf(parameters)
+        if linked is not None and linked != self._linked:
+            with self._quietly():
+                self.logic.adopt(parameters)
+            self._told = self.logic.told(parameters)
+        self._linked = linked
+        told = self.logic.told(parameters)
+        changes = {name: value for name, value in told.items() if value != self._told.get(name)}
+        self._told = told
+        if linked is not None and changes:
+            run.retell(changes)
+
     def _list_markers(self, result: Any) -> None:
         """Refill the table of markers if they have changed."""
         from HematomaSlicerLib.result_card import marker_rows, scores_text
@@ -200,7 +234,8 @@ class HematomaExpansionWidget(Panel):
             table.setRowCount(len(rows))
             for row, marker in enumerate(rows):
                 item = qt.QTableWidgetItem(marker.title)
-                item.setCheckState(qt.Qt.Checked if marker.present else qt.Qt.Unchecked)
+                certain = qt.Qt.Checked if marker.present else qt.Qt.Unchecked
+                item.setCheckState(qt.Qt.PartiallyChecked if marker.unsure else certain)
                 table.setItem(row, 0, item)
                 reason = qt.QTableWidgetItem(marker.reason)
                 reason.setToolTip(marker.measured)
@@ -220,17 +255,26 @@ class HematomaExpansionWidget(Panel):
             run.overrule_marker(name, item.checkState() == qt.Qt.Checked)
             # The table already shows this; refilling it would delete the item inside its own signal.
             self._listed = marker_rows(run.result)
+            with self._quietly():
+                item.setText(self._listed[item.row()].title)  # nobody is unsure any more
             self._on_parameters()
 
     # --- models -----------------------------------------------------------------------------------------
 
+    def _model_boxes(self) -> dict[str, Any]:
+        return {
+            "growth": self.ui.growthModelComboBox,
+            "segmentation": self.ui.segmentationModelComboBox,
+            "forecast": self.ui.forecastModelComboBox,
+        }
+
     def _list_models(self) -> None:
         names = self.logic.modelNames()
+        names["segmentation"].append("threshold")
         with self._quietly():
-            self.ui.growthModelComboBox.clear()
-            self.ui.growthModelComboBox.addItems(names["growth"])
-            self.ui.segmentationModelComboBox.clear()
-            self.ui.segmentationModelComboBox.addItems([*names["segmentation"], "threshold"])
+            for task, box in self._model_boxes().items():
+                box.clear()
+                box.addItems(names[task])
 
     def _show_unbound(self) -> None:
         super()._show_unbound()
@@ -238,17 +282,20 @@ class HematomaExpansionWidget(Panel):
 
     def _show_models(self) -> None:
         with self._quietly():
-            for box, name in (
-                (self.ui.growthModelComboBox, self._parameters.growthModel or "growth-compact"),
-                (self.ui.segmentationModelComboBox, self._parameters.segmentationModel or "segmentation-compact"),
-            ):
+            for task, box in self._model_boxes().items():
+                name = getattr(self._parameters, f"{task}Model") or _SHIPPED[task]
                 box.setCurrentIndex(max(0, box.findText(name)))
 
     def _read_models(self, _index: int) -> None:
         if self._parameters is None or self._updating:
             return
-        self._parameters.growthModel = self.ui.growthModelComboBox.currentText
-        self._parameters.segmentationModel = self.ui.segmentationModelComboBox.currentText
+        before = self._parameters.forecastModel or _SHIPPED["forecast"]
+        for task, box in self._model_boxes().items():
+            setattr(self._parameters, f"{task}Model", box.currentText)
+        if self._parameters.forecastModel != before:
+            with self._work.sentences():
+                self.logic.forecastAnew(self._parameters)
+            self._on_parameters()
 
     def onModelCard(self, _checked: bool = False) -> None:
         """Show what the chosen growth model says about itself."""
@@ -286,7 +333,8 @@ class HematomaExpansionWidget(Panel):
     def _on_predicted(self, run: Any) -> None:
         if run is not None:
             parameters = self.logic.getParameterNode()  # the user may have left the panel meanwhile
-            parameters.growthShown = 100.0
+            parameters.growthShown = _IF_EXPANDS
+            self._linked, self._told = run.table.GetID(), self.logic.toldWith(run)  # what changed meanwhile counts
             parameters.result = run.table
             self.logic.show(parameters)
             self.logic.lookAt(parameters)
@@ -356,7 +404,6 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
 
     def startPrediction(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_prediction``."""
-        from HematomaExpansionLib.markers.scores import ClinicalData
         from HematomaSlicerLib.node_files import Segment
         from HematomaSlicerLib.prediction_jobs import PredictionRequest, start_prediction
 
@@ -365,19 +412,77 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
             baseline=parameters.baseline,
             hematoma=None if chosen is None else Segment(*chosen),
             onset_hours=parameters.onsetHours or None,
-            clinical=ClinicalData(
-                recurrent=_ANSWERS[parameters.recurrent],
-                warfarin=_ANSWERS[parameters.warfarin],
-                intraventricular=_ANSWERS[parameters.intraventricular],
-            ),
+            clinical=self._clinical(parameters),
             growth_model=parameters.growthModel,
             segmentation_model=parameters.segmentationModel,
+            forecast_model=parameters.forecastModel,
+            whether=_SOURCES[parameters.probabilityFrom],
             device_name=parameters.device,
             expansion_definition=parameters.expansionDefinition,
             replace_previous=parameters.replacePrevious,
             keep_intermediate=parameters.keepIntermediate,
         )
         return start_prediction(request, progress, ended)
+
+    def _clinical(self, parameters: Any) -> Any:
+        from HematomaExpansionLib.markers.scores import ClinicalData
+
+        return ClinicalData(
+            recurrent=_ANSWERS[parameters.recurrent],
+            warfarin=_ANSWERS[parameters.warfarin],
+            intraventricular=_ANSWERS[parameters.intraventricular],
+            gcs=float(parameters.gcs) if parameters.gcs > _NO_GCS else None,
+        )
+
+    def told(self, parameters: Any) -> dict[str, Any]:
+        """What the user told beside the scan, as ``renewal.told_in`` names it."""
+        return {
+            "onset_hours": parameters.onsetHours or None,
+            **dataclasses.asdict(self._clinical(parameters)),
+            "whether": _SOURCES[parameters.probabilityFrom],
+            "definition": parameters.expansionDefinition,
+        }
+
+    def toldWith(self, run: Any) -> dict[str, Any]:
+        """The same, as a prediction was made or last changed with it."""
+        from HematomaSlicerLib.renewal import told_in
+
+        return told_in(run.result)
+
+    def adopt(self, parameters: Any) -> None:
+        """Take over what was told with the prediction shown."""
+        told = self.toldWith(self.run(parameters))
+        answers, sources = ({value: key for key, value in names.items()} for names in (_ANSWERS, _SOURCES))
+        parameters.onsetHours = float(told["onset_hours"] or 0.0)
+        parameters.gcs = _NO_GCS if told["gcs"] is None else round(told["gcs"])
+        for name in ("recurrent", "warfarin", "intraventricular"):
+            setattr(parameters, name, answers[told[name]])
+        parameters.probabilityFrom = sources.get(told["whether"], parameters.probabilityFrom)
+        if told["definition"] in _DEFINITIONS:
+            parameters.expansionDefinition = told["definition"]
+
+    def linkOf(self, parameters: Any) -> Any:
+        """The ID of the prediction shown if it has a forecast and is of the scan chosen, or else None."""
+        run = self.run(parameters)
+        if run is None or run.scan is None or parameters.baseline is None or not run.result.get("forecast"):
+            return None
+        return run.table.GetID() if run.scan.GetID() == parameters.baseline.GetID() else None
+
+    def forecastAnew(self, parameters: Any) -> None:
+        """Make the forecast shown by the model chosen, if it is linked to the choices (``linkOf``)."""
+        from HematomaExpansionLib.models.package import find_package
+
+        if self.linkOf(parameters) is not None:
+            self.run(parameters).forecast_by(find_package(parameters.forecastModel, "forecast"))
+
+    def outcome(self, parameters: Any) -> str:
+        """The outcome at the slider in words; empty if there is none."""
+        run = self.run(parameters)
+        if run is None or run.result["growth"] is None:
+            return ""
+        from HematomaSlicerLib.outcome_slider import meaning
+
+        return meaning(run.result, parameters.growthShown / 100)
 
     def startComparison(self, parameters: Any, progress: Any, ended: Any) -> Any:
         """See ``prediction_jobs.start_comparison``."""
@@ -390,17 +495,18 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return start_comparison(self.run(parameters), parameters.followup, chosen, progress, ended)
 
     def show(self, parameters: Any) -> None:
-        """Make the scene match the choices: growth, outlines, areas, surface, arrows."""
+        """Make the scene match the choices: outcome, outlines, areas, map, surface, arrows."""
         run = self.run(parameters)
         if run is not None:
-            from HematomaSlicerLib.prediction_display import Look, apply_look, show_growth
+            from HematomaSlicerLib.prediction_display import Look, apply_look, show_outcome
 
-            show_growth(run, parameters.growthShown / 100)
+            show_outcome(run, parameters.growthShown / 100)
             apply_look(
                 run,
                 Look(
                     parameters.outline,
                     parameters.fill,
+                    parameters.probabilityMap,
                     parameters.surface,
                     parameters.deformation,
                     parameters.opacity,
@@ -442,7 +548,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         """Names of the available model packages, by task; the shipped ones first."""
         from HematomaExpansionLib.models.package import ModelPackage, available_packages
 
-        names: dict[str, list[str]] = {"growth": [], "segmentation": [], "risk": []}
+        names: dict[str, list[str]] = {"growth": [], "segmentation": [], "forecast": [], "risk": []}
         for package in available_packages():
             if isinstance(package, ModelPackage):
                 names[package.description.task].append(package.description.name)
@@ -461,6 +567,15 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         return install_package(pathlib.Path(folder)).description.name
 
 
+def _plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _width(surface: Any) -> float:
+    bounds: list[float] = list(surface.GetPolyData().GetBounds())
+    return bounds[1] - bounds[0]
+
+
 class HematomaExpansionTest(PanelTest):
     """Slicer's own self-test: the panel, clicked from the sample to the saved scene."""
 
@@ -476,18 +591,25 @@ class HematomaExpansionTest(PanelTest):
         panel = self._predict()
         run = panel.logic.run(panel.logic.getParameterNode())
         self.assertIsNotNone(run, panel.ui.statusLabel.text)
-        self.assertIn(f"{run.result['baseline']['volume_ml']:.1f} mL", panel.ui.cardLabel.text)
+        self.assertIn(" chance of expansion ", _plain(panel.ui.cardLabel.text))
         self.assertGreater(run.result["baseline"]["volume_ml"], 5.0)
         self.assertEqual(run.segmentation.GetSegmentation().GetNumberOfSegments(), 3)
         self.assertEqual(panel.ui.markersTable.rowCount, len(run.result["markers"]))
         found = run.result["markers"]["blend"]["present"]
         row = list(run.result["markers"]).index("blend")
+        before = run.result["forecast"]["probability_of_expansion"]
         panel.ui.markersTable.item(row, 0).setCheckState(qt.Qt.Unchecked if found else qt.Qt.Checked)
         self.assertEqual(run.result["scores"]["bat"]["blend"], int(not found))
         self.assertIn(f"blend {int(not found)}", panel.ui.scoresLabel.text)
-        panel.ui.growthSlider.value = 50
-        transform = run.shown.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
-        self.assertAlmostEqual(transform.GetDisplacementScale(), 0.5)
+        self.assertNotEqual(run.result["forecast"]["probability_of_expansion"], before)
+        self.assertIn(run.result["forecast"]["text"], _plain(panel.ui.cardLabel.text))
+        self.assertIn("half of those who expand", panel.ui.outcomeLabel.text)
+        panel.ui.onsetSpinBox.value = 3
+        self.assertEqual(run.result["input"]["onset_hours"], 3)
+        usual = _width(run.surface)
+        panel.ui.growthSlider.value = 0
+        self.assertIn("stays", panel.ui.outcomeLabel.text)
+        self.assertLess(_width(run.surface), usual)
 
     def test_cancel(self) -> None:
         """Canceled halfway, a prediction leaves the scene as it was."""

@@ -58,7 +58,15 @@ def real_head_ct() -> Path:
 def application() -> Any:
     """Slicer's libraries, running without its window."""
     pytest.importorskip("slicer")
-    return pytest.importorskip("trame_slicer.core").SlicerApp()
+    core = pytest.importorskip("trame_slicer.core")
+    return _completed(core.SlicerApp())
+
+
+def _completed(application: Any) -> Any:
+    from slicer_scene import complete
+
+    complete(application.scene)
+    return application
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +109,7 @@ def new_application(rendering: None, monkeypatch: pytest.MonkeyPatch) -> Callabl
     core = pytest.importorskip("trame_slicer.core")
 
     def make() -> Any:
-        application = core.SlicerApp()
+        application = _completed(core.SlicerApp())
         monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
         return application
 

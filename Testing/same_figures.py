@@ -122,8 +122,6 @@ def _trainings(folder: Path, cohort: list[str]) -> Iterator[tuple[str, list[str]
     adapted = [*cohort, "-o", str(folder / "adapted"), *one]
     yield "adapt", ["adapt", "segmentation-compact", *adapted]
     yield "correct", ["correct", "segmentation-compact", *cohort, "-o", str(folder / "corrected")]
-    calibrated = ["--start", "growth-compact", "--epochs", "0", "-o", str(folder / "calibrated")]
-    yield "calibrate", ["train", "growth", *cohort, *calibrated]
     for task in ("growth", "segmentation", "markers", "risk"):
         yield f"evaluate {task}", ["evaluate", task, *cohort, "-o", str(folder / f"evaluated-{task}")]
     folds = ["--folds", "3", "-o", str(folder / "evaluated-folds")]

@@ -107,29 +107,32 @@ def _picture(view: Any) -> np.ndarray:
 
 
 def draw(scan: Path, result: Path, picture: Path) -> None:
-    """Draw an axial view, one with deformation arrows, and the growing surface at 0, 50 and 100 %."""
+    """Draw an axial view, one with the map, one with deformation arrows, and the outcomes along the slider."""
     import SimpleITK as sitk
     import slicer
     from HematomaSlicerLib.node_images import volume_from_image
-    from HematomaSlicerLib.prediction_display import Look, apply_look, show_growth
+    from HematomaSlicerLib.prediction_display import Look, apply_look, show_outcome
     from HematomaSlicerLib.prediction_nodes import add_prediction
+    from slicer_scene import complete
     from trame_slicer.core import SlicerApp
 
     application = SlicerApp()
     slicer.mrmlScene = application.scene
+    complete(application.scene)
     run = add_prediction(result, volume_from_image(sitk.ReadImage(str(scan)), "scan"))
     panels = {}
-    show_growth(run, 1.0)
+    show_outcome(run, 0.0)
     for title, look in {
-        "now and predicted": Look(),
-        "deformation": Look(fill=False, deformation=True),
+        "now and if it expands": Look(fill=True, map=False),
+        "probability": Look(),
+        "deformation": Look(deformation=True, map=False),
     }.items():
         apply_look(run, look)
         panels[title] = slice_picture(application, run)
     apply_look(run, Look())
-    for percent in (0, 50, 100):
-        show_growth(run, percent / 100)
-        panels[f"growth {percent} %"] = surface_picture(application, run)
+    for title, position in {"stays": 0.0, "if it expands": 0.5, "1 in 10 beyond": 1.0}.items():
+        show_outcome(run, position)
+        panels[title] = surface_picture(application, run)
     _save(panels, picture)
 
 

@@ -11,10 +11,19 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from HematomaExpansionLib.forecast.facts import Facts
+from HematomaExpansionLib.forecast.forecast import Circumstances, ForecastModel, make_forecast
+from HematomaExpansionLib.growth.outcomes import NEVER_ML, mask_of_outcome
+from HematomaExpansionLib.growth.probability_map import probability_map
+from HematomaExpansionLib.growth.warping import with_part
+from HematomaExpansionLib.models.package import find_package
 from HematomaExpansionLib.scan.grid import Grid, image_on
-from phantoms import positions
+from phantoms import positions, volume_ml
 
 RADIUS_MM, GROWN = 12.0, 1 / 0.75
+_BOX_MARGIN = (3, 2, 1)
+"""Voxels of the scan's grid on each side that the image of outcomes does not cover."""
+
 DIRECTIONS: dict[str, Sequence[float]] = {
     "LPS": (1, 0, 0, 0, 1, 0, 0, 0, 1),
     "RAS": (-1, 0, 0, 0, -1, 0, 0, 0, 1),
@@ -50,35 +59,58 @@ def growth_field(where: Grid) -> sitk.Image:
     return image_on(where, (1 / GROWN - 1) * offset * fading)
 
 
+def ball_order(where: Grid) -> sitk.Image:
+    """Outcomes that are all balls, on a box of the grid: the volume in mL of the smallest that reaches a voxel."""
+    size = [n - 2 * margin for n, margin in zip(where.size, _BOX_MARGIN, strict=True)]
+    offsets = sitk.RegionOfInterest(image_on(where, _offsets(where, np.zeros(3))), size, _BOX_MARGIN)
+    distance = sitk.GetArrayFromImage(offsets)
+    ranks = np.empty(distance.size, np.float32)
+    ranks[np.argsort(distance, axis=None, kind="stable")] = np.arange(1, distance.size + 1)
+    order = ranks.reshape(distance.shape) * where.voxel_volume_ml
+    sides = np.ones(distance.shape, bool)
+    sides[1:-1, 1:-1, 1:-1] = False
+    order[distance >= distance[sides].min()] = NEVER_ML  # only whole balls
+    return image_on(Grid.of(offsets), order)
+
+
 def write_result(folder: Path, direction: str) -> dict[str, Any]:
     """The folder that ``hematoma predict`` would leave; returns its ``prediction.json``."""
     where = grid(direction)
     folder.mkdir()
-    field = growth_field(where)
-    moved = np.linalg.norm(positions(where) + sitk.GetArrayFromImage(field) - _middle(where), axis=-1)
-    followup = image_on(where, (moved < RADIUS_MM).astype(np.uint8))
-    baseline = sphere(where)
-    for name, content in {
-        "baseline-mask": baseline,
-        "followup-mask": followup,
-        "followup-ct": ct(where),
-        "displacement": field,
-    }.items():
-        sitk.WriteImage(content, folder / f"{name}.nii.gz")
-    before, after = (np.count_nonzero(sitk.GetArrayFromImage(m)) * 4.32 / 1000 for m in (baseline, followup))
-    model = {"name": "made", "version": "1", "sha256": "0", "trained_on": "nothing"}
-    result = {
-        "research_use_only": True,
-        "software": {"name": "HematomaExpansion", "version": "0"},
-        "input": {"size": list(where.size), "spacing_mm": list(where.spacing), "warnings": []},
-        "baseline": {
-            "volume_ml": before,
-            "abc2_ml": 7.0,
-            "abc2_simplified_ml": 8.0,
-            "a_mm": 24.0,
-            "b_mm": 24.0,
-            "c_mm": 24.0,
-        },
+    order, baseline = ball_order(where), sphere(where)
+    result = _result(where, baseline)
+    result |= {"format": 2, "risk": None}
+    values = sitk.GetArrayViewFromImage(order)
+    around = Circumstances(network_growth=0.5, largest_ml=float(values[values < NEVER_ML].max()))
+    package = find_package(None, "forecast")
+    forecast = make_forecast(ForecastModel.of(package), Facts.of_result(result), around)
+    followup = with_part(baseline, mask_of_outcome(order, forecast.if_expands_ml).image)
+    before, after = volume_ml(baseline), volume_ml(followup)
+    result |= {
+        "forecast": forecast.described,
+        "followup": {"volume_ml": after, "abc2_ml": 16.0},
+        "growth": {"absolute_ml": after - before, "relative": after / before - 1, "detectable": True},
+        "models": {**result["models"], "forecast": package.identity},
+    }
+    sitk.WriteImage(order, folder / "outcomes.nii.gz")
+    probability = probability_map(order, forecast.distribution, baseline)
+    sitk.WriteImage(probability, folder / "growth-probability.nii.gz")
+    _write_images(folder, where, baseline, followup)
+    (folder / "prediction.json").write_text(json.dumps(result))
+    return result
+
+
+def write_earlier_result(folder: Path, direction: str) -> dict[str, Any]:
+    """The folder that ``hematoma predict`` left before there was one forecast; returns its ``prediction.json``."""
+    where = grid(direction)
+    folder.mkdir()
+    moved = np.linalg.norm(
+        positions(where) + sitk.GetArrayFromImage(growth_field(where)) - _middle(where), axis=-1
+    )
+    baseline, followup = sphere(where), image_on(where, (moved < RADIUS_MM).astype(np.uint8))
+    before, after = volume_ml(baseline), volume_ml(followup)
+    result = _result(where, baseline)
+    result |= {
         "followup": {
             "volume_ml": after,
             "abc2_ml": 16.0,
@@ -92,13 +124,45 @@ def write_result(folder: Path, direction: str) -> dict[str, Any]:
             "definition": 'growth > 6 mL or > 33 % of baseline: "; & <',
             "detectable": True,
         },
+        "risk": {"probability": 0.7, "model": result["models"]["growth"]},
+    }
+    _write_images(folder, where, baseline, followup)
+    (folder / "prediction.json").write_text(json.dumps(result))
+    return result
+
+
+def _write_images(folder: Path, where: Grid, baseline: sitk.Image, followup: sitk.Image) -> None:
+    for name, content in {
+        "baseline-mask": baseline,
+        "followup-mask": followup,
+        "followup-ct": ct(where),
+        "displacement": growth_field(where),
+    }.items():
+        sitk.WriteImage(content, folder / f"{name}.nii.gz")
+
+
+def _result(where: Grid, baseline: sitk.Image) -> dict[str, Any]:
+    """What does not depend on the forecast."""
+    model = {"name": "made", "version": "1", "sha256": "0", "trained_on": "nothing"}
+    return {
+        "research_use_only": True,
+        "software": {"name": "HematomaExpansion", "version": "0"},
+        "input": {"size": list(where.size), "spacing_mm": list(where.spacing), "warnings": []},
+        "baseline": {
+            "volume_ml": volume_ml(baseline),
+            "abc2_ml": 7.0,
+            "abc2_simplified_ml": 8.0,
+            "a_mm": 24.0,
+            "b_mm": 24.0,
+            "c_mm": 24.0,
+        },
         "markers": {
             name: {
                 "present": name == "swirl",
                 "evidence": {"area_mm2": 40.0, "enclosed_share": 0.5},
                 "place_mm": [float(value) for value in _middle(where)] if name == "swirl" else None,
             }
-            for name in ("hypodensity", "swirl", "black_hole", "blend")
+            for name in ("hypodensity", "swirl", "black_hole", "blend", "irregular")
         },
         "scores": {
             "bat": {
@@ -108,14 +172,30 @@ def write_result(folder: Path, direction: str) -> dict[str, Any]:
                 "total": None,
                 "total_if_early": 4,
                 "total_if_late": 2,
-            }
+            },
+            "brain": None,
         },
         "models": {"segmentation": model, "growth": model},
         "timing_s": {"total": 1.0},
         "device": "cpu",
     }
-    (folder / "prediction.json").write_text(json.dumps(result))
-    return result
+
+
+def complete(scene: Any) -> None:
+    """Add to a scene what the application's own module of colors brings: legends, and a color table."""
+    import slicer
+    from matplotlib import colormaps
+
+    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
+    table = slicer.vtkMRMLColorTableNode()
+    table.SetSingletonTag("FilePlasma.txt")  # which gives its ID
+    table.SetName("Plasma")
+    table.SetTypeToUser()
+    table.SetSaveWithScene(False)
+    table.SetNumberOfColors(256)
+    for k, color in enumerate(colormaps["plasma"](np.arange(256))):
+        table.SetColor(k, str(k), *color[:3], 1.0)
+    scene.AddNode(table)
 
 
 def overlap(first: sitk.Image, second: sitk.Image) -> float:

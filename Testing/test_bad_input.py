@@ -36,7 +36,7 @@ class Outcome:
 
 
 def run_predict(case: Input, output: Path) -> Outcome:
-    arguments = ["predict", "-i", str(case.scan), "-o", str(output), "--segmenter", "threshold", "--risk", "none"]
+    arguments = ["predict", "-i", str(case.scan), "-o", str(output), "--segmenter", "threshold"]
     mask = [] if case.mask is None else ["--mask", str(case.mask)]
     said, start, status, raised = io.StringIO(), time.perf_counter(), -1, ""
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):

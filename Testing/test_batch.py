@@ -141,7 +141,7 @@ def test_each_scan_has_its_row_and_its_folder(mixed_run: MixedRun) -> None:
     for name in (CUT, GARBAGE):
         assert f"{name}: {table[name]['reason']}" in done.stdout
     assert "cases-private.csv says which case is which scan. Keep it private" in done.stdout
-    assert "4 of 6 cases predicted, 0 of them with expansion; 2 failed." in done.stdout
+    assert "4 of 6 cases predicted, 0 of them more likely to expand than not; 2 failed." in done.stdout
     assert done.stdout.endswith("Research use only.\n")
 
 
@@ -152,14 +152,18 @@ def test_the_volumes_are_those_of_predict(mixed_run: MixedRun, mixed: Path) -> N
         "baseline_ml": result["baseline"]["volume_ml"],
         "abc2_ml": result["baseline"]["abc2_ml"],
         "followup_ml": result["followup"]["volume_ml"],
-        "followup_ml_low": result["followup"]["volume_ml_low"],
-        "followup_ml_high": result["followup"]["volume_ml_high"],
+        "probability_of_expansion": result["forecast"]["probability_of_expansion"],
+        "probability_low": result["forecast"]["probability_low"],
+        "volume_ml_10": result["forecast"]["volume_ml"]["10"],
+        "volume_ml_90": result["forecast"]["volume_ml"]["90"],
+        "if_expands_ml": result["forecast"]["if_expands"]["volume_ml"],
+        "if_expands_ml_high": result["forecast"]["if_expands"]["high"],
         "growth_ml": result["growth"]["absolute_ml"],
         "growth_relative": result["growth"]["relative"],
     }.items():
         assert float(row[column]) == pytest.approx(value, rel=1e-4), column
-    assert row["definition"] == result["growth"]["definition"] == "growth > 12.5 mL or > 33 % of baseline"
-    assert row["expansion"] == str(result["growth"]["expansion"])
+    assert row["definition"] == result["forecast"]["definition"] == "growth > 12.5 mL or > 33 % of baseline"
+    assert row["probability_source"] == result["forecast"]["source"]
     assert row["detectable"] == str(result["growth"]["detectable"])
     assert row["markers"] == markers_text(result["markers"])
     bat = result["scores"]["bat"]
@@ -182,7 +186,15 @@ def test_a_head_without_a_bleed_is_done_and_says_so(mixed_run: MixedRun) -> None
     assert row["status"] == DONE
     assert float(row["baseline_ml"]) == 0
     assert {
-        row[name] for name in ("followup_ml", "growth_ml", "expansion", "definition", "markers", "bat_low")
+        row[name]
+        for name in (
+            "followup_ml",
+            "growth_ml",
+            "probability_of_expansion",
+            "volume_ml_50",
+            "definition",
+            "markers",
+        )
     } == {""}
     assert "No hematoma was found" in row["warnings"]
 
@@ -426,7 +438,12 @@ def test_a_killed_run_is_resumed_where_it_ended(tmp_path: Path, capsys: pytest.C
 
 
 def options() -> PredictionOptions:
-    return PredictionOptions(growth=find_package(None, "growth"), segmenter=None, device_name="cpu")
+    return PredictionOptions(
+        growth=find_package(None, "growth"),
+        segmenter=None,
+        forecast=find_package(None, "forecast"),
+        device_name="cpu",
+    )
 
 
 def only_named(options: PredictionOptions, output: Path, case: BatchCase) -> CaseRow:

@@ -67,7 +67,9 @@ def finished_batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     output = folder / "out"
     output.mkdir()
     growth = find_package(None, "growth")
-    batch = Batch(cases, output, PredictionOptions(growth=growth, segmenter=None, device_name="cpu"))
+    batch = Batch(
+        cases, output, PredictionOptions(growth, None, find_package(None, "forecast"), device_name="cpu")
+    )
     assert set(batch.run().values()) == {"done"}
     return batch
 

@@ -28,7 +28,6 @@ from HematomaExpansionLib.training.data.each_case import LeftOut, prepare_all, p
 from HematomaExpansionLib.training.data.preparation import read_pairs
 from HematomaExpansionLib.training.growth import evaluation
 from HematomaExpansionLib.training.growth import samples as growth_samples
-from HematomaExpansionLib.training.growth import training as growth_training
 from HematomaExpansionLib.training.risk import evaluation as risk_evaluation
 from HematomaExpansionLib.training.risk import logistic as risk_training
 from HematomaExpansionLib.training.risk import networks as risk_network_training
@@ -135,7 +134,7 @@ def test_growth_measured_against_masks_that_nobody_drew_says_so_everywhere(
     make_cohort: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort, out = make_cohort(2, masks="automatic"), tmp_path / "out"
-    assert run("evaluate", "growth", "--cohort", cohort, "-o", out, "--risk", "none") == 0
+    assert run("evaluate", "growth", "--cohort", cohort, "-o", out) == 0
     note = "In 2 of 2 cases a mask was found automatically"
     assert note in capsys.readouterr().err
     assert json.loads((out / "growth.json").read_text())["notes"][0].startswith(note)
@@ -336,7 +335,6 @@ def no_work(*_arguments: object, **_options: object) -> None:
         ("evaluate growth --folds 2", "at least 4 cases"),
         ("evaluate growth --folds loo", "at least 4 cases"),
         ("train growth --only-expanded", "at least two cases"),
-        ("train growth --start growth-compact --epochs 0", "at least 10 cases"),
         ("correct segmentation-compact", "needs 10"),
     ],
 )
@@ -360,20 +358,3 @@ def test_a_cohort_too_small_is_refused_before_the_work(
             monkeypatch.setattr(module, name, no_work, raising=False)
     assert run(*arguments.split(), "--cohort", make_cohort(3), "-o", tmp_path / "out") == 2
     assert sentence in capsys.readouterr().err
-
-
-def test_a_damaged_cohort_to_calibrate_on_is_told_before_anything_is_learned(
-    make_cohort: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(growth_training, "fit", no_work)
-    monkeypatch.setattr(each_case, "_FEW_CASES", 100)
-    cohort, other = make_cohort(2), tmp_path / "other"
-    for number in range(10):
-        (other / f"other-{number}").mkdir(parents=True)
-        (other / f"other-{number}" / "baseline.nii.gz").touch()
-    out = tmp_path / "package"
-    assert run("train", "growth", "--cohort", cohort, "--calibration", other, "--risk", "none", "-o", out) == 2
-    assert "10 of 10 cases cannot be used" in capsys.readouterr().err

@@ -1,22 +1,26 @@
 """Growth: a known displacement moves blood where it should, and never folds or leaves the skull."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.forecast.followup_range import calibrated_range, followup_range
-from HematomaExpansionLib.forecast.strength import growth_strength
-from HematomaExpansionLib.growth.field import confined_displacement, growth_channels, growth_region, warp
-from HematomaExpansionLib.growth.growth import predict_growth
+from HematomaExpansionLib.growth.field import Flow, confined_displacement, growth_channels, growth_region, warp
+from HematomaExpansionLib.growth.growth import Growth
+from HematomaExpansionLib.growth.outcomes import (
+    Outcomes,
+    mask_of_outcome,
+    outcomes_of,
+    predict_outcomes,
+)
 from HematomaExpansionLib.growth.warping import smallest_jacobian, warp_ct, warp_image, warp_mask
+from HematomaExpansionLib.measures.agreement import dice
 from HematomaExpansionLib.models.description import (
     ARCHITECTURES_OF,
-    GROWTH_BY_PROBABILITY,
     INTEGRATION_STEPS,
-    VOLUME_RANGE,
     ModelDescription,
     TrainingStep,
 )
@@ -25,8 +29,10 @@ from HematomaExpansionLib.models.networks.unet import displacement_unet, segment
 from HematomaExpansionLib.models.package import ModelPackage, write_package
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask
+from HematomaExpansionLib.scan.resampling import resample
+from HematomaExpansionLib.scan.shapes import signed_distance
 from HematomaExpansionLib.scan.subject import Subject
-from phantoms import volume_ml
+from phantoms import positions, volume_ml
 from torch import nn
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix()
@@ -36,22 +42,12 @@ PERMUTED_FLIP = (0.0, -1.0, 0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0)
 
 def sphere(grid: Grid, center: np.ndarray, radius: float) -> Mask:
     """Mask of a ball in LPS mm on a grid."""
-    points = sitk.GetArrayFromImage(
-        sitk.PhysicalPointSource(
-            sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
-        )
-    )
-    return Mask.on(grid, np.linalg.norm(points - center, axis=-1) <= radius)
+    return Mask.on(grid, np.linalg.norm(positions(grid) - center, axis=-1) <= radius)
 
 
 def scaling_field(grid: Grid, center: np.ndarray, factor: float) -> sitk.Image:
     """Pull-back that enlarges everything about ``center`` by ``factor``: u(x) = (1/factor - 1)(x - center)."""
-    points = sitk.GetArrayFromImage(
-        sitk.PhysicalPointSource(
-            sitk.sitkVectorFloat64, list(grid.size), grid.origin, grid.spacing, grid.direction
-        )
-    )
-    return image_on(grid, (1 / factor - 1) * (points - center))
+    return image_on(grid, (1 / factor - 1) * (positions(grid) - center))
 
 
 @pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE, PERMUTED_FLIP], ids=["straight", "oblique", "permuted"])
@@ -144,11 +140,13 @@ def test_warped_ct_takes_its_values_from_where_the_field_points() -> None:
     np.testing.assert_allclose(moved[5:15, 5:15, 5:15], sitk.GetArrayFromImage(ramp)[5:15, 5:15, 6:16], atol=1e-4)
 
 
-def test_smallest_jacobian_sees_shrinking_and_folding() -> None:
-    grid = Grid((20, 20, 20), (1.0, 1.0, 2.0), (0.0, 0, 0), STRAIGHT)
+@pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE, PERMUTED_FLIP], ids=["straight", "oblique", "permuted"])
+def test_smallest_jacobian_sees_shrinking_and_folding(direction: tuple[float, ...]) -> None:
+    """It is the same whichever way the grid lies: ITK's own would be 0.99 where it is 0.51."""
+    grid = Grid((20, 20, 20), (1.0, 1.0, 2.0), (0.0, 0, 0), direction)
     center = grid.point((9.5, 9.5, 9.5))
     assert smallest_jacobian(scaling_field(grid, center, 1.25)) == pytest.approx(0.8**3, rel=0.01)
-    assert smallest_jacobian(scaling_field(grid, center, -1.0)) < 0
+    assert smallest_jacobian(scaling_field(grid, center, -1.0)) == pytest.approx(-1.0, rel=0.01)
 
 
 def rough_velocity(shape: tuple[int, int, int], size: float) -> torch.Tensor:
@@ -237,8 +235,10 @@ def test_predicted_growth_is_the_networks_flow_on_the_scans_own_grid(
     center = grid.point((63, 63, 14))
     hematoma, skull = sphere(grid, center, 12.0), sphere(grid, center, 50.0)
     ct = image_on(grid, np.full(grid.shape, 30.0, np.float32))
-    growth = predict_growth(Subject(ct, skull, hematoma), outward_package, 1.0, torch.device("cpu"))
+    outcomes = predict_outcomes(Subject(ct, skull, hematoma), outward_package, torch.device("cpu"))
+    growth = outcomes.at_own_strength()
     # v = -s·(x - c) for unit time is the pull-back x -> c + (x - c)·exp(-s): radii grow by exp(0.25).
+    assert outcomes.network_growth == pytest.approx(0.75, abs=0.06)
     assert volume_ml(growth.followup_mask) == pytest.approx(4 / 3 * np.pi * 12**3 * np.exp(0.75) / 1000, rel=0.06)
     assert growth.followup_mask.grid == Grid.of(growth.displacement) == Grid.of(growth.followup_ct) == grid
     assert smallest_jacobian(growth.displacement) > 0
@@ -247,43 +247,209 @@ def test_predicted_growth_is_the_networks_flow_on_the_scans_own_grid(
     np.testing.assert_allclose(growth.displacement.GetPixel(*index), expected, atol=0.3)
 
 
-BY_PROBABILITY = {"constant": 0.0, "slope": 0.5, "smallest": 0.1, "largest": 2.0}
+# --- outcomes -----------------------------------------------------------------------------------------
 
 
-def test_growth_is_stronger_by_the_probability_and_bounded(outward_package: ModelPackage) -> None:
-    """The flow is constant, so one twice as strong carries twice as far on a log scale."""
-    settings = {**outward_package.description.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY}
-    follows = replace(outward_package, description=replace(outward_package.description, settings=settings))
-    grid = Grid((110, 110, 74), (1.0, 1.0, 1.5), (-55.0, -55, -55), OBLIQUE)
-    center = grid.point((55, 55, 37))
-    hematoma, skull = sphere(grid, center, 12.0), sphere(grid, center, 50.0)
-    ct = image_on(grid, np.full(grid.shape, 30.0, np.float32))
+FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+GRIDS = {
+    "straight": Grid((90, 90, 60), (1.2, 1.2, 1.8), (-50.0, -60, -50), STRAIGHT),
+    "oblique": Grid((90, 90, 60), (1.2, 1.2, 1.8), (-50.0, 10, 3), OBLIQUE),
+    "permuted": Grid((90, 90, 60), (1.2, 1.2, 1.8), (0.0, 0, 0), PERMUTED_FLIP),
+    "thick": Grid((120, 120, 22), (0.9, 0.9, 5.0), (60.0, -50, 70), FLIPPED),
+}
+TOWARD, WALL = np.array((0.6, -0.64, 0.48)), np.array((0.8, 0.6, 0.0))
+"""Directions in LPS: where blood grows in some of the fields, and where bone is near."""
 
-    def grown_ml(package: ModelPackage, probability: float | None) -> float:
-        strength = growth_strength(package.description, probability)
-        growth = predict_growth(Subject(ct, skull, hematoma), package, strength, torch.device("cpu"))
+Velocity = Callable[[np.ndarray], np.ndarray]
+"""Velocity in mm, LPS, at positions in mm, LPS, from the middle of the hematoma; both (z, y, x, 3)."""
+
+
+def outward(points: np.ndarray) -> np.ndarray:
+    """Everything grows alike: radii by exp(0.25) at strength 1."""
+    return -0.25 * points
+
+
+def directed(points: np.ndarray) -> np.ndarray:
+    """Blood grows toward one side only."""
+    return -0.35 * np.maximum(points @ TOWARD, 0.0)[..., None] * TOWARD
+
+
+def rough(points: np.ndarray) -> np.ndarray:
+    """Growth on which waves are laid."""
+    return outward(points) + 1.5 * np.sin(points[..., [1, 2, 0]] / 5.0)
+
+
+def crumpled(points: np.ndarray) -> np.ndarray:
+    """Used as it is, it folds beyond a strength of 0.6: there, du/dx reaches -1."""
+    waves = np.zeros_like(points)
+    waves[..., 0] = -6.0 * np.sin(points[..., 0] / 4.0)
+    return waves - 0.15 * points
+
+
+def torn(points: np.ndarray) -> np.ndarray:
+    """Used as it is, it folds at any of the strengths."""
+    return 40.0 * np.sin(points / 4.0)
+
+
+def still(points: np.ndarray) -> np.ndarray:
+    return np.zeros_like(points)
+
+
+def sideways(points: np.ndarray) -> np.ndarray:
+    """Everything moves by 6 mm, and nothing grows."""
+    return np.broadcast_to(-6.0 * TOWARD, points.shape)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A ball of blood of 12 mm in a round skull, whose wall is 18 mm from the hematoma's middle on one side."""
+
+    subject: Subject
+    center: np.ndarray
+
+    @classmethod
+    def on(cls, grid: Grid) -> "Patient":
+        center = grid.point((np.array(grid.size) - 1) / 2)
+        hu = np.random.default_rng(0).normal(30.0, 2.0, grid.shape)
+        hematoma, skull = sphere(grid, center, 12.0), sphere(grid, center - 22 * WALL, 40.0)
+        ct = image_on(grid, np.where(hematoma.voxels, 65.0, hu).astype(np.float32))
+        return cls(Subject(ct, skull, hematoma), center)
+
+    def outcomes(self, velocity: Velocity, steps: int = 6) -> Outcomes:
+        """The outcomes of a field that no network had to find."""
+        region = growth_region(self.subject.hematoma, (2.5, 2.5, 2.5), (24, 24, 24))
+        voxels = velocity(positions(region) - self.center) @ np.linalg.inv(region.axes).T
+        field = np.moveaxis(voxels, -1, 0)[::-1].astype(np.float32)
+        return outcomes_of(
+            self.subject, Flow(region, field, growth_channels(self.subject, region, (0.0, 100.0))[2:], steps)
+        )
+
+
+def radii(growth: Growth, center: np.ndarray) -> tuple[float, float]:
+    """Distance in mm from the center of the nearest voxel that is no blood, and of the farthest that is."""
+    blood = growth.followup_mask.voxels
+    distance = np.linalg.norm(positions(growth.followup_mask.grid) - center, axis=-1)
+    return float(distance[~blood].min()), float(distance[blood].max())
+
+
+FIELDS: dict[str, tuple[Velocity, int]] = {
+    "outward": (outward, 6),
+    "directed": (directed, 6),
+    "rough": (rough, 6),
+    "crumpled": (crumpled, 0),
+    "torn": (torn, 0),
+    "still": (still, 6),
+    "sideways": (sideways, 6),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize(("velocity", "steps"), FIELDS.values(), ids=FIELDS)
+def test_outcomes_are_nested_and_have_the_volume_asked_for(grid: Grid, velocity: Velocity, steps: int) -> None:
+    patient = Patient.on(grid)
+    outcomes, hematoma = patient.outcomes(velocity, steps), patient.subject.hematoma
+    baseline_ml, voxel_ml = hematoma.volume_ml, grid.voxel_volume_ml
+    before = mask_of_outcome(outcomes.order, 0.4 * baseline_ml).voxels
+    for ratio in (0.7, 1.0, 1.02, 1.3, 1.33, 2.0, 3.0, 5.0):
+        outcome = mask_of_outcome(outcomes.order, ratio * baseline_ml)
+        assert outcome.volume_ml == pytest.approx(ratio * baseline_ml, abs=0.51 * voxel_ml)
+        assert (outcome.voxels >= before).all(), "a larger outcome contains the smaller"
+        before = outcome.voxels
+    assert outcomes.largest_ml > 5 * baseline_ml
+    np.testing.assert_array_equal(outcomes.growth_to(baseline_ml).followup_mask.voxels, hematoma.voxels)
+    for growth in (outcomes.growth_to(1.6 * baseline_ml), outcomes.at_own_strength()):
+        grown = growth.followup_mask.voxels
+        assert (grown >= hematoma.voxels).all()
+        assert not (grown & ~patient.subject.inside_skull.voxels).any(), "blood crossed the bone"
         assert smallest_jacobian(growth.displacement) > 0
-        return volume_ml(growth.followup_mask)
-
-    ball_ml = 4 / 3 * np.pi * 12**3 / 1000
-    for probability, strength in ((0.5, 1.0), (0.8, 2.0), (0.2, 0.5), (0.0, 0.1), (1.0, 2.0), (None, 1.0)):
-        expected = ball_ml * np.exp(0.75 * strength)
-        assert grown_ml(follows, probability) == pytest.approx(expected, rel=0.03), probability
-    assert grown_ml(outward_package, 0.8) == grown_ml(outward_package, None), "this model follows none"
+        assert Grid.of(growth.followup_ct) == Grid.of(growth.displacement) == growth.followup_mask.grid == grid
 
 
-def test_a_range_is_told_with_the_probability_it_was_checked_with(outward_package: ModelPackage) -> None:
-    ranges = {"true": {"low": [-1.0, 0.0, 0.5], "high": [2.0, 0.1, 1.5]}}
-    plain = replace(outward_package.description, settings={VOLUME_RANGE: ranges})
-    follows = replace(plain, settings={**plain.settings, GROWTH_BY_PROBABILITY: BY_PROBABILITY})
-    told = followup_range(ranges["true"], 20.0, 24.0)
-    assert (
-        calibrated_range(plain, "true", None, 20.0, 24.0)
-        == calibrated_range(follows, "true", 0.3, 20.0, 24.0)
-        == told
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_the_strength_leads_to_the_volume_and_the_displacement_to_the_mask(grid: Grid) -> None:
+    patient = Patient.on(grid)
+    hematoma = patient.subject.hematoma
+    for velocity in (outward, directed, rough):
+        outcomes = patient.outcomes(velocity)
+        assert outcomes.strengths[-1] >= 2.0, "an integrated velocity folds late, if ever"
+        for volume in (1.2 * hematoma.volume_ml, 1.7 * hematoma.volume_ml, outcomes.own_ml):
+            growth = outcomes.growth_to(volume)
+            warped = warp_mask(hematoma, growth.displacement)
+            assert warped.volume_ml == pytest.approx(volume, rel=0.04)
+            assert dice(warped.voxels, growth.followup_mask.voxels) > 0.95
+            added = [mask & ~hematoma.voxels for mask in (warped.voxels, growth.followup_mask.voxels)]
+            assert dice(*added) > 0.8
+        for strength in outcomes.strengths:
+            assert smallest_jacobian(outcomes.flow.displacement(float(strength))) > 0
+
+
+def test_the_strength_is_that_of_the_flow() -> None:
+    """Until blood nears the bone, a flow of constant divergence enlarges the ball by a known factor."""
+    patient = Patient.on(GRIDS["oblique"])
+    outcomes, baseline_ml = patient.outcomes(outward), patient.subject.hematoma.volume_ml
+    for strength in (0.1, 0.25, 0.4):
+        assert outcomes.strength_for(baseline_ml * np.exp(0.75 * strength)) == pytest.approx(strength, abs=0.04)
+    own, asked = outcomes.at_own_strength(), outcomes.flow.displacement(1.0)
+    assert outcomes.own_strength == 1.0
+    index = Grid.of(asked).size[0] // 2 + 3, Grid.of(asked).size[1] // 2, Grid.of(asked).size[2] // 2
+    place = own.displacement.TransformPhysicalPointToIndex(asked.TransformIndexToPhysicalPoint(index))
+    np.testing.assert_allclose(
+        own.displacement.GetPixel(*place),
+        -(1 - np.exp(-0.25)) * (Grid.of(own.displacement).point(place) - patient.center),
+        atol=0.05,
     )
-    assert calibrated_range(follows, "true", None, 20.0, 24.0) is None
-    assert calibrated_range(plain, "automatic", 0.3, 20.0, 24.0) is None
+
+
+def test_a_field_that_folds_is_used_only_as_far_as_it_does_not() -> None:
+    """Beyond that, blood spreads evenly."""
+    patient = Patient.on(GRIDS["straight"])
+    baseline_ml = patient.subject.hematoma.volume_ml
+    folding = patient.outcomes(crumpled, steps=0)
+    assert list(folding.strengths) == [0.0, 0.25, 0.5]
+    assert smallest_jacobian(folding.flow.displacement(0.75)) <= 0
+    assert folding.own_strength == 0.5
+    assert folding.strength_for(3 * baseline_ml) == 0.5
+    reach, beyond = (mask_of_outcome(folding.order, volume) for volume in (folding.reach_ml, 2 * baseline_ml))
+    from_reach = -sitk.GetArrayFromImage(signed_distance(reach.image))
+    inside = sitk.GetArrayFromImage(resample(patient.subject.inside_skull.image, beyond.grid)) > 0
+    assert from_reach[beyond.voxels].max() < from_reach[inside & ~beyond.voxels].min() + 2.5
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize(("velocity", "steps"), [(still, 6), (torn, 0)], ids=["still", "torn"])
+def test_without_a_field_blood_spreads_evenly(grid: Grid, velocity: Velocity, steps: int) -> None:
+    patient = Patient.on(grid)
+    outcomes = patient.outcomes(velocity, steps)
+    assert outcomes.network_growth == pytest.approx(0.0, abs=1e-6)
+    growth = outcomes.growth_to(1.4 * patient.subject.hematoma.volume_ml)
+    assert np.abs(sitk.GetArrayViewFromImage(growth.displacement)).max() == pytest.approx(0.0, abs=1e-6)
+    nearest_free, farthest = radii(growth, patient.center)
+    assert farthest - nearest_free < 1.1 * max(grid.spacing)
+    assert farthest == pytest.approx(12 * 1.4 ** (1 / 3), abs=0.6 * max(grid.spacing))
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_blood_grows_where_the_field_points(grid: Grid) -> None:
+    patient = Patient.on(grid)
+    hematoma = patient.subject.hematoma
+    outcomes = patient.outcomes(directed)
+    for ratio in (1.1, 1.25, 1.5):
+        grown = outcomes.growth_to(ratio * hematoma.volume_ml).followup_mask.voxels
+        added = (positions(grid) - patient.center)[grown & ~hematoma.voxels] @ TOWARD
+        assert np.mean(added > 0) > 0.99
+        assert added.mean() > 9.0
+
+
+def test_a_field_that_only_moves_blood_makes_nothing_grow() -> None:
+    """The baseline's own volume needs no displacement, though the strongest field gives the same."""
+    patient = Patient.on(GRIDS["oblique"])
+    outcomes = patient.outcomes(sideways)
+    assert outcomes.strength_for(outcomes.volumes_ml[0]) == 0.0
+    nothing = outcomes.growth_to(patient.subject.hematoma.volume_ml)
+    assert np.abs(sitk.GetArrayViewFromImage(nothing.displacement)).max() == 0.0
+    own = outcomes.at_own_strength().displacement
+    middle = own.TransformPhysicalPointToIndex(patient.center.tolist())
+    assert np.dot(own.GetPixel(*middle), -TOWARD) > 4.0
 
 
 def test_channels_are_windowed_and_confined() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.forecast.probability import measurements
 from HematomaExpansionLib.markers.markers import Marker, describe_markers, find_markers
-from HematomaExpansionLib.markers.scores import ClinicalData, bat_score, brain_score, overrule, present_markers
+from HematomaExpansionLib.markers.scores import (
+    ClinicalData,
+    bat_score,
+    brain_score,
+    markers_text,
+    overrule,
+    present_markers,
+)
 from HematomaExpansionLib.models.measurement_names import MEASUREMENTS
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask
@@ -97,6 +105,106 @@ def test_what_is_open_to_the_outside_is_a_swirl_and_no_hypodensity(on: Grid) -> 
     markers = find_markers(*scan(on, [ball(RADIUS_MM)], [(ball(8.0, (14.0, 0.0, 0.0)), 38.0)]))
     assert "swirl" in found(markers)
     assert "hypodensity" not in found(markers)
+
+
+@pytest.fixture(scope="module")
+def with_all_signs() -> tuple[list[Signed], list[tuple[Signed, float]]]:
+    """Shapes and parts of a bleed with a pocket, a black hole, lobes and satellites."""
+    lobes = [ball(7.0, (15.0, 6.0, 0.0)), ball(7.0, (-13.0, 9.0, 0.0)), ball(7.0, (2.0, -18.0, 0.0))]
+    satellites = [ball(4.0, place) for place in ((27.0, -10.0, 2.0), (-25.0, -8.0, 0.0), (14.0, 25.0, 3.0))]
+    return [ball(RADIUS_MM), *lobes, *satellites], [(ball(6.0, (3.0, -4.0, 1.0)), 29.0)]
+
+
+def turned_about_the_axis(degrees: float) -> tuple[float, ...]:
+    """Directions of a scan whose pixels are turned in their plane."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return (c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "on",
+    [
+        grid((0.45, 0.45, 5.0)),
+        grid((0.9, 0.9, 5.0)),
+        grid((0.45, 0.45, 1.0)),
+        grid((0.9, 0.9, 2.5)),
+        grid((0.6, 0.6, 1.5), turned(12.0)),
+        grid((0.6, 0.6, 5.0), turned_about_the_axis(20.0)),
+    ],
+    ids=["5 mm, 512", "5 mm, 256", "1 mm, 512", "2.5 mm, 256", "1.5 mm, oblique", "5 mm, turned"],
+)
+def test_the_same_bleed_has_the_same_signs_on_every_scan(
+    on: Grid, with_all_signs: tuple[list[Signed], list[tuple[Signed, float]]]
+) -> None:
+    shifted = replace(on, origin=tuple(np.array(on.origin) + on.axes @ np.full(3, 0.5)))
+    for scanned in (on, shifted) if on.spacing[2] > 2 else (on,):
+        markers = find_markers(*scan(scanned, *with_all_signs))
+        assert found(markers) == {"hypodensity", "swirl", "black_hole", "irregular", "satellite", "island"}
+
+
+def test_a_flipped_scan_has_the_mirrored_places(
+    with_all_signs: tuple[list[Signed], list[tuple[Signed, float]]],
+) -> None:
+    ct, mask = scan(grid(), *with_all_signs)
+    array, on = sitk.GetArrayFromImage(ct), Grid.of(ct)
+    flipped = find_markers(image_on(on, array[:, :, ::-1]), Mask.on(on, mask.voxels[:, :, ::-1]))
+    for name, marker in find_markers(ct, mask).items():
+        assert flipped[name].probability == pytest.approx(marker.probability, abs=0.02), name
+        assert flipped[name].present == marker.present
+
+
+@GRIDS
+@pytest.mark.parametrize("side", [(0.0, 1.0, 0.0), (0.0, 0.6, 0.8)], ids=["in its slices", "through them"])
+def test_the_edge_of_a_ventricle_beside_the_bleed_is_no_hypodensity(
+    on: Grid, side: tuple[float, float, float]
+) -> None:
+    """The mask takes in 2 mm of the ventricle, as automatic masks do."""
+    normal = np.array(side) / np.linalg.norm(side)
+    ct, mask = scan(on, [ball(RADIUS_MM)], [])
+    beyond = (positions(on) - CENTER) @ normal - 9.0
+    share = np.clip(beyond + 0.5, 0, 1) * (beyond < 14.0)
+    array = sitk.GetArrayFromImage(ct) * (1 - share) + 5.0 * share
+    cut = Mask.on(on, mask.voxels & (beyond < 2.0))
+    markers = find_markers(image_on(on, array.astype(np.float32)), cut)
+    assert not found(markers) & {"hypodensity", "black_hole"}
+    assert max(markers[name].probability for name in ("hypodensity", "black_hole")) < 0.2
+
+
+def test_a_sign_is_sure_far_from_its_threshold_and_unsure_beside_it() -> None:
+    def drop_of(density: float) -> Marker:
+        parts = [(ball(6.0, (4.0, -3.0, 1.0)), density)]
+        return find_markers(*scan(grid(), [ball(RADIUS_MM)], parts))["black_hole"]
+
+    deep, near, shallow = (drop_of(CLOT_HU - drop) for drop in (40.0, 29.0, 12.0))
+    assert deep.probability > 0.99
+    assert shallow.probability < 0.01
+    assert 0.05 < near.probability < 0.95
+    drops = [drop_of(CLOT_HU - drop).probability for drop in (20.0, 26.0, 30.0, 36.0)]
+    assert drops == sorted(drops), "a darker hole is a more probable one"
+
+
+def test_present_means_more_probable_than_not(
+    with_all_signs: tuple[list[Signed], list[tuple[Signed, float]]],
+) -> None:
+    for texture in (0.0, 4.0, 7.0):
+        described = describe_markers(*scan(grid(), *with_all_signs, texture))
+        for marker in described.values():
+            assert set(marker) == {"present", "probability", "evidence", "place_mm"}
+            assert 0 <= marker["probability"] <= 1
+            assert marker["present"] == (marker["probability"] >= 0.5)
+
+
+def test_words_tell_an_unsure_sign_and_who_decided() -> None:
+    def marker(probability: float) -> dict[str, object]:
+        return {"present": probability >= 0.5, "probability": probability, "evidence": {}, "place_mm": None}
+
+    markers = {"irregular": marker(0.63), "black_hole": marker(0.97), "swirl": marker(0.4)}
+    assert markers_text(markers) == "irregular (63 % likely), black hole"
+    overruled = {**markers, "irregular": {**markers["irregular"], "overruled": False}}
+    assert markers_text(overruled) == "black hole"
+    assert markers_text({"swirl": {"present": True, "evidence": {}, "place_mm": None}}) == "swirl", (
+        "an older result"
+    )
 
 
 def half(normal: tuple[float, float, float]) -> Signed:
@@ -226,7 +334,12 @@ def test_brain_has_its_published_points_and_needs_all_its_parts(
 
 def test_a_reader_overrules_a_marker_and_bat_follows() -> None:
     markers = {
-        name: {"present": name == "swirl", "evidence": {"area_mm2": 40.0}, "place_mm": None}
+        name: {
+            "present": name == "swirl",
+            "probability": 0.9 if name == "swirl" else 0.1,
+            "evidence": {"area_mm2": 40.0},
+            "place_mm": None,
+        }
         for name in ("hypodensity", "swirl", "black_hole", "blend", "fluid_level")
     }
     result = {"input": {"onset_hours": 6.0}, "markers": markers, "scores": {}}
@@ -240,6 +353,8 @@ def test_a_reader_overrules_a_marker_and_bat_follows() -> None:
     assert back["markers"] == markers
     assert back["scores"]["bat"]["total"] == 2
     assert result["scores"] == {}, "the first result is not changed"
+    unsure = {**result, "markers": {**markers, "swirl": {**markers["swirl"], "probability": 0.7}}}
+    assert overrule(unsure, "swirl", True)["markers"]["swirl"]["overruled"] is True, "a confirmation makes it sure"
 
 
 def painted(**values: float) -> dict[str, bool | None]:

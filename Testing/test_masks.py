@@ -222,7 +222,7 @@ def files(label_map: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def test_predict_takes_the_label(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["predict", "-i", files["scan"], "-o", files["out"], "--risk", "none", "--device", "cpu"]
+    arguments = ["predict", "-i", files["scan"], "-o", files["out"], "--device", "cpu"]
     assert main([*arguments, "--mask", files["mask"]]) == 2
     assert "2 labels: 1, 2" in capsys.readouterr().err
     assert main([*arguments, "--label", "1"]) == 2

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 from HematomaExpansionLib.measures.abc2 import EllipsoidEstimate, abc2
-from HematomaExpansionLib.measures.expansion import ExpansionDefinition, measure_growth
+from HematomaExpansionLib.measures.expansion import (
+    SELECTABLE,
+    ExpansionDefinition,
+    expansion_limit_ml,
+    measure_growth,
+)
 from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.mask import Mask
 from phantoms import volume_ml
@@ -118,8 +123,18 @@ def test_single_voxel_and_empty_mask() -> None:
     ],
 )
 def test_expansion(baseline: float, followup: float, six: bool, twelve: bool, revised: bool) -> None:
-    answers = [measure_growth(baseline, followup, definition).expansion for definition in ExpansionDefinition]
+    answers = [measure_growth(baseline, followup, definition).expansion for definition in SELECTABLE]
     assert answers == [six, twelve, revised]
+    alone = measure_growth(baseline, followup, ExpansionDefinition.SIX_ML_ALONE)
+    assert alone.expansion == (followup - baseline >= 6.0)
+
+
+@pytest.mark.parametrize("definition", list(ExpansionDefinition))
+@pytest.mark.parametrize("baseline", [1.0, 12.0, 18.3, 60.0])
+def test_the_limit_is_where_expansion_begins(definition: ExpansionDefinition, baseline: float) -> None:
+    limit = expansion_limit_ml(definition, baseline)
+    assert measure_growth(baseline, limit + 1e-6, definition).expansion
+    assert not measure_growth(baseline, limit - 1e-6, definition).expansion
 
 
 def test_growth_below_what_measurement_can_tell_is_marked() -> None:

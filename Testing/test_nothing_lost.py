@@ -116,7 +116,9 @@ def test_a_batch_leaves_folders_that_are_not_its_own(
     for resume in ((), ("--resume",)):
         arguments = ["batch", "-i", str(studies / "list.csv"), "-o", str(studies), *resume]
         assert "other files" in refused(capsys, *arguments)
-    options = PredictionOptions(find_package(None, "growth"), None, device_name="cpu")
+    options = PredictionOptions(
+        find_package(None, "growth"), None, find_package(None, "forecast"), device_name="cpu"
+    )
     row = predict_case(options, studies, BatchCase("P1", studies / "P1" / "scan.nii.gz"))
     assert row.status == "failed"
     assert "other files" in row.reason
@@ -134,7 +136,7 @@ def test_a_batch_leaves_the_scratch_of_another_run_that_is_alive(tmp_path: Path)
         run_batch(
             [BatchCase("P1", tmp_path)],
             tmp_path,
-            PredictionOptions(find_package(None, "growth"), None),
+            PredictionOptions(find_package(None, "growth"), None, find_package(None, "forecast")),
             Workers(1, ThreadPoolExecutor),
             predict_one=only_named,
         )

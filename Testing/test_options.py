@@ -12,7 +12,11 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.cli.train_options import PRESETS, TABLE
 
 ALWAYS = {"help", "task", "source", "cohort", "output"}
-COMMANDS = {"train": tuple(PRESETS), "evaluate": ("segmentation", "growth", "markers", "risk"), "adapt": ("",)}
+COMMANDS = {
+    "train": (*PRESETS, "forecast"),
+    "evaluate": ("segmentation", "growth", "markers", "risk", "forecast"),
+    "adapt": ("",),
+}
 
 
 def parsers(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
@@ -67,7 +71,6 @@ COHORT = ["--cohort", "cohort", "-o", "out"]
             "evaluate risk --folds 3 --model risk-compact",
             "In `hematoma evaluate risk`, --model applies only without",
         ),
-        ("evaluate risk --risk none", "does not take --risk"),
         ("evaluate risk --rival risk-compact", "does not take --rival"),
         ("evaluate risk --segmenter threshold", "only with --masks automatic"),
         ("evaluate risk --preset slices", "only with --folds"),
@@ -75,7 +78,6 @@ COHORT = ["--cohort", "cohort", "-o", "out"]
         ("evaluate risk --folds 3 --epochs 2", "only with --folds and with --preset two-output or slices"),
         ("evaluate risk --folds 3 --preset two-output --network vgg16", "with --preset slices: leave out"),
         ("evaluate growth --folds 3 --rival growth-compact", "only without --folds"),
-        ("evaluate growth --folds 3 --risk none", "only without --folds"),
         ("evaluate growth --channels 2,4", "only with --folds"),
         ("evaluate growth --segmenter threshold", "only with --masks automatic"),
         ("evaluate markers --folds 3", "does not take --folds"),
@@ -83,14 +85,10 @@ COHORT = ["--cohort", "cohort", "-o", "out"]
         ("train segmentation --masks both", "does not take --masks"),
         ("train segmentation --segmenter threshold", "does not take --segmenter"),
         ("train segmentation --size 64,64", "only with --preset slices"),
-        ("train risk --risk none", "does not take --risk"),
         ("train risk --epochs 3", "only with --preset two-output or slices"),
         ("train risk --channels 2,4", "only with --preset two-output or slices"),
         ("train risk --segmenter threshold", "only with --masks automatic"),
-        ("train growth --risk none", "only with --calibration, or with --epochs 0"),
         ("train growth --segmenter segmentation-compact", "only with --masks both"),
-        ("train growth --start growth-compact --epochs 0 --only-expanded", "only with more than 0 epochs"),
-        ("train growth --start growth-compact --epochs 0 --calibration other", "only with more than 0 epochs"),
         ("adapt segmentation-compact --statistics-only --epochs 3", "only without --statistics-only"),
         ("adapt segmentation-compact --statistics-only --rank 3", "only without --statistics-only"),
     ],
@@ -116,7 +114,14 @@ def test_a_number_of_folds_that_divides_nothing_is_refused(
 
 @pytest.mark.parametrize(
     "arguments",
-    ["train growth --device 2", "evaluate segmentation --mask true", "adapt segmentation-compact --stat"],
+    [
+        "train growth --device 2",
+        "train growth --risk evidence",
+        "train growth --calibration other",
+        "evaluate growth --risk evidence",
+        "evaluate segmentation --mask true",
+        "adapt segmentation-compact --stat",
+    ],
 )
 def test_an_option_that_a_command_lacks_is_not_taken_for_another(
     arguments: str, capsys: pytest.CaptureFixture[str]
@@ -127,7 +132,8 @@ def test_an_option_that_a_command_lacks_is_not_taken_for_another(
 
 
 FLOATS = [
-    ("predict -i scan -o out", ["--onset-hours"]),
+    ("predict -i scan -o out", ["--onset-hours", "--gcs"]),
+    ("forecast", ["--volume", "--onset-hours", "--gcs"]),
     ("synthesize -i scan -o out", ["--onset-hours"]),
     ("train growth --cohort cohort -o out", ["--learning-rate", "--max-minutes"]),
     ("evaluate growth --cohort cohort -o out", ["--learning-rate", "--max-minutes"]),

@@ -249,7 +249,8 @@ def test_a_bleed_under_a_missing_bone_flap_is_found_and_every_output_tells_of_th
     assert "subdural" in rows["Looked for"]
     assert "rely on the volume above" in rows["ABC/2 now"]
     assert "not for blood outside of the brain" in card(result)
-    assert rows["Trained on"] == "simulated patients, no real ones"
+    assert rows["Trained on"].startswith("segmentation-compact: simulated patients, no real ones; growth-compact")
+    assert "forecast-evidence: real patients" in rows["Trained on"]
     assert len([row for row in rows if "rained" in row or "Model" in row]) == 2
 
 
@@ -257,7 +258,7 @@ def test_nothing_found_is_no_all_clear(tmp_path: Path, capsys: pytest.CaptureFix
     scan, output = tmp_path / "scan.nii.gz", tmp_path / "result"
     sitk.WriteImage(sitk.Cast(head(), sitk.sitkInt16), str(scan))
     options = ["--segmenter", "threshold"]
-    assert main(["predict", "-i", str(scan), "-o", str(output), *options, "--risk", "none"]) == 0
+    assert main(["predict", "-i", str(scan), "-o", str(output), *options]) == 0
     assert main(["segment", "-i", str(scan), "-o", str(tmp_path / "mask.nii.gz"), *options]) == 0
     result = json.loads((output / "prediction.json").read_text(encoding="utf-8"))
     assert dict(summary_rows(result))["Hematoma now"] == "none found, which does not rule out a bleed"
@@ -275,7 +276,7 @@ def test_a_mask_of_the_users_own_was_not_looked_for(tmp_path: Path) -> None:
     scan, mask, output = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz", tmp_path / "result"
     sitk.WriteImage(sitk.Cast(head(bleed), sitk.sitkInt16), str(scan))
     sitk.WriteImage(image_on(GRID, bleed.astype(np.uint8)), str(mask))
-    assert main(["predict", "-i", str(scan), "-o", str(output), "--mask", str(mask), "--risk", "none"]) == 0
+    assert main(["predict", "-i", str(scan), "-o", str(output), "--mask", str(mask)]) == 0
     result = json.loads((output / "prediction.json").read_text(encoding="utf-8"))
     assert result["scope"] is None
     assert "Looked for" not in dict(summary_rows(result))

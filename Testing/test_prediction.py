@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import shutil
@@ -20,7 +19,7 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import DeviceError
 from HematomaExpansionLib.growth.warping import smallest_jacobian, warp_mask
 from HematomaExpansionLib.measures.agreement import dice
-from HematomaExpansionLib.models.package import ModelPackage, find_package, write_package
+from HematomaExpansionLib.models.package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
 from HematomaExpansionLib.prediction import predict as predict_scan
 from HematomaExpansionLib.scan.grid import Grid, image_on
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
 
 FILES = {
+    "growth-probability.nii.gz",
     "prediction.json",
     "baseline-mask.nii.gz",
     "followup-mask.nii.gz",
@@ -86,8 +86,10 @@ def test_the_result_says_what_the_files_hold(predicted: Path) -> None:
     result = json.loads((predicted / "prediction.json").read_text())
     assert result["research_use_only"] is True
     assert set(result) >= {
-        "software", "input", "baseline", "followup", "growth", "risk", "markers", "models", "timing_s", "device"
+        "software", "input", "baseline", "bleeds", "forecast", "followup", "growth", "risk", "markers", "scores",
+        "models", "timing_s", "device"
     }  # fmt: skip
+    assert result["format"] == 2
     assert set(result["timing_s"]) >= {"read", "brain", "segmentation", "growth", "total"}
     baseline, followup = (
         sitk.ReadImage(str(predicted / f"{name}-mask.nii.gz")) for name in ("baseline", "followup")
@@ -97,12 +99,26 @@ def test_the_result_says_what_the_files_hold(predicted: Path) -> None:
     growth = result["growth"]
     assert growth["absolute_ml"] == pytest.approx(volume_ml(followup) - volume_ml(baseline))
     assert growth["relative"] == pytest.approx(volume_ml(followup) / volume_ml(baseline) - 1)
-    assert growth["expansion"] == (growth["absolute_ml"] > 6 or growth["relative"] > 0.33)
-    for task in ("segmentation", "growth"):
+    assert growth["absolute_ml"] > 6 or growth["relative"] > 0.33, "it is the outcome if the hematoma expands"
+    forecast = result["forecast"]
+    assert set(forecast) >= {
+        "probability_of_expansion", "probability_low", "probability_high", "source", "definition", "evidence",
+        "volume_ml", "if_expands"
+    }  # fmt: skip
+    assert list(forecast["volume_ml"]) == ["10", "25", "50", "75", "90"]
+    voxel_ml = float(np.prod(baseline.GetSpacing())) / 1000
+    assert forecast["if_expands"]["volume_ml"] == pytest.approx(result["followup"]["volume_ml"], abs=voxel_ml)
+    probability = array(predicted / "growth-probability.nii.gz")
+    assert probability.sum(dtype=np.float64) * voxel_ml == pytest.approx(forecast["expected_ml"], rel=2e-3)
+    if_expands = array(predicted / "followup-mask.nii.gz") > 0
+    assert probability[if_expands].min() > probability[~if_expands].max() - 1e-6, (
+        "larger outcomes hold smaller ones"
+    )
+    for task in ("segmentation", "growth", "forecast"):
         assert set(result["models"][task]) >= {"name", "version", "sha256"}
     assert result["models"]["segmentation"]["name"] == "user mask"
     assert {"hypodensity", "swirl", "blend", "island"} <= set(result["markers"])
-    assert {"present", "evidence", "place_mm"} == set(result["markers"]["swirl"])
+    assert {"present", "probability", "evidence", "place_mm"} == set(result["markers"]["swirl"])
     assert result["scores"]["bat"]["total"] is None, "the onset was not told"
 
 
@@ -118,7 +134,8 @@ def test_the_written_field_carries_baseline_onto_followup_without_folding(
     field = sitk.ReadImage(str(predicted / "displacement.nii.gz"))
     moved = warp_mask(Mask(sitk.ReadImage(str(predicted / "baseline-mask.nii.gz"))), field)
     followup = array(predicted / "followup-mask.nii.gz") > 0
-    assert dice(moved.voxels, followup) > 0.999
+    # Outcomes are nested, so the mask keeps blood that the field alone would move away.
+    assert dice(moved.voxels, followup) > 0.98
     assert smallest_jacobian(field) > 0
     ct = array(predicted / "followup-ct.nii.gz")
     baseline = array(case_folder / "baseline.nii.gz")
@@ -202,7 +219,9 @@ def test_no_bleed_is_invented(segmenter: list[str], healthy_head: Path, tmp_path
     assert result["scores"] is None
     assert any("No hematoma was found" in warning for warning in result["input"]["warnings"])
     names = {path.name for path in (tmp_path / "result").iterdir()}
-    assert names == FILES - {"followup-mask.nii.gz", "followup-ct.nii.gz", "displacement.nii.gz"}
+    assert names == FILES - {
+        "followup-mask.nii.gz", "followup-ct.nii.gz", "displacement.nii.gz", "growth-probability.nii.gz"
+    }  # fmt: skip
 
 
 def test_nothing_goes_over_the_network(case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,89 +420,67 @@ def test_a_full_gpu_leaves_the_work_to_the_cpu_and_says_so(
         return on_device
 
     monkeypatch.setattr(prediction, "choose_device", lambda name: torch.device("cuda"))
-    for name in ("segment", "predict_growth"):
+    for name in ("segment", "predict_outcomes"):
         monkeypatch.setattr(prediction, name, full(getattr(prediction, name)))
     scan = read_head_ct(case_folder / "baseline.nii.gz")
     hematoma = read_mask(case_folder / "baseline-mask.nii.gz", scan)
-    options = PredictionOptions(find_package(None, "growth"), None, risk=find_package(None, "risk"))
+    options = PredictionOptions(find_package(None, "growth"), None, find_package(None, "forecast"))
     result = prediction.predict(scan, options, hematoma).result
-    assert asked == [("predict_growth", "cuda"), ("predict_growth", "cpu")]
+    assert asked == [("predict_outcomes", "cuda"), ("predict_outcomes", "cpu")]
     assert result["device"] == "cpu"
     assert [text for text in result["input"]["warnings"] if "GPU had too little free memory" in text]
     expected = json.loads((predicted / "prediction.json").read_text())
     assert result["followup"]["volume_ml"] == pytest.approx(expected["followup"]["volume_ml"], rel=1e-3)
     asked.clear()
     found = prediction.predict(scan, options).result
-    assert asked == [("segment", "cuda"), ("segment", "cpu"), ("predict_growth", "cpu")]
+    assert asked == [("segment", "cuda"), ("segment", "cpu"), ("predict_outcomes", "cpu")]
     assert len([text for text in found["input"]["warnings"] if "GPU" in text]) == 1
 
 
-def test_growth_follows_the_probability_in_prediction_and_evaluation_alike(
-    case_folder: Path, tmp_path: Path
-) -> None:
-    shipped = find_package(None, "growth")
-    settings = {
-        name: value for name, value in shipped.description.settings.items() if name != "growth_by_probability"
-    }
-    models = {}
-    for name, constant in (("plain", None), ("stronger", 0.5)):
-        own = {"growth_by_probability": {"constant": constant, "slope": 0.0, "smallest": 0.1, "largest": 2.0}}
-        described = replace(shipped.description, name=name, settings=settings | (own if constant else {}))
-        models[name] = write_package(tmp_path / name, described, shipped.load())
+def test_the_outline_does_not_depend_on_the_probability(case_folder: Path) -> None:
+    """Whether and where are told apart: another probability changes range and map, not the outcome if it
+    expands.
+    """
     scan = read_head_ct(case_folder / "baseline.nii.gz")
     mask = read_mask(case_folder / "baseline-mask.nii.gz", scan)
-
-    def result(name: str, risk: ModelPackage | None) -> dict[str, Any]:
-        return predict_scan(scan, PredictionOptions(models[name], None, risk=risk), mask).result
-
-    risk = find_package(None, "risk")
-    told, untold = ({name: result(name, given) for name in models} for given in (risk, None))
-    growth = {name: prediction["growth"]["absolute_ml"] for name, prediction in told.items()}
-    assert 0 < growth["plain"] < 0.8 * growth["stronger"]
-    assert {prediction["growth"]["absolute_ml"] for prediction in untold.values()} == {growth["plain"]}
-    assert untold["plain"]["followup"]["volume_ml_low"] is not None, "it was checked without a probability"
-    assert untold["stronger"]["followup"]["volume_ml_low"] is None, "and this one with"
-    assert told["stronger"]["followup"]["volume_ml_high"] > told["plain"]["followup"]["volume_ml_high"]
-    output = tmp_path / "figures"
-    rival = ["--model", str(models["stronger"].folder), "--rival", str(models["plain"].folder)]
-    assert main(["evaluate", "growth", "--cohort", str(case_folder.parent), *rival, "-o", str(output)]) == 0
-    rows = {row["method"]: row for row in csv.DictReader((output / "growth.csv").open(encoding="utf-8"))}
-    for name in ("plain", "stronger"):
-        assert float(rows[name]["predicted_ml"]) == pytest.approx(told[name]["followup"]["volume_ml"], rel=1e-3)
+    options = PredictionOptions(find_package(None, "growth"), None, find_package(None, "forecast"))
+    early, late = (predict_scan(scan, replace(options, onset_hours=hours), mask) for hours in (0.5, 20.0))
+    first, second = (prediction.result["forecast"] for prediction in (early, late))
+    assert first["probability_of_expansion"] > second["probability_of_expansion"] + 0.05
+    assert first["volume_ml"]["90"] > second["volume_ml"]["90"]
+    assert first["if_expands"] == pytest.approx(second["if_expands"], rel=1e-3)
+    assert early.growth is not None
+    assert late.growth is not None
+    voxels = [prediction.growth.followup_mask.voxels for prediction in (early, late) if prediction.growth]
+    assert dice(*voxels) > 0.999
+    sums = [
+        float(sitk.GetArrayFromImage(prediction.growth_probability).sum(dtype=np.float64))
+        * mask.grid.voxel_volume_ml
+        for prediction in (early, late)
+    ]
+    assert sums == pytest.approx([forecast["expected_ml"] for forecast in (first, second)], rel=2e-3)
 
 
-def test_a_probability_by_another_model_than_growth_was_fitted_to_scales_nothing(
-    case_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It is reported, but growth and range stay as they are without one; every output says so."""
-    shipped = find_package(None, "risk")
-    network = shipped.load()
-    with torch.no_grad():
-        network.linear.bias += 3.0
-    foreign = write_package(tmp_path / "foreign", replace(shipped.description, name="foreign"), network)
+def test_the_readers_decisions_and_the_chosen_source_count(case_folder: Path, tmp_path: Path) -> None:
     given = ["-i", str(case_folder / "baseline.nii.gz"), "--mask", str(case_folder / "baseline-mask.nii.gz")]
-    results = {}
-    for risk in ("none", str(foreign.folder)):
-        folder = tmp_path / Path(risk).name
-        assert main(["predict", *given, "-o", str(folder / "out"), "--risk", risk]) == 0
-        results[Path(risk).name] = json.loads((folder / "out" / "prediction.json").read_text())
-    output = capsys.readouterr().out
-    told, untold = results["foreign"], results["none"]
-    assert told["risk"]["model"]["name"] == "foreign"
-    assert (told["growth"], told["followup"]) == (untold["growth"], untold["followup"])
-    assert told["followup"]["volume_ml_low"] is None
-    (warning,) = set(told["input"]["warnings"]) - set(untold["input"]["warnings"])
-    assert "growth-compact was fitted to another probability of expansion (that of risk-compact 1)" in warning
-    assert f"Note: {warning}" in output
-    figures = tmp_path / "figures"
-    command = ["evaluate", "growth", "--cohort", str(case_folder.parent), "--risk", str(foreign.folder)]
-    assert main([*command, "-o", str(figures)]) == 0
-    row = next(csv.DictReader((figures / "growth.csv").open(encoding="utf-8")))
-    assert float(row["predicted_ml"]) == pytest.approx(untold["followup"]["volume_ml"], rel=1e-3)
-    assert row["low_ml"] == ""
-    assert f"Note: {warning}" in capsys.readouterr().err
-    assert json.loads((figures / "growth.json").read_text())["notes"] == [warning]
-    assert warning in (figures / "growth.md").read_text(encoding="utf-8")
+    told = {}
+    for name, options in {
+        "irregular": ["--irregular", "--no-blend", "--gcs", "9"],
+        "smooth": ["--no-irregular", "--no-blend", "--gcs", "9"],
+        "brain": ["--risk", "brain", "--onset-hours", "1"],
+        "model": ["--risk", "risk-compact"],
+    }.items():
+        assert main(["predict", *given, "-o", str(tmp_path / name), *options]) == 0
+        told[name] = json.loads((tmp_path / name / "prediction.json").read_text())
+    irregular, smooth = (told[name]["forecast"] for name in ("irregular", "smooth"))
+    assert irregular["probability_of_expansion"] > smooth["probability_of_expansion"]
+    assert [piece["name"] for piece in smooth["evidence"]][1:] == ["not irregular", "no blend", "GCS 9"]
+    assert told["irregular"]["markers"]["irregular"]["overruled"] is True
+    assert told["brain"]["forecast"]["source"].startswith("BRAIN score")
+    risk = told["model"]["risk"]
+    assert told["model"]["forecast"]["probability_of_expansion"] == pytest.approx(risk["probability"], abs=1e-6)
+    assert told["model"]["forecast"]["source"] == "model risk-compact"
+    assert told["brain"]["risk"] is None
 
 
 def test_measure_prints_the_masks_volumes(case_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -208,7 +208,7 @@ def test_folds_are_not_used_again_after_the_cohort_has_changed(
     """Training would have used patients of the test part."""
     prepared: list[int] = []
 
-    def prepare(_: object, __: object, cases: Sequence[Path], *___: object) -> object:
+    def prepare(_: object, __: object, cases: Sequence[Path]) -> object:
         prepared.append(len(cases))
         return growing_balls(cases)
 

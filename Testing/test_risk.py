@@ -14,7 +14,7 @@ import torch
 from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
-from HematomaExpansionLib.forecast.probability import measurements, models_disagree, models_used, predict_risk
+from HematomaExpansionLib.forecast.probability import measurements, models_used, predict_risk
 from HematomaExpansionLib.markers.scores import ClinicalData, brain_score, brain_text
 from HematomaExpansionLib.models.package import find_package, open_package, write_package
 from HematomaExpansionLib.output.report import summary_rows
@@ -229,35 +229,27 @@ def test_the_shipped_model_rates_signs_as_the_literature_does() -> None:
     assert 0.5 < high <= 1
 
 
-def test_prediction_tells_the_probability_or_leaves_it_out(case_folder: Path, tmp_path: Path) -> None:
+def test_prediction_tells_the_probability_of_a_risk_model_if_one_is_named(
+    case_folder: Path, tmp_path: Path
+) -> None:
     given = ["-i", str(case_folder / "baseline.nii.gz"), "--mask", str(case_folder / "baseline-mask.nii.gz")]
     record = ["--onset-hours", "3", "--warfarin", "--no-recurrent", "--no-intraventricular"]
-    for name, more in (("with", []), ("without", ["--risk", "none", *record])):
+    for name, more in (("with", ["--risk", "risk-compact"]), ("without", record)):
         assert main(["predict", *given, "-o", str(tmp_path / name), *more]) == 0
     told, untold = (json.loads((tmp_path / name / "prediction.json").read_text()) for name in ("with", "without"))
     assert untold["risk"] is None
-    assert set(models_used(untold)) == {"segmentation", "growth"}
+    assert set(models_used(untold)) == {"segmentation", "growth", "forecast"}
     assert told["risk"]["model"]["name"] == "risk-compact"
     assert models_used(told)["risk"] == told["risk"]["model"]
     measured = measurements(told["markers"], told["baseline"]["volume_ml"], None)
     expected = predict_risk(measured, find_package(None, "risk")).probability
     assert told["risk"]["probability"] == pytest.approx(expected)
+    assert told["forecast"]["probability_of_expansion"] == pytest.approx(expected, abs=1e-6)
     assert told["scores"]["brain"] is None, "nothing was told of the patient"
     brain = brain_score(untold["baseline"]["volume_ml"], 3.0, ClinicalData(False, True, False))
     assert brain is not None
     assert untold["scores"]["brain"] == asdict(brain)
     assert ("BRAIN score", brain_text(asdict(brain))) in summary_rows(untold)
-
-
-@pytest.mark.parametrize(
-    ("expansion", "probability", "disagree"),
-    [(True, 0.2, True), (True, 0.5, False), (False, 0.7, True), (False, 0.49, False)],
-)
-def test_disagreeing_models_are_reported(expansion: bool, probability: float, disagree: bool) -> None:
-    result = {"growth": {"expansion": expansion}, "risk": {"probability": probability}}
-    assert models_disagree(result) is disagree
-    assert not models_disagree({**result, "risk": None})
-    assert not models_disagree({**result, "growth": None, "risk": None})
 
 
 def test_risk_is_trained_and_evaluated_by_one_command_each(

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "anatomy": {"scan", "models"},
     "markers": {"scan"},
     "growth": {"scan", "models"},
-    "forecast": {"scan", "models"},
+    "forecast": {"files", "scan", "models", "measures"},
     "prediction": GROUND | STEPS,
     "comparison": GROUND | STEPS,
     "output": GROUND | STEPS | PIPELINES,
@@ -34,7 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training/growth": COHORTS | {"training"},
     "training/segmentation": COHORTS | {"training"},
     "training/risk": COHORTS | {"training", "training/segmentation"},
-    "cli": COHORTS | {"training", "training/growth", "training/segmentation", "training/risk"},
+    "training/forecast": COHORTS | {"training"},
+    "cli": COHORTS
+    | {"training", "training/growth", "training/segmentation", "training/risk", "training/forecast"},
     "__main__": {"cli"},
 }
 """From the ground up. Modules beside the rooms serve all of them."""

@@ -100,8 +100,9 @@ def check(storage: Storage, expected: tuple[dict[str, Any], Any]) -> None:
     assert reference["baseline"]["volume_ml"] == pytest.approx(4 / 3 * np.pi * 14 * 22 * 17 / 1000, rel=0.08)
     for part in ("baseline", "followup"):
         assert result[part]["volume_ml"] == pytest.approx(reference[part]["volume_ml"], rel=tolerance), part
-        # A and B are about 12 and 20 voxels long, and each may be one more or less on other voxels.
-        layer = 0.12 if resliced else 0.01
+        # A and B are about 12 and 20 voxels long, and each may be one more or less on other voxels. At follow-up,
+        # a slice near a quarter or three quarters of the largest may count for half as well, one of 14 halves.
+        layer = {"baseline": 0.12, "followup": 0.12 + 1 / 14}[part] if resliced else 0.01
         assert result[part]["abc2_ml"] == pytest.approx(reference[part]["abc2_ml"], rel=layer), part
     growth = reference["growth"]["absolute_ml"]
     assert result["growth"]["absolute_ml"] == pytest.approx(growth, abs=0.3 + tolerance * growth)

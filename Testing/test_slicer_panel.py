@@ -10,12 +10,17 @@ import re
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from HematomaExpansionLib import RESEARCH_USE
+from HematomaExpansionLib.forecast.evidence import steps_text
+from HematomaExpansionLib.forecast.facts import Facts
+from HematomaExpansionLib.forecast.forecast import Circumstances, ForecastModel, make_forecast
 from HematomaExpansionLib.markers.scores import NO_CLINICAL_DATA, ClinicalData, overrule, scores_of
+from HematomaExpansionLib.models.package import find_package
 from HematomaSlicerLib.result_card import card, comparison_text, marker_rows, notice, scores_text, training_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -164,7 +169,7 @@ def test_the_module_imports_nothing_heavy_when_slicer_starts(module: str) -> Non
     assert "from __future__ import annotations" not in source(module), "the parameter node needs real types"
 
 
-RESULT = {
+EARLIER_RESULT = {
     "input": {"warnings": ["The scan's grid was tilted by 18.5 degrees."]},
     "baseline": {"volume_ml": 18.24, "abc2_ml": 17.0},
     "followup": {"volume_ml": 31.04, "volume_ml_low": 27.2, "volume_ml_high": 36.4, "abc2_ml": 29.0},
@@ -175,27 +180,74 @@ RESULT = {
         "definition": "growth > 6 mL or > 33 % of baseline",
         "detectable": True,
     },
+    "risk": {"probability": 0.2, "model": {"name": "risk-compact", "trained_on": None}},
     "models": {
         "segmentation": {"name": "threshold", "trained_on": None},
         "growth": {"name": "growth-<b>", "trained_on": "384 simulated patients"},
     },
 }
+"""As a scene saved before there was one forecast holds it."""
 
 
-def test_the_card_says_the_volumes_the_range_and_the_definition() -> None:
-    text = re.sub(r"<[^>]*>", "", card(RESULT))
-    assert "18.2 mL → 31.0 mL (27–36)" in text
-    assert "Growth +12.8 mL (+70 %)" in text
-    assert "Expansion: YES" in text
-    assert "growth &gt; 6 mL or &gt; 33 % of baseline" in text
+def result_of(**told: Any) -> dict[str, Any]:
+    """A result with the forecast by the shipped package for 18.24 mL and what else is told."""
+    facts = Facts(18.24, **{"irregular": 1.0, "blend": 0.0, **told})
+    forecast = make_forecast(ForecastModel.of(find_package(None, "forecast")), facts, Circumstances())
+    grown = forecast.if_expands_ml
+    growth = {"absolute_ml": grown - 18.24, "relative": grown / 18.24 - 1, "detectable": True}
+    return {
+        **EARLIER_RESULT,
+        "forecast": forecast.described,
+        "followup": {"volume_ml": grown, "abc2_ml": 29.0},
+        "growth": growth,
+        "risk": None,
+    }
+
+
+RESULT = result_of()
+
+
+def plain(text: str) -> str:
+    """What a user reads of rich text."""
+    return unescape(re.sub(r"<[^>]*>", " ", text)).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_card_begins_with_the_headline_and_gives_its_reasons() -> None:
+    forecast = RESULT["forecast"]
+    text = plain(card(RESULT))
+    assert text.strip().startswith(forecast["text"])
+    assert steps_text(forecast["evidence"]) in text
+    assert "→ irregular:" in text
+    low, middle, high = (f"{forecast['volume_ml'][share]:.0f}" for share in ("10", "50", "90"))
+    assert f"All outcomes {middle} mL ({low}–{high})" in text
+    assert "Expansion means growth > 6 mL or > 33 % of baseline" in text
+    assert "ABC/2 17.0 mL, if it expands 29.0 mL" in text
     assert "tilted by 18.5 degrees" in text
+    assert "earlier version" not in text
+    assert "outline" not in text
 
 
-def test_the_card_says_where_two_models_disagree() -> None:
-    for probability, disagree in ((0.2, True), (0.8, False)):
-        text = card({**RESULT, "risk": {"probability": probability}})
-        assert f"Probability of expansion {100 * probability:.0f} %" in text
-        assert ("rely on neither alone" in text) is disagree
+def test_the_cards_headline_is_broken_only_between_its_parts() -> None:
+    first = re.sub(r"<[^>]*>", "", card(RESULT).partition("</p>")[0])
+    assert [part.rstrip("\N{NO-BREAK SPACE}·") for part in first.split(" ")] == [
+        part.replace(" ", "\N{NO-BREAK SPACE}") for part in RESULT["forecast"]["text"].split(" · ")
+    ]
+
+
+def test_the_card_says_where_the_outline_is_no_longer_that_of_the_forecast() -> None:
+    drawn = {**RESULT["followup"], "volume_ml": RESULT["followup"]["volume_ml"] - 2.0}
+    assert "red outline still has" in plain(card({**RESULT, "followup": drawn}))
+
+
+def test_what_an_earlier_version_told_is_marked_as_such() -> None:
+    text = plain(card(EARLIER_RESULT))
+    assert "18.2 mL → 31.0 mL (27–36)" in text
+    assert "by an earlier version" in text
+    assert "Growth +12.8 mL (+70 %)" in text
+    assert "Expansion: yes" in text
+    assert "Expansion means growth > 6 mL or > 33 % of baseline" in text
+    assert "Probability of expansion 20 %" in text
+    assert "tilted by 18.5 degrees" in text
 
 
 def test_the_card_invents_nothing_where_no_hematoma_was_found() -> None:
@@ -207,11 +259,11 @@ def test_the_card_invents_nothing_where_no_hematoma_was_found() -> None:
 
 def test_research_use_and_training_data_are_always_in_view() -> None:
     assert notice(None) == RESEARCH_USE
-    text = notice(RESULT)
+    text = notice(EARLIER_RESULT)
     assert RESEARCH_USE in text
     assert "384 simulated patients" in text
     assert training_text(None) == ""
-    assert "growth-<b>: 384 simulated patients" in training_text(RESULT), "plain text"
+    assert "growth-<b>: 384 simulated patients" in training_text(EARLIER_RESULT), "plain text"
     models = {"growth": {"name": "own", "trained_on": "9 patients of <A>; began from others"}}
     text = notice(RESULT | {"models": models})
     assert text.endswith("<small>Growth trained on 9 patients of &lt;A&gt; …</small>")
@@ -239,6 +291,26 @@ def test_the_markers_say_what_was_measured_and_a_reader_has_the_last_word() -> N
     assert scores_text(overruled) == "BAT score 2 of 5 (blend 0, hypodensity 0, time 2); high from 3"
     assert marker_rows(None) == marker_rows({"markers": None, "scores": None}) == []
     assert scores_text(None) == scores_text({"markers": None, "scores": None}) == ""
+
+
+def test_a_sign_that_nobody_is_sure_of_says_so_until_a_reader_decides() -> None:
+    evidence = {"irregularities": 2.0}
+    markers = {
+        name: {"present": probability >= 0.5, "probability": probability, "evidence": evidence}
+        for name, probability in (("irregular", 0.63), ("black_hole", 0.31), ("blend", 0.9), ("swirl", 0.05))
+    }
+    rows = {row.name: row for row in marker_rows({"markers": markers})}
+    assert [(row.title, row.unsure) for row in rows.values()] == [
+        ("Irregular (63 % likely)", True),
+        ("Black hole (31 % likely)", True),
+        ("Blend", False),
+        ("Swirl", False),
+    ]
+    assert rows["irregular"].present
+    assert not rows["black_hole"].present
+    markers["irregular"]["overruled"] = False
+    (row, *_) = marker_rows({"markers": markers})
+    assert (row.title, row.present, row.unsure) == ("Irregular", False, False)
 
 
 def test_brain_score_is_shown_if_its_inputs_are_known() -> None:

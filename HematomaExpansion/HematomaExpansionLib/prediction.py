@@ -1,11 +1,12 @@
-"""The prediction pipeline: head CT -> brain -> hematoma -> markers and probability -> growth -> measures.
+"""The prediction pipeline: head CT -> brain -> hematoma -> markers -> growth -> forecast -> measures.
 
 The command line, Slicer and other Python programs all use ``predict``.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,12 +25,14 @@ from .anatomy.segmentation import (
 )
 from .device import choose_device, compute_on
 from .errors import InputError
-from .forecast.followup_range import calibrated_range
+from .forecast.facts import SIGNS, Facts, sign_probability
+from .forecast.forecast import EVIDENCE, Circumstances, Forecast, ForecastModel, make_forecast, notes_on
 from .forecast.probability import Risk, measurements, predict_risk_of_scan
-from .forecast.strength import can_use_probability, growth_strength, mismatch_sentence
-from .growth.growth import Growth, predict_growth
+from .growth.growth import Growth
+from .growth.outcomes import Outcomes, predict_outcomes
+from .growth.probability_map import probability_map
 from .markers.markers import describe_markers
-from .markers.scores import NO_CLINICAL_DATA, ONSET_RANGE, ClinicalData, is_onset, scores_of
+from .markers.scores import NO_CLINICAL_DATA, ONSET_RANGE, ClinicalData, is_onset, scores_of, with_decisions
 from .measures.abc2 import abc2
 from .measures.expansion import ExpansionDefinition, measure_growth
 from .measures.volumes import corrected_volume
@@ -41,23 +44,34 @@ from .scan.head_ct import HeadCT
 from .scan.mask import Mask, MaskKind
 from .scan.subject import Subject
 
+RESULT_FORMAT = 2
+"""Of ``prediction.json``: from 2 on, it holds one forecast; before, a predicted volume and a probability."""
+
 
 @dataclass(frozen=True)
 class PredictionOptions:
     """What the user may choose.
 
-    ``segmenter``: None means the threshold method, which needs no weights. ``risk``: None means no probability of
-    expansion. ``keep_intermediate``: whether the prediction includes the inside of the skull.
+    ``segmenter``: None means the threshold method, which needs no weights. ``whether`` and ``likelihood_ratio``:
+    see ``forecast.Circumstances``; ``risk``: a package that tells the probability of expansion in their place.
+    ``decisions``: the signs that a reader has decided on. ``keep_intermediate``: whether the prediction includes
+    the inside of the skull; ``keep_outcomes``: whether its folder holds all outcomes, not just the one if it
+    expands.
     """
 
     growth: ModelPackage
     segmenter: ModelPackage | None
+    forecast: ModelPackage
     onset_hours: float | None = None
     clinical: ClinicalData = NO_CLINICAL_DATA
     expansion_definition: ExpansionDefinition = ExpansionDefinition.SIX_ML
     device_name: str = "auto"
     keep_intermediate: bool = False
+    keep_outcomes: bool = False
+    whether: str = EVIDENCE
+    likelihood_ratio: str | None = None
     risk: ModelPackage | None = None
+    decisions: Mapping[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` for hours out of range."""
@@ -69,17 +83,21 @@ class PredictionOptions:
 class Prediction:
     """A prediction; every image lies on the baseline scan's own grid.
 
-    ``baseline_ct`` is in HU. ``growth`` is None if no hematoma was found. ``resampled``: the scan was tilted or
-    unevenly spaced, and its grid is that of ``baseline_ct``, not the file's. ``result`` holds the contents of
-    ``prediction.json``. ``inside_skull`` is None unless it was requested.
+    ``baseline_ct`` is in HU. ``growth``, the outcome if the hematoma expands, and ``growth_probability``, each
+    voxel's probability to hold blood at follow-up, are None if no hematoma was found. ``resampled``: the scan was
+    tilted or unevenly spaced, and its grid is that of ``baseline_ct``, not the file's. ``result`` holds the
+    contents of ``prediction.json``. ``inside_skull`` is None unless it was requested; ``keep_outcomes``: whether
+    the outcomes were.
     """
 
     baseline_ct: sitk.Image
     baseline_mask: Mask
     growth: Growth | None
+    growth_probability: sitk.Image | None
     resampled: bool
     result: dict[str, Any]
     inside_skull: Mask | None = None
+    keep_outcomes: bool = False
 
 
 def predict(
@@ -114,48 +132,87 @@ def predict(
             hematoma, segmenter = drawn, USER_MASK
         warnings += check_plausibility(scan, brain, hematoma, drawn=drawn is not None)
     subject = Subject(scan.image, brain.mask, hematoma)
-    growth, markers, risk = None, None, None
+    markers, risk, forecast, growth, map_of_growth = None, None, None, None, None
     with stages("markers", 0.5):
         if not hematoma.is_empty:
-            markers = describe_markers(scan.image, hematoma)
+            markers = with_decisions(describe_markers(scan.image, hematoma), options.decisions)
             if options.risk is not None:
                 measured = measurements(markers, hematoma.volume_ml, options.onset_hours)
                 judge = partial(predict_risk_of_scan, subject, measured, options.risk)
                 risk, device = compute_on(device, judge, warnings)
-    probability = None
-    if risk is not None:
-        if can_use_probability(options.growth.description, risk.model):
-            probability = risk.probability
-        else:
-            warnings.append(mismatch_sentence(options.growth.description, risk.model))
     with stages("growth", 0.65):
-        if not hematoma.is_empty:
-            strength = growth_strength(options.growth.description, probability)
-            growth, device = compute_on(
-                device, partial(predict_growth, subject, options.growth, strength), warnings
-            )
-        else:
+        if markers is None:
             warnings.append(NO_HEMATOMA)
+        else:
+            outcomes, device = compute_on(device, partial(predict_outcomes, subject, options.growth), warnings)
+            forecast = _forecast(outcomes, markers, risk, kind, options)
+            growth = outcomes.growth_to(forecast.if_expands_ml)
+            map_of_growth = probability_map(growth.order, forecast.distribution, scan.image)
+            warnings += _notes(forecast, outcomes)
     return Prediction(
         baseline_ct=scan.restore(scan.image),
         baseline_mask=scan.restore_mask(hematoma),
         growth=None if growth is None else growth.restored(scan),
+        growth_probability=None if map_of_growth is None else scan.restore(map_of_growth),
         resampled=scan.resampled,
         inside_skull=scan.restore_mask(brain.mask) if options.keep_intermediate else None,
+        keep_outcomes=options.keep_outcomes,
         result={
             "research_use_only": True,
+            "format": RESULT_FORMAT,
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
             "scope": None
             if segmenter == USER_MASK
             else {"looked_for": LOOKED_FOR, "not_looked_for": NOT_LOOKED_FOR},
-            **_describe_volumes(hematoma, growth, kind, options, probability),
+            "forecast": None if forecast is None else forecast.described,
+            **_describe_volumes(hematoma, growth, kind, options),
             **_describe_markers(markers, risk, hematoma, options),
-            "models": {"segmentation": segmenter, "growth": options.growth.identity},
+            "models": {
+                "segmentation": segmenter,
+                "growth": options.growth.identity,
+                "forecast": options.forecast.identity,
+            },
             "timing_s": stages.timing,
             "device": str(device),
         },
     )
+
+
+def _forecast(
+    outcomes: Outcomes,
+    markers: dict[str, Any],
+    risk: Risk | None,
+    masks: MaskKind,
+    options: PredictionOptions,
+) -> Forecast:
+    signs = {name: sign_probability(marker) for name, marker in markers.items() if name in SIGNS}
+    facts = Facts(
+        volume_ml=outcomes.subject.hematoma.volume_ml,
+        onset_hours=options.onset_hours,
+        **{**signs, **asdict(options.clinical)},
+    )
+    around = Circumstances(
+        masks=masks,
+        definition=options.expansion_definition,
+        network_growth=outcomes.network_growth,
+        largest_ml=outcomes.largest_ml,
+        whether=options.whether,
+        likelihood_ratio=options.likelihood_ratio,
+    )
+    told = None if risk is None else (risk.probability, risk.model["name"])
+    return make_forecast(ForecastModel.of(options.forecast), facts, around, told)
+
+
+def _notes(forecast: Forecast, outcomes: Outcomes) -> list[str]:
+    """What the user should know of this forecast."""
+    notes = list(notes_on(forecast.facts, forecast.circumstances.whether))
+    if forecast.if_expands_ml > outcomes.reach_ml:
+        notes.append(
+            f"The growth model reaches {outcomes.reach_ml:.0f} mL at most: beyond that, the outline of the "
+            "hematoma if it expands is extended evenly."
+        )
+    return notes
 
 
 def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str]) -> dict[str, Any]:
@@ -171,11 +228,7 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
 
 
 def _describe_volumes(
-    hematoma: Mask,
-    growth: Growth | None,
-    kind: MaskKind,
-    options: PredictionOptions,
-    probability: float | None,
+    hematoma: Mask, growth: Growth | None, kind: MaskKind, options: PredictionOptions
 ) -> dict[str, dict[str, Any] | None]:
     baseline_ml = hematoma.volume_ml
     baseline = {
@@ -184,18 +237,15 @@ def _describe_volumes(
         **abc2(hematoma).described,
     }
     if growth is None:
-        return {"baseline": baseline, "followup": None, "growth": None}
+        return {"baseline": baseline, "bleeds": None, "followup": None, "growth": None}
     followup_ml = growth.followup_mask.volume_ml
-    ends = calibrated_range(options.growth.description, kind, probability, baseline_ml, followup_ml)
-    low, high = (None, None) if ends is None else ends
-    followup = {
-        "volume_ml": followup_ml,
-        "abc2_ml": abc2(growth.followup_mask).volume_ml,
-        "volume_ml_low": low,
-        "volume_ml_high": high,
-    }
     measures = measure_growth(baseline_ml, followup_ml, options.expansion_definition)
-    return {"baseline": baseline, "followup": followup, "growth": asdict(measures)}
+    return {
+        "baseline": baseline,
+        "bleeds": None,
+        "followup": {"volume_ml": followup_ml, "abc2_ml": abc2(growth.followup_mask).volume_ml},
+        "growth": {name: getattr(measures, name) for name in ("absolute_ml", "relative", "detectable")},
+    }
 
 
 def corrected_baseline(measured_ml: float, found_by: ModelPackage | None) -> float | None:

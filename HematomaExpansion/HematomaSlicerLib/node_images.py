@@ -67,10 +67,15 @@ def image_from_segment(node: slicer.vtkMRMLSegmentationNode, segment_id: str) ->
 def volume_from_image(image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
     """A new volume node with the image's voxels, at the image's position."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    node.SetAndObserveImageData(_image_data(sitk.GetArrayFromImage(image)))
-    node.SetIJKToRASMatrix(_matrix(_ijk_to_ras(image)))
+    fill_volume(node, image)
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def fill_volume(node: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) -> None:
+    """Give a volume node the image's voxels and position."""
+    node.SetAndObserveImageData(_image_data(sitk.GetArrayFromImage(image)))
+    node.SetIJKToRASMatrix(_matrix(_ijk_to_ras(image)))
 
 
 def use_brain_window(volume: slicer.vtkMRMLScalarVolumeNode) -> None:

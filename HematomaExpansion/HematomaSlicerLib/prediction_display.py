@@ -1,4 +1,4 @@
-"""How a prediction is shown: the growing surface, outlines and areas, arrows, and where the views point."""
+"""How a prediction is shown: the growing surface, outlines, areas, map and arrows, and where the views point."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import SimpleITK as sitk
 import slicer
 
 from .node_images import image_from_segment, use_brain_window
+from .outcome_nodes import outcome_surface, show_map
+from .outcome_slider import IF_EXPANDS, volume_at
 from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
 from .scaled_field import set_scale, use_arrows
 
@@ -17,15 +19,18 @@ _CAMERA_DISTANCE = 4.5
 """In hematoma radii; at Slicer's view angle of 30°, the hematoma fills most of the view."""
 _SURFACE_OPACITY = 0.3
 _FILL_OPACITY = 0.35
+_MAP_OPACITY = 0.45
+_VOLUME_SHOWN = "HematomaExpansion.VolumeShown"
 _MIN_ARROW_MM = 0.5
 
 
 @dataclass(frozen=True)
 class Look:
-    """What to show of a prediction; ``opacity`` (0 to 1) applies to outlines and areas."""
+    """What to show of a prediction; ``opacity`` (0 to 1) applies to outlines, areas and map."""
 
     outline: bool = True
-    fill: bool = True
+    fill: bool = False
+    map: bool = True
     surface: bool = True
     deformation: bool = False
     opacity: float = 1.0
@@ -52,15 +57,23 @@ def apply_look(run: PredictionRun, look: Look) -> None:
         display = run.surface.GetDisplayNode()
         display.SetVisibility2D(look.outline)
         display.SetVisibility3D(look.surface)
+    if run.map is not None:
+        show_map(run.map, look.map, _MAP_OPACITY * look.opacity)
     if run.field is not None:
         _show_deformation(run, look.deformation)
 
 
-def show_growth(run: PredictionRun, share: float) -> None:
-    """Show the hematoma at a point between baseline (0) and prediction (1)."""
-    if run.field is None or run.shown is None:
+def show_outcome(run: PredictionRun, position: float) -> None:
+    """Show the outcome at a position of the slider (``outcome_slider``)."""
+    if run.surface is None:
         return
-    set_scale(run.shown, run.field, share)
+    if run.outcomes is not None:
+        shown = f"{volume_at(run.result, position):.3f}"
+        if run.surface.GetAttribute(_VOLUME_SHOWN) != shown:
+            run.surface.SetAndObservePolyData(outcome_surface(run.outcomes, float(shown)))
+            run.surface.SetAttribute(_VOLUME_SHOWN, shown)
+    elif run.field is not None and run.shown is not None:  # by an earlier version, which predicted one outcome
+        set_scale(run.shown, run.field, min(position / IF_EXPANDS, 1.0))
 
 
 def look_at(run: PredictionRun) -> None:
@@ -101,6 +114,8 @@ def show_only(run: PredictionRun) -> None:
             display = None if node is None else node.GetDisplayNode()
             if display is not None:
                 display.SetVisibility(shown)
+        if other.map is not None and not shown:
+            show_map(other.map, False, 0.0)
 
 
 def jump_to_largest_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import slicer
+from HematomaExpansionLib.forecast.forecast import EVIDENCE
 from HematomaExpansionLib.markers.scores import NO_CLINICAL_DATA, ClinicalData
 from HematomaExpansionLib.progress import Progress
 
@@ -21,7 +22,10 @@ from .prediction_nodes import BASELINE, PREDICTED, PredictionRun, add_comparison
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What to predict from; ``hematoma`` None: find it automatically. Empty names mean the shipped models."""
+    """What to predict from; ``hematoma`` None: find it automatically. Empty names mean the shipped models.
+
+    ``whether``: what tells the probability, as ``--risk`` takes it.
+    """
 
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment | None = None
@@ -29,6 +33,8 @@ class PredictionRequest:
     clinical: ClinicalData = NO_CLINICAL_DATA
     growth_model: str = ""
     segmentation_model: str = ""
+    forecast_model: str = ""
+    whether: str = EVIDENCE
     device_name: str = "auto"
     expansion_definition: str = "6ml"
     replace_previous: bool = True
@@ -72,13 +78,22 @@ def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]
     if request.onset_hours is not None:
         arguments += ["--onset-hours", str(request.onset_hours)]
     for name, answer in asdict(request.clinical).items():
-        if answer is not None:
+        if isinstance(answer, bool):
             arguments.append(f"--{name}" if answer else f"--no-{name}")
-    for option, name in (("--growth", request.growth_model), ("--segmenter", request.segmentation_model)):
+        elif answer is not None:
+            arguments += [f"--{name}", str(answer)]
+    models = {
+        "--growth": request.growth_model,
+        "--segmenter": request.segmentation_model,
+        "--forecast": request.forecast_model,
+        "--risk": request.whether,
+    }
+    for option, name in models.items():
         if name:
             arguments += [option, name]
     if request.keep_intermediate:
         arguments.append("--keep-intermediate")
+    arguments.append("--keep-outcomes")
     arguments += ["--device", request.device_name, "--expansion-definition", request.expansion_definition]
     return [*arguments, "-o", str(folder / "result")]
 

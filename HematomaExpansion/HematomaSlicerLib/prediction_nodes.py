@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from HematomaExpansionLib.markers.scores import overrule
 from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.resampling import resample
 
@@ -23,11 +23,14 @@ from .node_images import (
     use_brain_window,
     volume_from_image,
 )
+from .outcome_nodes import add_map, fill_map, order_from_masks, outcome_surface
+from .renewal import forecast_by, overruled, retold
 from .scaled_field import add_field, add_moving_surface, add_scaled, field_of
 from .scene_nodes import (
     AFTER_COLOR,
     BEFORE_COLOR,
     add_segments,
+    add_surface,
     folder_of,
     move_to_folder,
     remove_nodes,
@@ -44,12 +47,15 @@ class PredictionRun(NodeGroup):
     """One prediction. Nodes that exist only if a hematoma was found may be None.
 
     Attributes:
-        segmentation: baseline, prediction and growth.
+        segmentation: baseline, prediction (the outcome if the hematoma expands) and growth.
         skull: the inside of the skull, if intermediate results were kept.
         predicted: the predicted follow-up CT.
         field: the displacement from baseline to prediction; it moves no node.
-        shown: the same field at the slider's scale; it moves the baseline's surface.
-        surface: that surface.
+        outcomes: for each voxel of a box, the volume in mL of the smallest outcome that reaches it.
+        map: over the same box, each voxel's probability in percent to hold blood at follow-up.
+        surface: of the outcome at the slider.
+        shown: instead of outcomes and map in an earlier version's scene: the field at the slider's scale, which
+            moves the baseline's surface.
         followup: the real follow-up CT, registered, if one was compared.
         agreement: where the prediction was right, where too much, and what it missed.
     """
@@ -60,6 +66,8 @@ class PredictionRun(NodeGroup):
     skull = member("Skull")
     predicted = member("Predicted")
     field = member("Field")
+    outcomes = member("Outcomes")
+    map = member("Map")
     shown = member("Shown")
     surface = member("Surface")
     followup = member("FollowUp")
@@ -67,8 +75,8 @@ class PredictionRun(NodeGroup):
 
     @property
     def parts(self) -> list[Any]:
-        of_prediction = [self.skull, self.segmentation, self.predicted, self.field, self.shown, self.surface]
-        return [*of_prediction, self.followup, self.agreement]
+        of_growth = [self.predicted, self.field, self.outcomes, self.map, self.shown, self.surface]
+        return [self.skull, self.segmentation, *of_growth, self.followup, self.agreement]
 
     @property
     def result(self) -> dict[str, Any]:
@@ -82,8 +90,29 @@ class PredictionRun(NodeGroup):
         return json.loads(text) if text else None
 
     def overrule_marker(self, name: str, present: bool) -> None:
-        """Record a reader's decision on a CT marker in the result, and the scores that follow from it."""
-        self.table.SetAttribute(self.ATTRIBUTE, json.dumps(overrule(self.result, name, present)))
+        """Record a reader's decision on a CT marker; scores and forecast follow."""
+        self._take(overruled(self.result, name, present))
+
+    def retell(self, changes: Mapping[str, Any]) -> None:
+        """Record that some of ``renewal.told_in`` is known to be otherwise; scores and forecast follow."""
+        self._take(retold(self.result, changes))
+
+    def forecast_by(self, package: Any) -> None:
+        """Make the forecast by another ``ModelPackage``.
+
+        Raises:
+            ModelPackageError: the package is damaged.
+        """
+        self._take(forecast_by(self.result, package))
+
+    def _take(self, result: dict[str, Any]) -> None:
+        """Replace the result by one with a newer forecast; measures and map follow, the images stay."""
+        forecast = self.result.get("forecast")
+        self.table.SetAttribute(self.ATTRIBUTE, json.dumps(result))
+        if result.get("forecast") != forecast:
+            _fill_table(self.table, result, self.comparison)
+            if self.map is not None and self.outcomes is not None:
+                fill_map(self.map, self.outcomes, result)
 
 
 def add_prediction(folder: Path, scan: slicer.vtkMRMLScalarVolumeNode) -> PredictionRun:
@@ -106,26 +135,34 @@ def prediction_of(run: PredictionRun) -> Any:
     Raises:
         NodeError: the scan was removed from the scene.
     """
+    from HematomaExpansionLib.forecast.forecast import distribution_of
     from HematomaExpansionLib.growth.growth import Growth
+    from HematomaExpansionLib.growth.probability_map import probability_map
     from HematomaExpansionLib.prediction import Prediction
     from HematomaExpansionLib.scan.mask import Mask
 
     if run.background is None:
         raise NodeError("The scan of this prediction is no longer in the scene.")
-    ct = image_from_volume(run.background)
-    growth = None
+    ct, result = image_from_volume(run.background), run.result
+    baseline = _mask_on(ct, run, BASELINE)
+    growth, probability, distribution = None, None, distribution_of(result)
     if run.field is not None:
+        followup = _mask_on(ct, run, PREDICTED)
         growth = Growth(
             followup_ct=sitk.Cast(image_from_volume(run.predicted), sitk.sitkFloat32),
-            followup_mask=Mask(_mask_on(ct, run, PREDICTED)),
+            followup_mask=Mask(followup),
             displacement=sitk.Cast(image_from_grid_transform(field_of(run.field)), sitk.sitkVectorFloat32),
+            order=_order_of(run, baseline, followup),
         )
+        if distribution is not None:
+            probability = probability_map(growth.order, distribution, ct)
     return Prediction(
         baseline_ct=sitk.Cast(ct, sitk.sitkFloat32),
-        baseline_mask=Mask(_mask_on(ct, run, BASELINE)),
+        baseline_mask=Mask(baseline),
         growth=growth,
+        growth_probability=probability,
         resampled=run.baseline is not None,
-        result=run.result,
+        result=result,
     )
 
 
@@ -173,17 +210,15 @@ def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -
         ("C", baseline["c_mm"], "mm"),
     ]
     if growth is not None:
+        rows += _forecast_rows(result) if result.get("forecast") else _earlier_rows(result)
         rows += [
-            ("Predicted volume", followup["volume_ml"], "mL"),
-            ("Predicted volume, lower bound", followup["volume_ml_low"], "mL"),
-            ("Predicted volume, upper bound", followup["volume_ml_high"], "mL"),
-            ("Predicted ABC/2", followup["abc2_ml"], "mL"),
-            ("Growth", growth["absolute_ml"], "mL"),
-            ("Relative growth", 100 * growth["relative"], "%"),
-            (f"Expansion: {growth['definition']}", float(growth["expansion"]), "1 = yes"),
+            ("ABC/2 if it expands", followup["abc2_ml"], "mL"),
+            ("Growth if it expands", growth["absolute_ml"], "mL"),
+            ("Relative growth if it expands", 100 * growth["relative"], "%"),
         ]
     if result.get("risk"):
-        rows.append(("Probability of expansion", 100 * result["risk"]["probability"], "%"))
+        risk = result["risk"]
+        rows.append((f"Probability by {risk['model']['name']}", 100 * risk["probability"], "%"))
     if comparison is not None:
         rows.append(("True follow-up volume", comparison["followup"]["volume_ml"], "mL"))
         if comparison["prediction"] is not None:
@@ -193,6 +228,34 @@ def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -
                 ("Lesion Dice", comparison["prediction"]["lesion_dice"], ""),
             ]
     return [(name, float(value), unit) for name, value, unit in rows if value is not None]
+
+
+def _forecast_rows(result: dict[str, Any]) -> list[tuple[str, float | None, str]]:
+    """The figures of a forecast; None for the bounds of a probability that has none."""
+    forecast = result["forecast"]
+    bounds = (forecast["probability_low"], forecast["probability_high"])
+    low, high = (None if bound is None else 100 * bound for bound in bounds)
+    if_expands = forecast["if_expands"]
+    return [
+        (f"Probability of expansion: {forecast['definition']}", 100 * forecast["probability_of_expansion"], "%"),
+        ("Probability of expansion, lower bound", low, "%"),
+        ("Probability of expansion, upper bound", high, "%"),
+        *[(f"Follow-up volume, percentile {share}", ml, "mL") for share, ml in forecast["volume_ml"].items()],
+        ("Volume if it expands", if_expands["volume_ml"], "mL"),
+        ("Volume if it expands, percentile 10", if_expands["low"], "mL"),
+        ("Volume if it expands, percentile 90", if_expands["high"], "mL"),
+    ]
+
+
+def _earlier_rows(result: dict[str, Any]) -> list[tuple[str, float | None, str]]:
+    """What an earlier version predicted, before there was one forecast."""
+    followup, growth = result["followup"], result["growth"]
+    return [
+        ("Predicted volume", followup["volume_ml"], "mL"),
+        ("Predicted volume, lower bound", followup.get("volume_ml_low"), "mL"),
+        ("Predicted volume, upper bound", followup.get("volume_ml_high"), "mL"),
+        (f"Expansion: {growth['definition']}", float(growth["expansion"]), "1 = yes"),
+    ]
 
 
 # --- making ---------------------------------------------------------------------------------------------
@@ -220,7 +283,12 @@ def _add_images(run: PredictionRun, folder: Path, name: str) -> None:
     followup_ct = sitk.ReadImage(str(folder / "followup-ct.nii.gz"))
     run.refer("Predicted", volume_from_image(followup_ct, f"{name} predicted follow-up CT"))
     use_brain_window(run.predicted)
-    _add_morph(run, sitk.ReadImage(str(folder / "displacement.nii.gz")), name)
+    displacement = sitk.ReadImage(str(folder / "displacement.nii.gz"))
+    run.refer("Field", add_field(displacement, f"{name} displacement"))
+    if (folder / "outcomes.nii.gz").exists():
+        _add_outcomes(run, sitk.ReadImage(str(folder / "outcomes.nii.gz")), name)
+    else:
+        _add_morph(run, name)
 
 
 def _add_skull(run: PredictionRun, inside: sitk.Image, name: str) -> None:
@@ -232,9 +300,19 @@ def _add_skull(run: PredictionRun, inside: sitk.Image, name: str) -> None:
     segmentation.GetDisplayNode().SetVisibility(False)
 
 
-def _add_morph(run: PredictionRun, displacement: sitk.Image, name: str) -> None:
-    """Add the field, and a second one that the slider scales and that moves the baseline's surface."""
-    run.refer("Field", add_field(displacement, f"{name} displacement"))
+def _add_outcomes(run: PredictionRun, order: sitk.Image, name: str) -> None:
+    """Add all outcomes, the map of their probability, and the surface of one of them."""
+    result = run.result
+    run.refer("Outcomes", volume_from_image(order, f"{name} outcomes (mL)"))
+    run.refer("Map", add_map(run.outcomes, result, f"{name} probability of blood (%)"))
+    surface = outcome_surface(run.outcomes, result["baseline"]["volume_ml"])
+    run.refer("Surface", add_surface(surface, f"{name} growing hematoma"))
+
+
+def _add_morph(run: PredictionRun, name: str) -> None:
+    """Add what an earlier version's result has instead: the field scaled by the slider, which moves the baseline's
+    surface.
+    """
     run.refer("Shown", add_scaled(run.field, f"{name} growth shown"))
     surface_name, baseline = f"{name} growing hematoma", run.segment_id(BASELINE)
     run.refer("Surface", add_moving_surface(run.segmentation, baseline, run.shown, surface_name))
@@ -247,6 +325,14 @@ def _fill_table(
     models = ", ".join(f"{model['name']}" for model in result["models"].values())
     columns = {"Measure": names, "Value": values, "Unit": units}
     set_columns(table, columns, f"Research use only. Models: {models}.")
+
+
+def _order_of(run: PredictionRun, baseline: sitk.Image, followup: sitk.Image) -> sitk.Image:
+    """The image of outcomes; of an earlier version's run, the two that it knows."""
+    if run.outcomes is not None:
+        return sitk.Cast(image_from_volume(run.outcomes), sitk.sitkFloat32)
+    result = run.result
+    return order_from_masks(baseline, result["baseline"]["volume_ml"], followup, result["followup"]["volume_ml"])
 
 
 def _mask_on(ct: sitk.Image, run: PredictionRun, name: str) -> sitk.Image:

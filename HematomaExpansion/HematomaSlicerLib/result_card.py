@@ -7,52 +7,85 @@ from html import escape
 from typing import Any
 
 from HematomaExpansionLib import RESEARCH_USE
-from HematomaExpansionLib.forecast.probability import models_disagree, models_used
+from HematomaExpansionLib.forecast.evidence import steps_text
+from HematomaExpansionLib.forecast.forecast import milliliters
+from HematomaExpansionLib.forecast.probability import models_used
 from HematomaExpansionLib.markers.scores import bat_text, brain_text, present_markers
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
 _DECIDING = 2
+_UNSURE = (0.2, 0.8)
+_SAME_ML = 0.5
+"""The outline's volume and the forecast's may differ by less, because voxels are whole."""
 
 
 @dataclass(frozen=True)
 class MarkerRow:
     """A CT marker as the panel lists it: its name in the result, its title, whether it is present, and why.
 
-    ``reason``: the measurements that decide; ``measured``: all of them.
+    ``unsure``: whether it is nearly as likely absent as present, and no reader has decided. ``reason``: the
+    measurements that decide; ``measured``: all of them.
     """
 
     name: str
     title: str
     present: bool
+    unsure: bool
     reason: str
     measured: str
 
 
 def card(result: dict[str, Any]) -> str:
     """The prediction as a user first sees it."""
-    baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
     notes = "".join(_small(text) for text in result["input"]["warnings"])
-    if growth is None:
+    if result["growth"] is None:
         return _large("No hematoma found") + _line("This does not rule out a bleed.") + notes
-    low, high = followup["volume_ml_low"], followup["volume_ml_high"]
-    interval = "" if low is None else f" <span style='font-size:13pt'>({low:.0f}–{high:.0f})</span>"
-    expansion = "<b>Expansion: YES</b>" if growth["expansion"] else "<b>Expansion: no</b>"
-    detectable = (
-        "" if growth["detectable"] else _small("The growth is below what repeated measurement can tell apart.")
+    told = _forecast(result) if result.get("forecast") else _earlier_forecast(result)
+    return told + _volumes(result) + _scope(result) + notes
+
+
+def _forecast(result: dict[str, Any]) -> str:
+    """Whether, how much, and why."""
+    forecast, growth = result["forecast"], result["growth"]
+    low, middle, high = (milliliters(forecast["volume_ml"][share]) for share in ("10", "50", "90"))
+    detectable = "" if growth["detectable"] else ", less than repeated measurement can tell apart"
+    drawn_ml, told_ml = result["followup"]["volume_ml"], forecast["if_expands"]["volume_ml"]
+    outline = f"The red outline still has {milliliters(drawn_ml)} mL: to draw the newer volume, predict again."
+    return (
+        _large(_unbroken(forecast["text"]))
+        + _line(escape(steps_text(forecast["evidence"])))
+        + _small(f"Probability from {forecast['source']}")
+        + _line(f"All outcomes {middle} mL ({low}–{high}): 8 in 10 patients like this one")
+        + _line(f"If it expands {growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %){detectable}")
+        + ("" if abs(drawn_ml - told_ml) < _SAME_ML else _small(outline))
+        + _small(f"Expansion means {forecast['definition']}")
     )
+
+
+def _earlier_forecast(result: dict[str, Any]) -> str:
+    """What an earlier version told: a predicted volume, and a probability beside it."""
+    baseline, followup, growth = result["baseline"], result["followup"], result["growth"]
+    risk = result.get("risk")
+    low, high = followup.get("volume_ml_low"), followup.get("volume_ml_high")
+    interval = "" if low is None else f" ({low:.0f}–{high:.0f})"
+    detectable = "" if growth["detectable"] else ", less than repeated measurement can tell apart"
+    return (
+        _large(_unbroken(f"{baseline['volume_ml']:.1f} mL → {followup['volume_ml']:.1f} mL{interval}"))
+        + _line("Predicted by an earlier version")
+        + _line(f"Growth {growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %){detectable}")
+        + _line(f"Expansion: {'yes' if growth['expansion'] else 'no'}")
+        + _small(f"Expansion means {growth['definition']}")
+        + (_line(f"Probability of expansion {100 * risk['probability']:.0f} %") if risk else "")
+    )
+
+
+def _volumes(result: dict[str, Any]) -> str:
+    baseline, followup = result["baseline"], result["followup"]
     corrected = baseline.get("corrected_volume_ml")  # a scene saved by an earlier version has none
     return (
-        _large(f"{baseline['volume_ml']:.1f} mL → {followup['volume_ml']:.1f} mL{interval}")
-        + ("" if corrected is None else _small(f"Now {corrected:.1f} mL corrected for the segmenter's bias"))
-        + _line(f"Growth {growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %)")
-        + _line(expansion)
-        + _small(f"Definition: {growth['definition']}")
-        + _probability(result)
-        + _line(f"ABC/2 {baseline['abc2_ml']:.1f} mL → {followup['abc2_ml']:.1f} mL")
+        ("" if corrected is None else _small(f"Now {corrected:.1f} mL corrected for the segmenter's bias"))
+        + _line(f"ABC/2 {baseline['abc2_ml']:.1f} mL, if it expands {followup['abc2_ml']:.1f} mL")
         + _small("ABC/2 is a bedside estimate to compare with: rely on the volumes above, which count voxels.")
-        + detectable
-        + _scope(result)
-        + notes
     )
 
 
@@ -61,24 +94,22 @@ def _scope(result: dict[str, Any]) -> str:
     return _small(f"Looked for: {scope['looked_for']}; not for {scope['not_looked_for']}.") if scope else ""
 
 
-def _probability(result: dict[str, Any]) -> str:
-    risk = result.get("risk")
-    if not risk:
-        return ""
-    unsure = "The predicted growth and the probability, which two models tell, disagree: rely on neither alone."
-    told = _line(f"Probability of expansion {100 * risk['probability']:.0f} %")
-    return told + (_small(unsure) if models_disagree(result) else "")
-
-
 def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
     """The CT markers of a result; none if there is no hematoma."""
     markers = (result or {}).get("markers") or {}
     rows = []
     for name, present in present_markers(markers).items():
         words = _words(markers[name]["evidence"])
-        title = name.replace("_", " ").capitalize()
-        rows.append(MarkerRow(name, title, present, ", ".join(words[:_DECIDING]), ", ".join(words)))
+        title, unsure = name.replace("_", " ").capitalize(), _is_unsure(markers[name])
+        if unsure:
+            title += f" ({100 * markers[name]['probability']:.0f} % likely)"
+        rows.append(MarkerRow(name, title, present, unsure, ", ".join(words[:_DECIDING]), ", ".join(words)))
     return rows
+
+
+def _is_unsure(marker: dict[str, Any]) -> bool:
+    low, high = _UNSURE
+    return "overruled" not in marker and low <= marker.get("probability", marker["present"]) <= high
 
 
 def scores_text(result: dict[str, Any] | None) -> str:
@@ -144,8 +175,14 @@ def comparison_text(comparison: dict[str, Any]) -> str:
     return "".join(_line(line) for line in lines) + notes
 
 
+def _unbroken(text: str) -> str:
+    """A sentence that is broken only after its dots, whatever the width of the panel."""
+    space = "\N{NO-BREAK SPACE}"
+    return text.replace(" ", space).replace(f"{space}·{space}", f"{space}· ")
+
+
 def _large(text: str) -> str:
-    return f"<p style='font-size:19pt; margin:2px 0'><b>{text}</b></p>"
+    return f"<p style='font-size:13pt; margin:2px 0'><b>{escape(text)}</b></p>"
 
 
 def _line(text: str) -> str:

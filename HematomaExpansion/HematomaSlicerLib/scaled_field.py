@@ -11,8 +11,8 @@ import slicer
 import vtk
 
 from .node_images import grid_transform_from_image, sharing_the_grid
+from .scene_nodes import add_surface
 
-_MOVING_COLOR = (1.0, 0.55, 0.1)
 _ARROW_SPACING_MM, _ARROW_DIAMETER_MM = 4.0, 1.2
 _ARROW_PERCENT = 200.0
 """Shifts of a few millimeters are drawn at twice their length; otherwise they would be invisible in a head."""
@@ -61,15 +61,8 @@ def add_moving_surface(
     segmentation.CreateClosedSurfaceRepresentation()
     polydata = vtk.vtkPolyData()
     segmentation.GetClosedSurfaceRepresentation(segment_id, polydata)
-    surface = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", name)
-    surface.SetAndObservePolyData(polydata)
-    surface.CreateDefaultDisplayNodes()
+    surface = add_surface(polydata, name)
     surface.SetAndObserveTransformNodeID(scaled.GetID())
-    display = surface.GetDisplayNode()
-    display.SetScalarVisibility(False)
-    display.SetColor(*_MOVING_COLOR)
-    display.SetVisibility2D(True)
-    display.SetSliceIntersectionThickness(3)
     return surface
 
 

@@ -14,6 +14,8 @@ from .node_images import labelmap_from_image
 BEFORE_COLOR, AFTER_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37)
 """Colors of a hematoma now and of what it becomes."""
 
+_MOVING_COLOR = (1.0, 0.55, 0.1)
+
 _HEMORRHAGE = (
     "Segmentation category and type - DICOM master list"
     "~SCT^49755003^Morphologically Altered Structure~SCT^50960005^Hemorrhage~^^"
@@ -39,6 +41,19 @@ def add_segments(
     display = segmentation.GetDisplayNode()
     display.SetVisibility2DFill(False)
     display.SetSliceIntersectionThickness(2)
+
+
+def add_surface(polydata: vtk.vtkPolyData, name: str) -> slicer.vtkMRMLModelNode:
+    """A new surface (RAS mm) that a slider moves; it is also drawn in the slices."""
+    surface = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", name)
+    surface.SetAndObservePolyData(polydata)
+    surface.CreateDefaultDisplayNodes()
+    display = surface.GetDisplayNode()
+    display.SetScalarVisibility(False)
+    display.SetColor(*_MOVING_COLOR)
+    display.SetVisibility2D(True)
+    display.SetSliceIntersectionThickness(3)
+    return surface
 
 
 def add_table(name: str, attributes: Mapping[str, str]) -> slicer.vtkMRMLTableNode:

@@ -26,7 +26,7 @@ import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 from HematomaExpansionLib.anatomy.brain import extract_brain  # noqa: E402
 from HematomaExpansionLib.anatomy.segmentation import brain_region  # noqa: E402
-from HematomaExpansionLib.growth.growth import predict_growth  # noqa: E402
+from HematomaExpansionLib.growth.outcomes import predict_outcomes  # noqa: E402
 from HematomaExpansionLib.models.package import ModelPackage, find_package  # noqa: E402
 from HematomaExpansionLib.output.prediction_folder import write_prediction  # noqa: E402
 from HematomaExpansionLib.prediction import PredictionOptions, predict  # noqa: E402
@@ -56,7 +56,7 @@ def options(device: str) -> PredictionOptions:
     return PredictionOptions(
         growth=find_package(None, "growth"),
         segmenter=find_package(None, "segmentation"),
-        risk=find_package(None, "risk"),
+        forecast=find_package(None, "forecast"),
         device_name=device,
     )
 
@@ -187,7 +187,7 @@ def main() -> None:
         subject = Subject(thick.image, inside, ball(thick.grid, center, milliliters) & inside)
 
         def grow(subject: Subject = subject) -> object:
-            return predict_growth(subject, package, 1.0, CPU)
+            return predict_outcomes(subject, package, CPU).growth_to(1.8 * subject.hematoma.volume_ml)
 
         print(f"| {milliliters} | {seconds_of(grow, 3):.2f} |", flush=True)
     if "--ratio" in sys.argv:

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from HematomaExpansionLib.anatomy.brain import extract_brain  # noqa: E402
 from HematomaExpansionLib.anatomy.segmentation import segment  # noqa: E402
 from HematomaExpansionLib.growth.field import growth_channels, growth_region  # noqa: E402
-from HematomaExpansionLib.growth.growth import predict_growth  # noqa: E402
+from HematomaExpansionLib.growth.outcomes import predict_outcomes  # noqa: E402
 from HematomaExpansionLib.models.networks.unet import displacement_unet  # noqa: E402
 from HematomaExpansionLib.models.package import find_package  # noqa: E402
 from HematomaExpansionLib.scan.head_ct import read_head_ct  # noqa: E402
@@ -41,7 +41,7 @@ def compare(path: Path, windows: int | None) -> None:
     hematoma = segment(scan.image, inside, find_package(None, "segmentation"), device)
     start = time.perf_counter()
     subject = Subject(scan.image, inside, hematoma)
-    predict_growth(subject, find_package(None, "growth"), 1.0, device)
+    predict_outcomes(subject, find_package(None, "growth"), device).growth_to(1.8 * hematoma.volume_ml)
     ours = time.perf_counter() - start
     print(f"shipped model, around the hematoma: {ours:.1f} s", flush=True)
     grid = growth_region(inside, SPACING_MM, WINDOW, margin_mm=0.0)

@@ -59,8 +59,9 @@ def find_cases(given: Path, output: Path) -> list[BatchCase]:
 
 
 def _listed_cases(table: Path) -> list[BatchCase]:
-    record = [field.name for field in fields(ClinicalData)]
-    lines = read_case_list(table, ("scan",), ("mask", "label", "onset_hours", *record), of="cases", each="case")
+    answers = [field.name for field in fields(ClinicalData) if field.name != "gcs"]
+    known = ("mask", "label", "onset_hours", "gcs", *answers)
+    lines = read_case_list(table, ("scan",), known, of="cases", each="case")
     cases = [
         BatchCase(
             name=line.case,
@@ -68,7 +69,9 @@ def _listed_cases(table: Path) -> list[BatchCase]:
             mask=line.optional_path("mask"),
             label=line.optional_text("label"),
             onset_hours=line.optional_number("onset_hours"),
-            clinical=ClinicalData(**{name: line.optional_answer(name) for name in record}),
+            clinical=ClinicalData(
+                **{name: line.optional_answer(name) for name in answers}, gcs=line.optional_number("gcs")
+            ),
         )
         for line in lines
     ]

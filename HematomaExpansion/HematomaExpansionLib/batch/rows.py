@@ -33,8 +33,10 @@ UNEXPECTED = (
 class CaseRow:
     """One line of ``results.csv``; volumes in mL, None where nothing was predicted. The fields are its columns.
 
-    ``corrected_baseline_ml``: corrected for the segmenter's bias, where its package knows it. ``bat_low``,
-    ``bat_high``: the BAT score; they differ if the time from onset is unknown.
+    ``probability_of_expansion`` and the volumes are those of the forecast: percentiles among all patients like
+    this one, and the median and the 80 % range among those who expand; ``followup_ml`` is that of the mask
+    written. ``corrected_baseline_ml``: corrected for the segmenter's bias, where its package knows it.
+    ``bat_low``, ``bat_high``: the BAT score; they differ if the time from onset is unknown.
     """
 
     case: str
@@ -44,14 +46,22 @@ class CaseRow:
     corrected_baseline_ml: float | None = None
     abc2_ml: float | None = None
     followup_ml: float | None = None
-    followup_ml_low: float | None = None
-    followup_ml_high: float | None = None
+    probability_of_expansion: float | None = None
+    probability_low: float | None = None
+    probability_high: float | None = None
+    probability_source: str = ""
+    definition: str = ""
+    volume_ml_10: float | None = None
+    volume_ml_25: float | None = None
+    volume_ml_50: float | None = None
+    volume_ml_75: float | None = None
+    volume_ml_90: float | None = None
+    if_expands_ml: float | None = None
+    if_expands_ml_low: float | None = None
+    if_expands_ml_high: float | None = None
     growth_ml: float | None = None
     growth_relative: float | None = None
-    expansion: bool | None = None
-    definition: str = ""
     detectable: bool | None = None
-    probability: float | None = None
     markers: str = ""
     bat_low: int | None = None
     bat_high: int | None = None
@@ -76,7 +86,8 @@ def failed_row(case: BatchCase, reason: str, seconds: float | None = None) -> Ca
 
 def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
     """The row for the contents of ``prediction.json``."""
-    followup, growth = result["followup"] or {}, result["growth"] or {}
+    followup, growth, forecast = (result[name] or {} for name in ("followup", "growth", "forecast"))
+    if_expands = forecast.get("if_expands", {})
     bat = (result["scores"] or {}).get("bat", {"total": None})
     low, high = (
         bat.get(f"total_if_{when}") if bat["total"] is None else bat["total"] for when in ("late", "early")
@@ -88,14 +99,18 @@ def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
         corrected_baseline_ml=result["baseline"].get("corrected_volume_ml"),
         abc2_ml=result["baseline"]["abc2_ml"],
         followup_ml=followup.get("volume_ml"),
-        followup_ml_low=followup.get("volume_ml_low"),
-        followup_ml_high=followup.get("volume_ml_high"),
+        probability_of_expansion=forecast.get("probability_of_expansion"),
+        probability_low=forecast.get("probability_low"),
+        probability_high=forecast.get("probability_high"),
+        probability_source=forecast.get("source", ""),
+        definition=forecast.get("definition", ""),
+        **{f"volume_ml_{share}": volume for share, volume in forecast.get("volume_ml", {}).items()},
+        if_expands_ml=if_expands.get("volume_ml"),
+        if_expands_ml_low=if_expands.get("low"),
+        if_expands_ml_high=if_expands.get("high"),
         growth_ml=growth.get("absolute_ml"),
         growth_relative=growth.get("relative"),
-        expansion=growth.get("expansion"),
-        definition=growth.get("definition", ""),
         detectable=growth.get("detectable"),
-        probability=(result["risk"] or {}).get("probability"),
         markers="" if result["markers"] is None else markers_text(result["markers"]),
         bat_low=low,
         bat_high=high,

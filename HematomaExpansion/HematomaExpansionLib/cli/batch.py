@@ -73,11 +73,11 @@ def _batch(arguments: argparse.Namespace) -> int:
     if not arguments.json_progress:
         for row in failed:
             print(f"{row.case}: {row.reason}")
-        expanding = sum(row.expansion is True for row in rows)
+        likely = sum((row.probability_of_expansion or 0.0) >= 0.5 for row in rows)
         none_found = sum(row.baseline_ml == 0 for row in rows)
         print(
-            f"{len(rows) - len(failed)} of {len(rows)} cases predicted, {expanding} of them with expansion; "
-            f"{len(failed)} failed."
+            f"{len(rows) - len(failed)} of {len(rows)} cases predicted, {likely} of them more likely to expand "
+            f"than not; {len(failed)} failed."
         )
         if none_found:
             print(

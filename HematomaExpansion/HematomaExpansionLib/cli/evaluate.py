@@ -19,7 +19,7 @@ from ..files.provenance import Provenance
 from ..models.description import SHARE_EXPANDED
 from ..models.package import ModelPackage, find_package
 from ..output.drawing import draw_each
-from .options import Commands, add_command, find_risk, find_segmenter
+from .options import Commands, add_command, find_segmenter
 from .presets import check_task, chosen_risk_preset, growth_preset, mask_source
 from .train_options import add_evaluate_options
 from .training_notes import note_registration
@@ -66,11 +66,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "segmentation": _evaluate_segmentation,
         "markers": _evaluate_markers,
         "risk": _evaluate_risk,
+        "forecast": _evaluate_forecast,
     }
     check_task("evaluate", arguments)
     provenance = Provenance(f"evaluation of {arguments.task}")
     check_output_folder(arguments.output, provenance.kind, keep=[FOLDS])
-    if arguments.task in {"growth", "segmentation"}:  # the others look at baselines alone
+    if arguments.task in {"growth", "segmentation", "forecast"}:  # the others look at baselines alone
         note_registration(case_folders(arguments.cohort))
     evaluated = evaluate[arguments.task](arguments)
     left_out = {case.case: case.reason for case in evaluated.left_out}
@@ -93,11 +94,7 @@ def _evaluate_growth(arguments: argparse.Namespace) -> Evaluated:
     evaluation = None if arguments.folds is not None else _growth_evaluation(arguments)
     left_out: list[LeftOut] = []
     notes = _notes(arguments, () if evaluation is None else evaluation.packages)
-    if evaluation is None:
-        rows = _study(arguments)
-    else:
-        rows = evaluate_growth(arguments.cohort, evaluation, left_out)
-        notes += evaluation.notes
+    rows = _study(arguments) if evaluation is None else evaluate_growth(arguments.cohort, evaluation, left_out)
     summary = summarize_growth(rows)
     tables = {"Cases that expanded": "_expanders", "All cases": ""}
     parts = [f"{title}\n\n{growth_table(summary, label)}" for title, label in tables.items()]
@@ -175,6 +172,41 @@ def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:
     )
 
 
+def _evaluate_forecast(arguments: argparse.Namespace) -> Evaluated:
+    from ..forecast.forecast import ForecastModel
+    from ..training.forecast.evaluation import (
+        ForecastEvaluation,
+        ForecastRow,
+        cross_validate_forecast,
+        evaluate_forecast,
+        summarize_forecast,
+    )
+    from ..training.forecast.figures import draw_forecast_figures, forecast_table
+
+    packages = [find_package(name, "forecast") for name in [arguments.model, *arguments.rival]]
+    growth = find_package(arguments.growth, "growth")
+    forecasts = {package.description.name: ForecastModel.of(package) for package in packages}
+    if len(forecasts) < len(packages):
+        raise InputError("Two of the forecasts have the same name, and the table could not tell them apart.")
+    evaluation = ForecastEvaluation(growth, mask_source(arguments), forecasts)
+    left_out: list[LeftOut] = []
+    if arguments.folds is None:
+        figures = evaluate_forecast(arguments.cohort, evaluation, left_out)
+    else:
+        folds = _folds(arguments)
+        figures = cross_validate_forecast(arguments.cohort, evaluation, folds, arguments.seed or 0, left_out)
+    summary = summarize_forecast(figures)
+    notes = _notes(arguments, [*packages, growth])
+
+    def write_tables(folder: Path) -> None:
+        write_rows(ForecastRow, figures.rows, folder / "forecast.csv")
+        lines = [forecast_table(summary), *(f"{line}\n" for line in (*notes, *map(str, left_out)))]
+        (folder / "forecast.md").write_text("\n".join(lines), encoding="utf-8")
+
+    pictures = {"forecast.png": partial(draw_forecast_figures, figures)}
+    return Evaluated(summary, write_tables, notes, left_out, pictures)
+
+
 def _notes(arguments: argparse.Namespace, packages: Sequence[ModelPackage | None]) -> list[str]:
     """What is to be known of figures that true masks have a say in."""
     from ..training.data.case_description import note_on_masks
@@ -217,7 +249,6 @@ def _growth_evaluation(arguments: argparse.Namespace) -> GrowthEvaluation:
     return GrowthEvaluation(
         packages=tuple(find_package(name, "growth") for name in [arguments.model, *arguments.rival]),
         source=mask_source(arguments),
-        risk=find_risk(arguments.risk),
     )
 
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from .. import __version__
 from ..errors import HematomaError, file_fault, is_file_fault
 from ..stopping import STOPPED_STATUS, Stopped, clean_stop
-from . import adapt, batch, compare, evaluate, models, predict, prepare, segment, train
+from . import adapt, batch, compare, evaluate, forecast, models, predict, prepare, segment, train
 from .extensions import command_groups
 
-_GROUPS = (predict, batch, segment, compare, models, prepare, train, adapt, evaluate)
+_GROUPS = (predict, batch, forecast, segment, compare, models, prepare, train, adapt, evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

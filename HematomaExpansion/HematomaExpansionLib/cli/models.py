@@ -52,6 +52,6 @@ def _verify_models(arguments: argparse.Namespace) -> int:
     for package in available_packages():
         if isinstance(package, ModelPackageError):
             raise package
-        package.load()
+        package.check()
         print(f"{package.description.name} {package.description.version}: intact, sha256 {package.sha256}")
     return 0

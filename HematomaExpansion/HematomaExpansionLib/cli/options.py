@@ -9,7 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..measures.expansion import ExpansionDefinition
+from ..errors import InputError
+from ..forecast.evidence import LIKELIHOOD_RATIOS
+from ..forecast.forecast import BRAIN, EVIDENCE, RISK_MODEL
+from ..measures.expansion import SELECTABLE, ExpansionDefinition
 from ..models.package import ModelPackage, find_package
 from ..progress import BarProgress, JsonProgress, Progress
 
@@ -20,7 +23,6 @@ else:
 
 
 THRESHOLD_SEGMENTER = "threshold"
-NO_RISK = "none"
 
 
 def add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
@@ -54,10 +56,10 @@ def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None
     parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help=text)
 
 
-def add_cohort(parser: argparse.ArgumentParser) -> None:
+def add_cohort(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """The option for a cohort."""
     parser.add_argument(
-        "--cohort", type=Path, required=True, metavar="DIR", help="cohort, a folder with one folder per case"
+        "--cohort", type=Path, required=required, metavar="DIR", help="cohort, a folder with one folder per case"
     )
 
 
@@ -95,18 +97,44 @@ def find_segmenter(name: str | None) -> ModelPackage | None:
     return None if name == THRESHOLD_SEGMENTER else find_package(name, "segmentation")
 
 
-def add_risk(parser: argparse.ArgumentParser, of: str = "") -> None:
-    """The option for the probability of expansion; ``of``: the beginning of its help."""
+def add_risk(parser: argparse.ArgumentParser) -> None:
+    """The options for what tells whether a hematoma expands."""
     parser.add_argument(
         "--risk",
-        metavar="NAME|PATH",
-        help=f"{of}model that gives the probability of expansion (default: the shipped one), or {NO_RISK!r}",
+        default=EVIDENCE,
+        metavar=f"{EVIDENCE}|{BRAIN}|NAME|PATH",
+        help=f"what the probability of expansion comes from: the forecast's {EVIDENCE} (default), the published "
+        f"probability of the {BRAIN.upper()} score, or, for research, a risk model",
+    )
+    parser.add_argument(
+        "--likelihood-ratio",
+        choices=list(LIKELIHOOD_RATIOS),
+        help="count one of these signs too, by its published likelihood ratio, a combination never validated "
+        "(default: none)",
     )
 
 
-def find_risk(name: str | None) -> ModelPackage | None:
-    """The package for ``--risk``; None where no probability is to be told."""
-    return None if name == NO_RISK else find_package(name, "risk")
+def add_forecast(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """The option for the forecast package; ``of``: the beginning of its help."""
+    parser.add_argument(
+        "--forecast",
+        metavar="NAME|PATH",
+        help=f"{of}model that tells whether hematomas expand and by how much (default: the shipped one)",
+    )
+
+
+def find_risk(arguments: argparse.Namespace) -> tuple[str, ModelPackage | None]:
+    """What ``--risk`` names, and the risk package if it is one.
+
+    Raises:
+        InputError: a likelihood ratio was asked of something else than the evidence.
+        ModelPackageError: there is no such package.
+    """
+    if arguments.likelihood_ratio is not None and arguments.risk != EVIDENCE:
+        raise InputError(f"--likelihood-ratio belongs to --risk {EVIDENCE}: leave one of them out.")
+    if arguments.risk in (EVIDENCE, BRAIN):
+        return arguments.risk, None
+    return RISK_MODEL, find_package(arguments.risk, "risk")
 
 
 def add_device(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
@@ -124,9 +152,9 @@ def add_definition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expansion-definition",
         type=ExpansionDefinition,
-        choices=list(ExpansionDefinition),
+        choices=SELECTABLE,
         default=ExpansionDefinition.SIX_ML,
-        metavar="|".join(definition.value for definition in ExpansionDefinition),
+        metavar="|".join(definition.value for definition in SELECTABLE),
         help="when growth counts as expansion (default: 6ml)",
     )
 

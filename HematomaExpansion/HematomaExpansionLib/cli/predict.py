@@ -16,6 +16,7 @@ from .options import (
     add_definition,
     add_device,
     add_export,
+    add_forecast,
     add_json_progress,
     add_label,
     add_output,
@@ -31,6 +32,10 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..prediction import PredictionOptions
+
+
+READERS_SIGNS = ("irregular", "blend")
+"""Signs on which a reader may decide beforehand; they weigh most in the forecast."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -63,11 +68,26 @@ def _add_predict(commands: Commands) -> None:
         ("intraventricular", "whether there is blood in the ventricles too"),
     ):
         parser.add_argument(
-            f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what}, for the BRAIN score"
+            f"--{name}",
+            action=argparse.BooleanOptionalAction,
+            help=f"{what}, for the forecast and the BRAIN score",
+        )
+    parser.add_argument("--gcs", type=finite, metavar="SCORE", help="Glasgow Coma Scale, 3 to 15")
+    for name in READERS_SIGNS:
+        parser.add_argument(
+            f"--{name}",
+            action=argparse.BooleanOptionalAction,
+            help=f"decide on the sign {name!r} yourself (default: as found in the scan)",
         )
     add_prediction_options(parser)
     parser.add_argument(
         "--keep-intermediate", action="store_true", help="also write the mask of the inside of the skull"
+    )
+    parser.add_argument(
+        "--keep-outcomes",
+        action="store_true",
+        help="also write outcomes.nii.gz: for each voxel around the hematoma, the volume in mL of the smallest "
+        "outcome that reaches it",
     )
     add_json_progress(parser)
     parser.set_defaults(run=_predict)
@@ -79,6 +99,7 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--growth", metavar="NAME|PATH", help="model that predicts the growth (default: the shipped one)"
     )
+    add_forecast(parser)
     add_risk(parser)
     add_device(parser)
     add_definition(parser)
@@ -87,9 +108,13 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
 def prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
     from ..prediction import PredictionOptions
 
+    whether, risk = find_risk(arguments)
     return PredictionOptions(
         growth=find_package(arguments.growth, "growth"),
-        risk=find_risk(arguments.risk),
+        forecast=find_package(arguments.forecast, "forecast"),
+        whether=whether,
+        likelihood_ratio=arguments.likelihood_ratio,
+        risk=risk,
         segmenter=find_segmenter(arguments.segmenter),
         expansion_definition=arguments.expansion_definition,
         device_name=arguments.device,
@@ -110,8 +135,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     options = replace(
         prediction_options(arguments),
         onset_hours=arguments.onset_hours,
-        clinical=ClinicalData(arguments.recurrent, arguments.warfarin, arguments.intraventricular),
+        clinical=ClinicalData(arguments.recurrent, arguments.warfarin, arguments.intraventricular, arguments.gcs),
+        decisions={
+            name: bool(getattr(arguments, name)) for name in READERS_SIGNS if getattr(arguments, name) is not None
+        },
         keep_intermediate=arguments.keep_intermediate,
+        keep_outcomes=arguments.keep_outcomes,
     )
     with reporting(arguments.json_progress) as progress:
         stages = Stages(progress)

@@ -40,8 +40,6 @@ def mask_source(arguments: argparse.Namespace) -> MaskSource:
 
 def starting_models(arguments: argparse.Namespace, task: Task) -> list[ModelPackage]:
     """The models whose weights training starts from."""
-    if arguments.epochs == 0 and not arguments.start:
-        raise InputError("With --epochs 0 nothing is learned: name the model whose weights to keep with --start.")
     return [find_package(name, task) for name in arguments.start]
 
 
@@ -62,6 +60,8 @@ def chosen_risk_preset(arguments: argparse.Namespace) -> RiskNetworkPreset:
 
 def fit_options(arguments: argparse.Namespace, preset: FitOptions) -> FitOptions:
     """The preset's, but for what was given on the command line."""
+    if arguments.epochs is not None and arguments.epochs < 1:
+        raise InputError("Training needs at least one epoch: with fewer, nothing is learned.")
     given = {field.name: getattr(arguments, field.name, None) for field in fields(preset)}
     return replace(preset, **{name: value for name, value in given.items() if value is not None})
 

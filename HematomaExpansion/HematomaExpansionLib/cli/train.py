@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..errors import InputError
 from ..files.folders import check_output_folder
 from ..models.description import package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
-from .options import Commands, add_command, find_risk
+from .options import Commands, add_command
 from .presets import (
     check_task,
     chosen_risk_preset,
@@ -36,7 +37,11 @@ def _train(arguments: argparse.Namespace) -> int:
     from ..training.data.cohort import case_folders
 
     check_task("train", arguments)
-    package_name(arguments.output)  # a name that will not do is told before the work
+    package_name(arguments.output)  # report an invalid name before the work begins
+    if arguments.task == "forecast":
+        return _train_forecast(arguments)
+    if arguments.cohort is None:
+        raise InputError("Name the cohort to learn from with --cohort.")
     cases = case_folders(arguments.cohort)
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     if arguments.task != "risk":  # which looks at baselines alone
@@ -45,6 +50,30 @@ def _train(arguments: argparse.Namespace) -> int:
     note_masks(cases)
     before = package_in(arguments.output)
     package = train[arguments.task](arguments, cases)
+    report_training(package, before)
+    return 0
+
+
+def _train_forecast(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from ..training.forecast.patients import read_patients
+    from ..training.forecast.training import train_forecast
+
+    if arguments.cohort is not None or arguments.patients is None:
+        raise InputError(
+            "A forecast learns from a table of patients, --patients; on a cohort, use `hematoma calibrate`."
+        )
+    patients, notes = read_patients(arguments.patients)
+    check_output_folder(arguments.output, PACKAGE)
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
+    before = package_in(arguments.output)
+    source = arguments.described_as or "patients of a table"
+    package, figures = train_forecast(patients, arguments.output, arguments.patients, source, arguments.seed or 0)
+    for known, figure in figures.items():
+        told = ", ".join(f"{name} {value:.3f}" for name, value in asdict(figure).items())
+        print(f"{known.replace('_', ' ')}: {told}")
     report_training(package, before)
     return 0
 
@@ -67,8 +96,6 @@ def _train_risk(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackag
 
 
 def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:
-    from ..training.data.cohort import case_folders
-    from ..training.growth.calibration import Calibration, calibrate_growth, check_calibration
     from ..training.growth.training import train_growth
 
     if arguments.masks == "automatic":
@@ -80,21 +107,13 @@ def _train_growth(arguments: argparse.Namespace, cases: list[Path]) -> ModelPack
         raise InputError(
             "--members takes a number from 1 on; several networks start from random weights: leave out --start."
         )
-    calibration = None
-    if arguments.calibration is not None:
-        calibration = Calibration(case_folders(arguments.calibration), find_risk(arguments.risk))
-        check_calibration(calibration.cases, cases, [*start, *([calibration.risk] if calibration.risk else [])])
-    preset = replace(preset, members=members)
-    if len(start) == 1 and arguments.epochs == 0:
-        return calibrate_growth(start[0], cases, arguments.output, preset, segmenter, find_risk(arguments.risk))
     return train_growth(
         cases,
         arguments.output,
-        preset,
+        replace(preset, members=members),
         only_expanded=bool(arguments.only_expanded),
         segmenter=segmenter,
         start=start,
-        calibration=calibration,
     )
 
 

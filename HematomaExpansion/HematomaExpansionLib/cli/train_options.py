@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .option_rules import Takes, When, check_options, tasks_taking
-from .options import add_cohort, add_device, add_output, add_risk, add_segmenter, finite
+from .options import add_cohort, add_device, add_output, add_segmenter, finite
 
 SLICES, TWO_OUTPUT = "slices", "two-output"
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -30,17 +30,11 @@ _NETWORK = When("with --preset two-output or slices", lambda given: given.preset
 _BY_MASKS = When("with --preset compact or slices", lambda given: given.preset != TWO_OUTPUT)
 _FOLDS = When("with --folds", lambda given: given.folds is not None)
 _NO_FOLDS = When("without --folds", lambda given: given.folds is None)
-_LEARNING = When("with more than 0 epochs", lambda given: given.epochs != 0 or len(given.start) != 1)
-_CALIBRATING = When("with --calibration", lambda given: given.calibration is not None)
-_RENEWING = When("with --epochs 0 and one model after --start", lambda given: not _LEARNING.holds(given))
 _WEIGHTS = When("without --statistics-only", lambda given: not given.statistics_only)
 
 TABLE = (
-    Takes("train growth", "preset masks start channels epochs seed"),
+    Takes("train growth", f"preset masks start members only_expanded channels {LOOP}"),
     Takes("train growth", "segmenter", (_BOTH,)),
-    Takes("train growth", f"members only_expanded calibration {LOOP}", (_LEARNING,)),
-    Takes("train growth", "risk", (_CALIBRATING,)),
-    Takes("train growth", "risk", (_RENEWING,)),
     Takes("train segmentation", f"preset channels {LOOP}"),
     Takes("train segmentation", "start", (_COMPACT,)),
     Takes("train segmentation", "network size", (_ON_SLICES,)),
@@ -49,10 +43,11 @@ TABLE = (
     Takes("train risk", "segmenter", (_AUTOMATIC,)),
     Takes("train risk", f"size channels {LOOP}", (_NETWORK,)),
     Takes("train risk", "network", (_ON_SLICES,)),
+    Takes("train forecast", "patients described_as seed"),
     Takes("evaluate segmentation", "model device"),
     Takes("evaluate growth", "masks folds device"),
     Takes("evaluate growth", "segmenter", (_AUTOMATIC,)),
-    Takes("evaluate growth", "model rival risk", (_NO_FOLDS,)),
+    Takes("evaluate growth", "model rival", (_NO_FOLDS,)),
     Takes("evaluate growth", f"preset channels {LOOP}", (_FOLDS,)),
     Takes("evaluate markers", "masks device"),
     Takes("evaluate markers", "segmenter", (_AUTOMATIC,)),
@@ -62,6 +57,9 @@ TABLE = (
     Takes("evaluate risk", "preset seed", (_FOLDS,)),
     Takes("evaluate risk", f"size channels {LOOP}", (_FOLDS, _NETWORK)),
     Takes("evaluate risk", "network", (_FOLDS, _ON_SLICES)),
+    Takes("evaluate forecast", "model rival growth masks folds device"),
+    Takes("evaluate forecast", "segmenter", (_AUTOMATIC,)),
+    Takes("evaluate forecast", "seed", (_FOLDS,)),
     Takes("adapt", "seed statistics_only"),
     Takes("adapt", f"rank {LOOP}", (_WEIGHTS,)),
 )
@@ -91,9 +89,17 @@ def check(command: str, arguments: argparse.Namespace) -> None:
 def add_train_options(parser: argparse.ArgumentParser) -> None:
     """Those of ``train``."""
     options = _Options(parser, "train")
-    parser.add_argument("task", choices=list(PRESETS), help="what the model is for")
-    add_cohort(parser)
+    parser.add_argument("task", choices=[*PRESETS, "forecast"], help="what the model is for")
+    add_cohort(parser, required=False)
     add_output(parser, "PACKAGE", "model package to write")
+    options.add(
+        "patients",
+        "table (CSV) of patients in place of a cohort: expansion (1 or 0), volume_ml, onset_hours, irregular, "
+        "blend, gcs",
+        type=Path,
+        metavar="CSV",
+    )
+    options.add("described_as", "whose patients these are, in words that follow their number", metavar="TEXT")
     options.add(
         "masks",
         "masks to start from: the cases' own (true, the default), automatic ones (risk only) or "
@@ -114,26 +120,20 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     )
     options.flag(
         "only_expanded",
-        "learn only from the cases that expanded; with --calibration, the probability of expansion then decides "
-        "how much grows",
-    )
-    options.add(
-        "calibration",
-        "another cohort, to fit how growth follows the probability of expansion, and the range of the follow-up "
-        "volume (default: fit only the range, on the cases that chose the weights)",
-        type=Path,
-        metavar="DIR",
+        "learn only from the cases that expanded, as in the paper: whether a hematoma expands is the forecast's "
+        "question",
     )
     options.add_network()
-    options.add_loop(epochs="; 0 with --start keeps those weights and only calibrates them on the cohort")
+    options.add_loop()
     add_segmenter(parser, options.of("segmenter"))
-    add_risk(parser, options.of("risk"))
 
 
 def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     """Those of ``evaluate``."""
     options = _Options(parser, "evaluate")
-    parser.add_argument("task", choices=["segmentation", "growth", "markers", "risk"], help="what to evaluate")
+    parser.add_argument(
+        "task", choices=["segmentation", "growth", "markers", "risk", "forecast"], help="what to evaluate"
+    )
     add_cohort(parser)
     add_output(parser, "DIR", "folder for the tables")
     options.add("model", "model to evaluate (default: the shipped one)", metavar="NAME|PATH")
@@ -145,11 +145,11 @@ def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     options.add(
         "rival", "another model to compare with; may be given more than once", action="append", metavar="NAME|PATH"
     )
+    options.add("growth", "model that tells where blood goes (default: the shipped one)", metavar="NAME|PATH")
     options.add("folds", "train and test anew in K folds, or leave out one case at a time (loo)", metavar="K|loo")
     options.add_network()
     options.add_loop()
     add_segmenter(parser, options.of("segmenter"))
-    add_risk(parser, options.of("risk"))
     add_device(parser, default=None)
 
 
@@ -210,8 +210,7 @@ class _Options:
         )
         self.add("channels", "number of channels of each level of the network", metavar="N,N,…")
 
-    def add_loop(self, epochs: str = "") -> None:
-        """What the training loop takes; ``epochs``: what more is to be said of these."""
+    def add_loop(self) -> None:
+        """What the training loop takes."""
         for name, (kind, text) in _LOOP_HELP.items():
-            more = epochs if name == "epochs" else ""
-            self.add(name, f"{text}{more} (default: the preset's)", type=kind, metavar="N")
+            self.add(name, f"{text} (default: the preset's)", type=kind, metavar="N")

@@ -27,17 +27,22 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass(frozen=True)
 class Row:
-    """A nonempty line of a table: its line number in the file, and the text in each column."""
+    """A nonempty line of a table: its line number in the file, the text in each column, and the columns of the
+    file.
+    """
 
     number: int
     values: dict[str, str]
+    columns: tuple[str, ...] = ()
 
 
-def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, of: str) -> list[Row]:
+def read_table(
+    path: Path, required: Sequence[str], optional: Sequence[str], *, of: str, others: bool = False
+) -> list[Row]:
     """The rows of a CSV file below a line that names the columns, in any order, with capitals or spaces allowed.
 
     ``of`` says in error messages what the rows are (in the plural). Each row has every known column, empty if the
-    file lacks it.
+    file lacks it. ``others``: whether there may be further columns, under the file's own names.
 
     Raises:
         InputError: the file cannot be read, a required column is missing, a column is unknown or named twice, or
@@ -52,8 +57,9 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, 
     if not lines:
         raise InputError(f"The list of {of} is empty: its first line must name the columns.")
     (_, header), *rest = lines
-    columns = [_column(name) for name in header]
-    _check_columns(columns, header, required, optional)
+    known = (*required, *optional)
+    columns = [_column(name) if not others or _column(name) in known else name for name in header]
+    _check_columns(columns, header, required, columns if others else optional)
     rows = []
     for number, cells in rest:
         if any(cells[len(columns) :]):
@@ -64,7 +70,8 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str], *, 
         if any(cell for name, cell in zip(columns, cells, strict=False) if not name):
             raise InputError(f"Line {number} of the list has a value in a column without a name.")
         found = dict(zip(columns, cells, strict=False))
-        rows.append(Row(number, {name: found.get(name, "") for name in (*required, *optional)}))
+        values = {name: found.get(name, "") for name in (*columns, *known) if name}
+        rows.append(Row(number, values, tuple(filter(None, columns))))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Whether and how much: the probability of expansion, and the range of the follow-up volume.
+"""Whether and how much: the probability of expansion, and the distribution of the follow-up volume.
 
 Uses ``scan`` and ``models``; the pipelines and the rooms above them may use it.
 """

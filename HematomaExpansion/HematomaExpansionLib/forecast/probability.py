@@ -1,9 +1,7 @@
-"""Probability of expansion, from measurements or from the scan itself.
+"""Probability of expansion by a risk package that a user chooses: for research, in place of ``evidence``.
 
-The default is a logistic regression on CT markers, volume, and time from onset; a radiologist can check every
-input. Marker-based scores (BAT: Morotti 2018) give points for each sign that is present; this model also weighs
-how large, how dark and how many. A package may instead hold a network that looks at voxels
-(``probability_inputs.py``).
+It is a logistic regression on CT markers, volume, and time from onset, or a network that looks at voxels
+(``probability_inputs.py``), and as trustworthy as the patients that it learned from.
 """
 
 from __future__ import annotations
@@ -105,14 +103,6 @@ def network_probability(network: nn.Module, inputs: Array, device: torch.device)
         parts = torch.from_numpy(inputs).float().split(_PARTS_AT_A_TIME)
         logits = torch.cat([expansion_logits(network, part.to(device)) for part in parts])
         return float(torch.sigmoid(logits).mean())
-
-
-def models_disagree(result: Mapping[str, Any]) -> bool:
-    """Whether one of the growth and risk models predicts expansion and the other does not."""
-    growth, risk = result["growth"], result.get("risk")
-    if growth is None or risk is None:
-        return False
-    return bool(growth["expansion"] != (risk["probability"] >= 0.5))
 
 
 def models_used(result: Mapping[str, Any]) -> dict[str, Any]:

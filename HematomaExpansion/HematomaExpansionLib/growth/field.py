@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..device import gpu_memory_errors
 from ..models.description import INTEGRATION_STEPS
 from ..models.package import ModelPackage
-from ..scan.grid import Array, Grid
+from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
 from ..scan.resampling import average_onto
@@ -107,20 +110,53 @@ def _quiet_monai() -> Iterator[None]:
         yield
 
 
-def network_displacement(channels: Array, package: ModelPackage, strength: float, device: torch.device) -> Array:
-    """Displacement in voxels (3, z, y, x), for the channels of ``growth_channels``."""
+@dataclass(frozen=True)
+class Flow:
+    """A network's field around a hematoma, in voxels of ``region``, (3, z, y, x), components in that order.
+
+    ``confinement`` (1, z, y, x) and ``integration_steps`` as for ``confined_displacement``.
+    """
+
+    region: Grid
+    field: Array
+    confinement: Array
+    integration_steps: int
+
+    def displacement(self, strength: float) -> sitk.Image:
+        """The displacement at this strength, a vector image on ``region`` in mm, LPS.
+
+        A velocity is integrated in more steps where it is stronger, so that it does not fold.
+        """
+        import torch
+
+        steps = self.integration_steps
+        if steps > 0 and strength > 1:
+            steps += math.ceil(math.log2(strength))
+        field, confinement = (torch.from_numpy(array)[None] for array in (self.field, self.confinement))
+        voxels = confined_displacement(strength * field, confinement, steps)[0].numpy()
+        return image_on(self.region, to_millimeters(voxels, self.region))
+
+
+def flow_of(subject: Subject, package: ModelPackage, device: torch.device) -> Flow:
+    """The growth network's field for a subject whose hematoma is not empty.
+
+    Raises:
+        ModelPackageError: the package's weights do not fit.
+        DeviceError: the GPU runs out of memory.
+    """
     import torch
     from monai.inferers import sliding_window_inference
 
-    network = package.load()
-    x, y, z = package.description.patch_size
+    description, network = package.description, package.load()
+    region = growth_region(subject.hematoma, description.spacing_mm, description.patch_size)
+    channels = growth_channels(subject, region, description.window_hu)
+    x, y, z = description.patch_size
     with gpu_memory_errors("for this prediction"), torch.inference_mode():
         network.to(device)
-        inputs = torch.from_numpy(channels)[None].to(device)
-        field = sliding_window_inference(inputs[:, :2], (z, y, x), 2, network, overlap=0.5, mode="gaussian")
-        steps = package.description.settings.get(INTEGRATION_STEPS, 0)
-        displacement = confined_displacement(strength * field, inputs[:, 2:], steps)
-        return displacement[0].float().cpu().numpy()
+        inputs = torch.from_numpy(channels[None, :2]).to(device)
+        field = sliding_window_inference(inputs, (z, y, x), 2, network, overlap=0.5, mode="gaussian")
+        found = field[0].float().cpu().numpy()
+    return Flow(region, found, channels[2:], description.settings.get(INTEGRATION_STEPS, 0))
 
 
 def to_millimeters(voxels: Array, grid: Grid) -> Array:

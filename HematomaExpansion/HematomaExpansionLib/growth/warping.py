@@ -102,5 +102,10 @@ def _innermost(depth: Array, share: Array, count: int) -> Array:
 
 def smallest_jacobian(displacement: sitk.Image) -> float:
     """Smallest Jacobian determinant of ``x + u(x)`` over the grid; above zero, nothing folds."""
-    determinant = sitk.DisplacementFieldJacobianDeterminant(sitk.Cast(displacement, sitk.sitkVectorFloat64))
+    # ITK differentiates along the grid's axes, whatever their direction, so the components must be along them too.
+    to_axes = np.linalg.inv(np.array(displacement.GetDirection()).reshape(3, 3))
+    vectors = sitk.GetArrayViewFromImage(displacement).astype(np.float64)
+    along_axes = sitk.GetImageFromArray(vectors @ to_axes.T, isVector=True)
+    along_axes.SetSpacing(displacement.GetSpacing())
+    determinant = sitk.DisplacementFieldJacobianDeterminant(along_axes)
     return float(sitk.GetArrayViewFromImage(determinant).min())

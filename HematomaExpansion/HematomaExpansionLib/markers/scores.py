@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import InputError
+
 HYPODENSITIES = ("hypodensity", "swirl", "black_hole")
 """Markers that BAT counts as hypodensity; any one of them is enough."""
 
@@ -59,12 +61,18 @@ class ClinicalData:
     """Facts that are not measured on the CT here; None where unknown.
 
     ``recurrent``: an earlier intracerebral hemorrhage. ``warfarin``: taken at onset. ``intraventricular``: blood
-    in the ventricles too.
+    in the ventricles too. ``gcs``: Glasgow Coma Scale, 3 to 15.
     """
 
     recurrent: bool | None = None
     warfarin: bool | None = None
     intraventricular: bool | None = None
+    gcs: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` for a score out of range."""
+        if self.gcs is not None and not 3 <= self.gcs <= 15:
+            raise InputError("The Glasgow Coma Scale must lie between 3 and 15.")
 
 
 NO_CLINICAL_DATA = ClinicalData()
@@ -119,26 +127,54 @@ def present_markers(markers: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]
     return {name: bool(marker.get("overruled", marker["present"])) for name, marker in markers.items()}
 
 
+def with_decisions(
+    markers: Mapping[str, Mapping[str, Any]], decisions: Mapping[str, bool]
+) -> dict[str, dict[str, Any]]:
+    """The markers with a reader's decisions on some of them."""
+    return {
+        name: {**marker, "overruled": decisions[name]} if name in decisions else dict(marker)
+        for name, marker in markers.items()
+    }
+
+
 def overrule(result: Mapping[str, Any], name: str, present: bool) -> dict[str, Any]:
     """The result with a radiologist's decision on one marker, and its scores recomputed.
 
-    The measurements stay; a decision that agrees with them is not recorded.
+    The measurements and their probability stay; a decision that agrees with them is recorded only if they are
+    unsure, since it makes the sign certain.
     """
     found = {key: value for key, value in result["markers"][name].items() if key != "overruled"}
-    marker = found if present == found["present"] else {**found, "overruled": present}
+    agrees = present == found["present"] and not is_unsure(found)
+    marker = found if agrees else {**found, "overruled": present}
     markers = {**result["markers"], name: marker}
     bat = bat_score(present_markers(markers), result["input"].get("onset_hours"))
     return {**result, "markers": markers, "scores": {**result["scores"], "bat": asdict(bat)}}
 
 
+UNSURE = (0.2, 0.8)
+"""Between these probabilities, a sign may come out otherwise on a repeated scan."""
+
+
+def is_unsure(marker: Mapping[str, Any]) -> bool:
+    """Whether a marker may come out otherwise on a repeated scan; a result of an earlier version does not tell."""
+    low, high = UNSURE
+    return low <= marker.get("probability", float(marker["present"])) <= high
+
+
 def markers_text(markers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The markers present, in words, noting which a reader decided."""
+    """The markers present, in words, noting which a reader decided and which are unsure."""
     words = [
-        name.replace("_", " ") + (" (by the reader)" if "overruled" in markers[name] else "")
+        name.replace("_", " ") + _certainty_text(markers[name])
         for name, there in present_markers(markers).items()
         if there
     ]
     return ", ".join(words) or "none found"
+
+
+def _certainty_text(marker: Mapping[str, Any]) -> str:
+    if "overruled" in marker:
+        return " (by the reader)"
+    return f" ({100 * marker['probability']:.0f} % likely)" if is_unsure(marker) else ""
 
 
 def brain_text(score: Mapping[str, int]) -> str:

@@ -11,11 +11,15 @@ DETECTABLE_GROWTH_ML = 3.8
 
 
 class ExpansionDefinition(Enum):
-    """When growth counts as expansion; the values are the names used on the command line."""
+    """When growth counts as expansion; the values are the names used on the command line.
+
+    ``SIX_ML_ALONE`` is the outcome of the BRAIN score (Wang 2015).
+    """
 
     SIX_ML = "6ml"
     TWELVE_AND_A_HALF_ML = "12.5ml"
     REVISED = "revised"
+    SIX_ML_ALONE = "6ml-alone"
 
     @property
     def text(self) -> str:
@@ -25,7 +29,32 @@ class ExpansionDefinition(Enum):
             ExpansionDefinition.TWELVE_AND_A_HALF_ML: "growth > 12.5 mL or > 33 % of baseline",
             ExpansionDefinition.REVISED: "growth >= 6 mL or >= 33 % of baseline "
             "(new intraventricular blood not assessed)",
+            ExpansionDefinition.SIX_ML_ALONE: "growth >= 6 mL",
         }[self]
+
+
+SELECTABLE = (
+    ExpansionDefinition.SIX_ML,
+    ExpansionDefinition.TWELVE_AND_A_HALF_ML,
+    ExpansionDefinition.REVISED,
+)
+"""The definitions from which a user chooses."""
+
+_LIMIT_ML = {
+    ExpansionDefinition.SIX_ML: 6.0,
+    ExpansionDefinition.TWELVE_AND_A_HALF_ML: 12.5,
+    ExpansionDefinition.REVISED: 6.0,
+    ExpansionDefinition.SIX_ML_ALONE: 6.0,
+}
+_LIMIT_SHARE = 0.33
+
+
+def expansion_limit_ml(definition: ExpansionDefinition, baseline_ml: float) -> float:
+    """The follow-up volume in mL beyond which a hematoma of ``baseline_ml`` has expanded."""
+    absolute = _LIMIT_ML[definition]
+    if definition is ExpansionDefinition.SIX_ML_ALONE:
+        return baseline_ml + absolute
+    return baseline_ml + min(absolute, _LIMIT_SHARE * baseline_ml)
 
 
 @dataclass(frozen=True)
@@ -50,5 +79,6 @@ def measure_growth(baseline_ml: float, followup_ml: float, definition: Expansion
         ExpansionDefinition.SIX_ML: absolute > 6.0 or relative > 0.33,
         ExpansionDefinition.TWELVE_AND_A_HALF_ML: absolute > 12.5 or relative > 0.33,
         ExpansionDefinition.REVISED: absolute >= 6.0 or relative >= 0.33,
+        ExpansionDefinition.SIX_ML_ALONE: absolute >= 6.0,
     }[definition]
     return GrowthMeasures(absolute, relative, expansion, definition.text, abs(absolute) > DETECTABLE_GROWTH_ML)

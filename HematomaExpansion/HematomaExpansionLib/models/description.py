@@ -16,21 +16,20 @@ from typing import Any, Literal, get_args
 from ..errors import InputError, ModelPackageError
 from .measurement_names import MEASUREMENTS
 
-VOLUME_RANGE = "volume_range"
-"""Setting of a growth package: coefficients for ``forecast.followup_range`` by kind of mask."""
-
-GROWTH_BY_PROBABILITY = "growth_by_probability"
-"""Setting of a growth package: coefficients for ``forecast.strength.growth_strength``."""
-
 INTEGRATION_STEPS = "integration_steps"
 """Setting of a growth package: number of squarings that integrate a velocity field; 0, the default, uses the field
 as it is.
 """
 
-PROBABILITY_FROM = "probability_from"
-"""Setting of a growth package: name, version and sha256 of the risk package whose probability those coefficients
-and the volume range were fitted to.
-"""
+SPREAD = "spread"
+"""Setting of a forecast package: how follow-up volumes spread, by kind of mask
+(``forecast.distribution.Spread``)."""
+
+SPREAD_NUMBERS = ("middle", "deviation", "excess", "by_volume", "by_network", "shape", "network_growth")
+"""What that setting holds for each kind of mask."""
+
+EVIDENCE_SOURCE = "evidence_source"
+"""Setting of a forecast package: whose patients tell whether a hematoma expands, in words for the user."""
 
 VOLUME_CORRECTION = "volume_correction"
 """Setting of a segmentation package: coefficients for ``measures.volumes.corrected_volume``, the mean absolute
@@ -46,19 +45,24 @@ SHARE_EXPANDED = "training_share_expanded"
 MARKER_LOGISTIC = "marker-logistic"
 """The only architecture that looks at measurements, not voxels."""
 
+EVIDENCE_LOGISTIC = "evidence-logistic"
+"""The architecture of forecasts, which look at facts about a patient (``forecast_numbers``)."""
+
 ENSEMBLE = "ensemble"
 """The only architecture that holds several networks of another."""
 
-Task = Literal["segmentation", "growth", "risk"]
+Task = Literal["segmentation", "growth", "risk", "forecast"]
 
 ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
     "segmentation": ("segmentation-unet", "slice-segmentation"),
     "growth": ("displacement-unet", "affine-regressor"),
     "risk": (MARKER_LOGISTIC, "two-output-unet", "slice-classifier"),
+    "forecast": (EVIDENCE_LOGISTIC,),
 }
 """The architectures for each task (see ``models.networks``)."""
 
 _OF_SLICES = {"slice-segmentation", "slice-classifier"}
+_WITHOUT_VOXELS = {("risk", MARKER_LOGISTIC), ("forecast", EVIDENCE_LOGISTIC)}
 
 _MAX_BYTES = 1 << 14
 _MAX_INTEGRATION_STEPS = 12
@@ -87,6 +91,7 @@ INTENDED_USE: dict[Task, str] = {
     "segmentation": "Research on segmentation of intracerebral hematoma. Not for diagnosis or treatment.",
     "growth": "Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
     "risk": "Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
+    "forecast": "Research on prediction of hematoma expansion. Not for diagnosis or treatment.",
 }
 
 
@@ -309,7 +314,7 @@ def _looks_at_voxels(description: ModelDescription) -> bool:
 
 
 def _looks_at_measurements(description: ModelDescription) -> bool:
-    return description.task == "risk" and description.architecture == MARKER_LOGISTIC
+    return (description.task, description.architecture) in _WITHOUT_VOXELS
 
 
 def _are_settings(settings: dict[str, Any]) -> bool:
@@ -317,9 +322,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
     return (
         type(steps) is int
         and 0 <= steps <= _MAX_INTEGRATION_STEPS
-        and _are_ranges(settings.get(VOLUME_RANGE, {}))
-        and _is_strength(settings.get(GROWTH_BY_PROBABILITY))
-        and _is_source(settings.get(PROBABILITY_FROM))
+        and _are_spreads(settings.get(SPREAD))
         and _is_correction(settings.get(VOLUME_CORRECTION))
     )
 
@@ -328,39 +331,19 @@ def _is_number(value: Any, limit: float) -> bool:
     return isinstance(value, (int, float)) and abs(value) <= limit
 
 
-def _are_ranges(by_masks: Any) -> bool:
-    return (
-        isinstance(by_masks, dict)
-        and set(by_masks) <= {"true", "automatic"}
-        and all(_is_range(coefficients) for coefficients in by_masks.values())
-    )
-
-
-def _is_range(coefficients: Any) -> bool:
-    """Whether this is what ``followup_range`` takes."""
-    if not isinstance(coefficients, dict) or set(coefficients) != {"low", "high"}:
+def _are_spreads(by_masks: Any) -> bool:
+    """Whether this is what ``forecast.distribution.Spread`` takes, by kind of mask, or None."""
+    if by_masks is None:
+        return True
+    if not isinstance(by_masks, dict) or not by_masks or not set(by_masks) <= {"true", "automatic"}:
         return False
     return all(
-        isinstance(values, list) and len(values) == 3 and all(_is_number(value, 1e6) for value in values)
-        for values in coefficients.values()
+        isinstance(spread, dict)
+        and set(spread) == set(SPREAD_NUMBERS)
+        and all(_is_number(value, 10) for value in spread.values())
+        and all(spread[name] > 0 for name in ("deviation", "excess", "shape", "network_growth"))
+        for spread in by_masks.values()
     )
-
-
-def _is_strength(values: Any) -> bool:
-    """Whether this is what ``growth_strength`` takes, or None."""
-    if values is None:
-        return True
-    if not isinstance(values, dict) or set(values) != {"constant", "slope", "smallest", "largest"}:
-        return False
-    return all(_is_number(value, 10) for value in values.values()) and 0 <= values["smallest"] <= values["largest"]
-
-
-def _is_source(values: Any) -> bool:
-    """Whether this names a package, or is None."""
-    if values is None:
-        return True
-    named = isinstance(values, dict) and set(values) == {"name", "version", "sha256"}
-    return named and all(isinstance(value, str) for value in values.values())
 
 
 def _is_correction(values: Any) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,20 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelPackageError
 from ..files.folders import make_folder, whole_or_nothing, writing_fault
 from ..files.provenance import Provenance, read_provenance
-from .description import MARKER_LOGISTIC, ModelDescription, Task, is_package_name, read_description
+from .description import (
+    EVIDENCE_LOGISTIC,
+    MARKER_LOGISTIC,
+    ModelDescription,
+    Task,
+    is_package_name,
+    read_description,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
+
+    Array = NDArray[Any]
 
 
 DESCRIPTION_FILE = "model.json"
@@ -30,6 +40,9 @@ PACKAGE = "package"
 
 TRAINING_FOLDER = "training"
 """Subfolder with the checkpoints and log of the training; writing a new package keeps it."""
+
+_SHIPPED: dict[Task, str] = {"forecast": "forecast-evidence"}
+"""Shipped defaults that are no compact networks."""
 
 # Far above any network here; a larger file is not one of our packages.
 _MAX_WEIGHTS_BYTES = 1 << 30
@@ -52,6 +65,19 @@ class ModelPackage:
             "sha256": self.sha256,
             "trained_on": self.description.training_sources,
         }
+
+    def check(self) -> None:
+        """Load it once.
+
+        Raises:
+            ModelPackageError: its weights do not fit its description.
+        """
+        if self.description.architecture == EVIDENCE_LOGISTIC:
+            from .forecast_numbers import read_numbers
+
+            read_numbers(self)
+        else:
+            self.load()
 
     def load(self) -> nn.Module:
         """The network with its weights, in evaluation mode, on the CPU, in single precision.
@@ -151,16 +177,38 @@ def write_package(
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     weights = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous().cpu()
         for name, tensor in network.state_dict().items()
     }
+    return _write(folder, description, lambda path: save_file(weights, path), made_from)
+
+
+def write_number_package(
+    folder: Path,
+    description: ModelDescription,
+    arrays: Mapping[str, Array],
+    made_from: Mapping[str, Any] | None = None,
+) -> ModelPackage:
+    """Like ``write_package``, for a model that is no network but arrays of numbers, kept as they are."""
+    from safetensors.numpy import save_file
+
+    return _write(folder, description, lambda path: save_file(dict(arrays), path), made_from)
+
+
+def _write(
+    folder: Path,
+    description: ModelDescription,
+    save: Callable[[Path], None],
+    made_from: Mapping[str, Any] | None,
+) -> ModelPackage:
+    from safetensors import SafetensorError
+
     with whole_or_nothing(folder, Provenance(PACKAGE, made_from or {}), keep=[TRAINING_FOLDER]) as scratch:
         try:
-            save_file(weights, scratch / WEIGHTS_FILE)
+            save(scratch / WEIGHTS_FILE)
         except SafetensorError as error:
             raise writing_fault(scratch / WEIGHTS_FILE) from error
         values = description.to_json(checksum(scratch / WEIGHTS_FILE))
@@ -203,7 +251,7 @@ def find_package(name_or_path: str | None, task: Task) -> ModelPackage:
         ModelPackageError: there is none, it is damaged, or it is for another task.
     """
     package = (
-        open_package(shipped_models_folder() / f"{task}-compact")
+        open_package(shipped_models_folder() / _SHIPPED.get(task, f"{task}-compact"))
         if name_or_path is None
         else locate_package(name_or_path)
     )
@@ -247,7 +295,7 @@ def install_package(source: Path) -> ModelPackage:
     if not source.is_dir():
         raise ModelPackageError("The model to install is not a folder with model.json, as a model package is.")
     package = open_package(source)
-    package.load()
+    package.check()
     models = installed_models_folder()
     target = models / package.description.name
     if target.exists():

@@ -100,6 +100,36 @@ def draw_outline(axes: Axes, mask: Array, color: str, width: float) -> None:
         axes.contour(mask.astype(float), levels=[0.5], colors=[color], linewidths=width)
 
 
+PROBABILITY_COLORS = "cool"
+"""Color map of the probability of blood at follow-up, from cyan to magenta: unlike both outlines."""
+
+_FAINTEST, _FULL_OPACITY = 0.02, 0.6
+
+
+def draw_probability(axes: Axes, probability: Array, aspect: float) -> None:
+    """Shade the slice in ``axes`` by each voxel's probability of blood at follow-up; what is unlikely stays
+    clear.
+    """
+    from matplotlib import colormaps
+
+    shade = colormaps[PROBABILITY_COLORS](probability)
+    shade[..., 3] = np.where(probability < _FAINTEST, 0.0, _FULL_OPACITY * np.sqrt(probability))
+    axes.imshow(shade, aspect=aspect, interpolation="nearest")
+
+
+def draw_probability_scale(axes: Axes, color: str) -> None:
+    """The legend of ``draw_probability``, a bar from 0 to 100 %."""
+    from matplotlib import colormaps
+
+    share = np.linspace(0.0, 1.0, 100)
+    shade = colormaps[PROBABILITY_COLORS](share)[None]
+    axes.imshow(shade, aspect="auto", extent=(0, 100, 0, 1))
+    axes.set_yticks([])
+    axes.set_xticks([0, 50, 100], ["0", "50", "100 %"])
+    axes.tick_params(colors=color, labelsize=8, length=2, pad=1)
+    axes.set_title("chance of blood at follow-up", fontsize=8.5, color=color, pad=3)
+
+
 def draw_agreement(axes: Axes, predicted: Array, true: Array, aspect: float) -> None:
     """Shade the slice in ``axes`` where a predicted mask is right (red), too much (green), or missing (blue)."""
     from matplotlib.colors import to_rgba

@@ -29,7 +29,8 @@ PREDICTION = "prediction"
 """The kind of result, as recorded in its provenance."""
 
 _PARTS_FILE, _BASELINE_CT, _BASELINE_MASK = "parts.json", "baseline_ct", "baseline_mask"
-_GROWTH = ("displacement", "followup_ct", "followup_mask")
+_GROWTH = ("displacement", "followup_ct", "followup_mask", "outcomes")
+_MAP = "growth_probability"
 
 SCAN_AND_MASK = "input"
 """Provenance key of the scan and mask that a prediction was made from."""
@@ -52,10 +53,14 @@ def prediction_sources(
             "onset_hours": options.onset_hours,
             "clinical": asdict(options.clinical),
             "definition": options.expansion_definition.value,
+            "whether": options.whether,
+            "likelihood_ratio": options.likelihood_ratio,
+            "decisions": dict(options.decisions),
         },
         "models": {
             "segmentation": None if mask is not None else identity_of_segmenter(options.segmenter),
             "growth": options.growth.identity,
+            "forecast": options.forecast.identity,
             "risk": None if options.risk is None else options.risk.identity,
         },
     }
@@ -94,8 +99,14 @@ def write_parts(prediction: Prediction, folder: Path) -> None:
     images = {_BASELINE_CT: prediction.baseline_ct, _BASELINE_MASK: prediction.baseline_mask.image}
     if (growth := prediction.growth) is not None:
         images |= dict(
-            zip(_GROWTH, (growth.displacement, growth.followup_ct, growth.followup_mask.image), strict=True)
+            zip(
+                _GROWTH,
+                (growth.displacement, growth.followup_ct, growth.followup_mask.image, growth.order),
+                strict=True,
+            )
         )
+    if prediction.growth_probability is not None:
+        images[_MAP] = prediction.growth_probability
     for name, image in images.items():
         sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
     values = {"resampled": prediction.resampled, "result": prediction.result}
@@ -110,14 +121,23 @@ def read_parts(folder: Path) -> Prediction:
     """
     try:
         values = json.loads((folder / _PARTS_FILE).read_text(encoding="utf-8"))
-        names = (_BASELINE_CT, _BASELINE_MASK, *_GROWTH)
+        names = (_BASELINE_CT, _BASELINE_MASK, *_GROWTH, _MAP)
         images = {name: sitk.ReadImage(str(path)) for name in names if (path := folder / f"{name}.nrrd").is_file()}
         baseline_ct, baseline_mask = images.pop(_BASELINE_CT), Mask(images.pop(_BASELINE_MASK))
+        probability_map = images.pop(_MAP, None)
         growth = None
         if images:
-            displacement, followup_ct, followup_mask = (images[name] for name in _GROWTH)
-            growth = Growth(displacement, followup_ct, Mask(followup_mask))
-        return Prediction(baseline_ct, baseline_mask, growth, bool(values["resampled"]), dict(values["result"]))
+            displacement, followup_ct, followup_mask, order = (images[name] for name in _GROWTH)
+            growth = Growth(displacement, followup_ct, Mask(followup_mask), order)
+        return Prediction(
+            baseline_ct,
+            baseline_mask,
+            growth,
+            probability_map,
+            bool(values["resampled"]),
+            dict(values["result"]),
+            keep_outcomes=True,
+        )
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             "The folder does not hold the parts of a prediction that Slicer's Export hands over."
@@ -136,7 +156,10 @@ def _write_images(images: dict[str, sitk.Image], folder: Path) -> None:
 
 
 def _images(prediction: Prediction) -> dict[str, sitk.Image]:
-    """File name to image; includes the baseline CT if it was resampled, since the others lie on its new grid."""
+    """File name to image; includes the baseline CT if it was resampled, since the others lie on its new grid.
+
+    The outcomes, if requested, cover a box of that grid.
+    """
     images = {"baseline-mask.nii.gz": prediction.baseline_mask.image}
     if prediction.resampled:
         images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
@@ -146,4 +169,8 @@ def _images(prediction: Prediction) -> dict[str, sitk.Image]:
         images["followup-mask.nii.gz"] = prediction.growth.followup_mask.image
         images["followup-ct.nii.gz"] = as_int16(prediction.growth.followup_ct)
         images["displacement.nii.gz"] = prediction.growth.displacement
+        if prediction.keep_outcomes:
+            images["outcomes.nii.gz"] = prediction.growth.order
+    if prediction.growth_probability is not None:
+        images["growth-probability.nii.gz"] = prediction.growth_probability
     return images

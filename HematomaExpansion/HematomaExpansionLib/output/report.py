@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import RESEARCH_USE
 from ..anatomy.segmentation import LOOKED_FOR
-from ..forecast.probability import models_disagree, models_used
+from ..forecast.evidence import steps_text
+from ..forecast.forecast import milliliters
+from ..forecast.probability import models_used
 from ..markers.scores import bat_text, brain_text, markers_text
 from ..prediction import Prediction
 from ..scan.grid import Array
@@ -19,6 +25,8 @@ from .drawing import (
     axial_mask,
     axial_spacing,
     draw_outline,
+    draw_probability,
+    draw_probability_scale,
     draw_slice,
     head_box,
     new_figure,
@@ -43,34 +51,54 @@ def summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         scope = result["scope"]
         rows.append(("Looked for", f"{scope['looked_for']}; not for {scope['not_looked_for']}"))
     if growth is not None:
-        low, high = followup["volume_ml_low"], followup["volume_ml_high"]
-        interval = "" if low is None else f" ({low:.0f}–{high:.0f})"
-        detectable = "" if growth["detectable"] else ", below what repeated measurement can tell apart"
+        rows = [*_forecast_rows(result), *rows]
         rows += [
-            ("Hematoma predicted", f"{followup['volume_ml']:.1f} mL{interval}"),
-            ("Growth", f"{growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %){detectable}"),
-            ("Expansion", f"{'YES' if growth['expansion'] else 'no'} ({growth['definition']})"),
             (
                 "ABC/2 now",
                 f"{baseline['abc2_ml']:.1f} mL ({baseline['a_mm']:.0f} × {baseline['b_mm']:.0f} × "
                 f"{baseline['c_mm']:.0f} mm; simplified {baseline['abc2_simplified_ml']:.1f} mL); a bedside "
                 "estimate to compare with: rely on the volume above, which counts voxels",
             ),
-            ("ABC/2 predicted", f"{followup['abc2_ml']:.1f} mL"),
+            ("ABC/2 if it expands", f"{followup['abc2_ml']:.1f} mL"),
         ]
-    if result.get("risk"):  # a scene saved by an earlier version has neither this nor markers
-        risk = result["risk"]
-        unsure = "; the predicted growth says otherwise" if models_disagree(result) else ""
-        told = f"{100 * risk['probability']:.0f} % of expansion, by model {risk['model']['name']}{unsure}"
-        rows.append(("Probability", told))
     if result.get("markers"):
         rows += [
-            ("Markers on CT", markers_text(result["markers"])),
+            ("Signs on CT", markers_text(result["markers"])),
             ("BAT score", bat_text(result["scores"]["bat"])),
         ]
         if result["scores"].get("brain"):
             rows.append(("BRAIN score", brain_text(result["scores"]["brain"])))
     return [*rows, *_model_rows(result)]
+
+
+def _forecast_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Whether, how much and where; for an earlier version's result, what it said."""
+    growth, forecast = result["growth"], result.get("forecast")
+    if not forecast:
+        risk = result.get("risk")
+        chance = "" if risk is None else f", {100 * risk['probability']:.0f} % chance of expansion"
+        return [("Forecast", f"{result['followup']['volume_ml']:.1f} mL{chance} (by an earlier version)")]
+    detectable = "" if growth["detectable"] else ", below what repeated measurement can tell apart"
+    grown = f"{growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %){detectable}"
+    first, *others = forecast_rows(forecast)
+    return [first, ("If it expands", grown), *others]
+
+
+def forecast_rows(forecast: dict[str, Any]) -> list[tuple[str, str]]:
+    """A forecast as rows of a table, its headline first."""
+    evidence, outcomes = steps_text(forecast["evidence"]), outcomes_text(forecast["volume_ml"])
+    return [
+        ("Forecast", forecast["text"]),
+        ("All outcomes", f"{outcomes} mL: 8 in 10 patients like this one fall in this range"),
+        ("Expansion means", forecast["definition"]),
+        ("Evidence", f"{evidence} ({forecast['source']})" if evidence else forecast["source"]),
+    ]
+
+
+def outcomes_text(volumes: Mapping[str, float]) -> str:
+    """The middle and the 80 % range of all outcomes, ``19 (17–31)``."""
+    low, middle, high = (milliliters(volumes[share]) for share in ("10", "50", "90"))
+    return f"{middle} ({low}–{high})"
 
 
 def _model_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -87,7 +115,8 @@ def _model_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def write_overlay(prediction: Prediction, path: Path) -> None:
-    """Picture of the slices through the hematoma in a brain window with both outlines and a legend.
+    """Picture of the slices through the hematoma in a brain window, with the map of where blood may be at
+    follow-up, the outlines of the hematoma now and if it expands, and a legend.
 
     Slices are shown as radiologists view them: the patient's right on the left side of the picture.
     """
@@ -95,17 +124,17 @@ def write_overlay(prediction: Prediction, path: Path) -> None:
     columns = min(_COLUMNS, len(slices))
     rows = -(-len(slices) // columns)
     width = max(9.0, 3.2 * columns)
-    height = rows * 1.03 * width / columns * _shape_of_a_slice(prediction, slices) + 1.2
+    height = rows * 1.03 * width / columns * _shape_of_a_slice(slices, prediction) + 1.3
     figure = new_figure(width, height, "black")
-    _draw_montage(figure, prediction, slices, bottom=0.5 / height, top=1 - 0.7 / height, left=0.01, right=0.99)
+    _draw_montage(figure, prediction, slices, bottom=0.6 / height, top=1 - 0.7 / height, left=0.01, right=0.99)
     figure.suptitle(_title(prediction.result), color="white", fontsize=15, y=1 - 0.2 / height)
     if notes := prediction.result["input"]["warnings"]:
         told = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
         figure.text(
-            0.5, 0.2 / height, f"{told} in the report", color="#ffb020", ha="center", va="center", fontsize=10
+            0.98, 0.4 / height, f"{told} in the report", color="#ffb020", ha="right", va="center", fontsize=10
         )
-    figure.text(0.98, 0.2 / height, RESEARCH_USE, color="#bbbbbb", ha="right", va="center", fontsize=10)
-    _draw_legend(figure, prediction, 0.02, 0.2 / height)
+    figure.text(0.98, 0.2 / height, RESEARCH_USE, color="#bbbbbb", ha="right", va="center", fontsize=9)
+    _draw_legend(figure, prediction, 0.02, 0.28 / height, "white")
     figure.savefig(path, dpi=100)
 
 
@@ -124,9 +153,9 @@ def write_report(prediction: Prediction, path: Path) -> None:
         text = fill("Note: " + warning, 95)
         figure.text(0.08, y, text, fontsize=9, va="top", color="#8a5a00")
         y -= 0.0155 * (1 + text.count("\n")) + 0.003
-    _draw_legend(figure, prediction, 0.08, y - 0.025)
+    _draw_legend(figure, prediction, 0.08, y - 0.025, "#444444")
     slices = _chosen_slices(prediction)
-    _draw_montage(figure, prediction, slices, bottom=0.05, top=y - 0.045, left=0.08, right=0.92)
+    _draw_montage(figure, prediction, slices, bottom=0.05, top=y - 0.05, left=0.08, right=0.92)
     software = prediction.result["software"]
     figure.text(0.08, 0.025, f"{software['name']} {software['version']}", fontsize=8, color="#777777")
     figure.savefig(path, metadata={"CreationDate": None})
@@ -136,24 +165,38 @@ def _title(result: dict[str, Any]) -> str:
     now = f"{result['baseline']['volume_ml']:.1f} mL"
     if result["followup"] is None:
         return f"No hematoma found ({LOOKED_FOR}); this does not rule out a bleed"
-    return f"Hematoma {now}  →  predicted {result['followup']['volume_ml']:.1f} mL"
+    forecast = result.get("forecast")
+    return (
+        forecast["text"] if forecast else f"Hematoma {now}  →  predicted {result['followup']['volume_ml']:.1f} mL"
+    )
 
 
-def _chosen_slices(prediction: Prediction) -> list[tuple[Array, Array, Array]]:
-    """Up to twelve axial slices as (CT, baseline mask, follow-up mask), top of the head last.
+@dataclass(frozen=True)
+class _Slice:
+    """An axial slice: CT, hematoma now and if it expands, and the probability of blood at follow-up, if known."""
 
-    They pass through the hematoma, or evenly through the head if there is none.
-    """
+    ct: Array
+    baseline: Array
+    followup: Array
+    probability: Array | None
+
+
+def _chosen_slices(prediction: Prediction) -> list[_Slice]:
+    """Up to twelve axial slices, top of the head last, through the hematoma or, if there is none, the head."""
     ct, baseline = axial_array(prediction.baseline_ct), axial_mask(prediction.baseline_mask)
     followup = baseline if prediction.growth is None else axial_mask(prediction.growth.followup_mask)
     either = baseline | followup
-    return [(ct[k], baseline[k], followup[k]) for k in slices_through(either, _MAX_SLICES)]
+    chance = None if prediction.growth_probability is None else axial_array(prediction.growth_probability)
+    return [
+        _Slice(ct[k], baseline[k], followup[k], None if chance is None else chance[k])
+        for k in slices_through(either, _MAX_SLICES)
+    ]
 
 
 def _draw_montage(
     figure: Figure,
     prediction: Prediction,
-    slices: list[tuple[Array, Array, Array]],
+    slices: list[_Slice],
     *,
     bottom: float,
     top: float,
@@ -163,28 +206,32 @@ def _draw_montage(
     columns = min(_COLUMNS, len(slices))
     rows = -(-len(slices) // columns)
     spacing = axial_spacing(prediction.baseline_ct)
-    view = head_box([ct for ct, _, _ in slices])
+    view = head_box([each.ct for each in slices])
     page_width, page_height = figure.get_size_inches()
     cell_width = (right - left) / columns * page_width / page_height
-    row_height = 1.03 * cell_width * _shape_of_a_slice(prediction, slices)
+    row_height = 1.03 * cell_width * _shape_of_a_slice(slices, prediction)
     bottom = max(bottom, top - rows * row_height)  # rows stay close together, however few there are
     cells = figure.add_gridspec(
         rows, columns, bottom=bottom, top=top, left=left, right=right, wspace=0.02, hspace=0.02
     )
-    for number, (ct, baseline, followup) in enumerate(slices):
+    for number, each in enumerate(slices):
         axes = figure.add_subplot(cells[divmod(number, columns)], anchor="N")
-        draw_slice(axes, ct[view], spacing[1] / spacing[0])
-        draw_outline(axes, baseline[view], BASELINE_COLOR, 2.2)
+        draw_slice(axes, each.ct[view], spacing[1] / spacing[0])
+        if each.probability is not None:
+            around = np.where(each.baseline, 0.0, each.probability)  # the clot itself is to be seen
+            draw_probability(axes, around[view], spacing[1] / spacing[0])
+        draw_outline(axes, each.baseline[view], BASELINE_COLOR, 2.2)
         if prediction.growth is not None:
-            draw_outline(axes, followup[view], FOLLOWUP_COLOR, 1.2)
+            draw_outline(axes, each.followup[view], FOLLOWUP_COLOR, 1.2)
 
 
-def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> None:
+def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float, color: str) -> None:
+    """Outlines and, beside them, the scale of the map; ``color`` is that of its words."""
     from matplotlib.lines import Line2D
 
     if prediction.growth is None:
         return
-    lines = {"hematoma now": BASELINE_COLOR, "predicted follow-up": FOLLOWUP_COLOR}
+    lines = {"hematoma now": BASELINE_COLOR, "if it expands": FOLLOWUP_COLOR}
     figure.legend(
         handles=[Line2D([], [], color=color, lw=2.5, label=label) for label, color in lines.items()],
         loc="center left",
@@ -196,10 +243,14 @@ def _draw_legend(figure: Figure, prediction: Prediction, x: float, y: float) -> 
         edgecolor="none",
         labelcolor="white",
     )
+    if prediction.growth_probability is not None:
+        width, height = figure.get_size_inches()
+        scale = figure.add_axes((x + 2.9 / width, y - 0.05 / height, 1.8 / width, 0.1 / height))
+        draw_probability_scale(scale, color)
 
 
-def _shape_of_a_slice(prediction: Prediction, slices: list[tuple[Array, Array, Array]]) -> float:
+def _shape_of_a_slice(slices: list[_Slice], prediction: Prediction) -> float:
     """Height divided by width, both in mm, of the part shown."""
-    rows, columns = slices[0][0][head_box([ct for ct, _, _ in slices])].shape
+    rows, columns = slices[0].ct[head_box([each.ct for each in slices])].shape
     spacing = axial_spacing(prediction.baseline_ct)
     return float(rows * spacing[1] / (columns * spacing[0]))

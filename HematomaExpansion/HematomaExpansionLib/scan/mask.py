@@ -97,6 +97,11 @@ class Mask:
         first, size = self.box
         return Mask(sitk.RegionOfInterest(self.image, size.tolist(), first.tolist()))
 
+    def within(self, box: Grid) -> Mask:
+        """The part of the mask in ``box``, a grid that is part of its own."""
+        start = self.image.TransformPhysicalPointToIndex(box.origin)
+        return Mask(sitk.RegionOfInterest(self.image, box.size, start))
+
     def __and__(self, other: Mask) -> Mask:
         """The intersection of two masks on the same grid."""
         return Mask(sitk.And(self.image, other.image))

@@ -147,12 +147,6 @@ def has_learned_from(package: ModelPackage, cases: Sequence[Path]) -> bool:
     return not scans_seen(package, LEARNED).isdisjoint(scan for case in cases for scan in _scans(case))
 
 
-def have_scans_in_common(some: Sequence[Path], others: Sequence[Path]) -> bool:
-    """Whether the two groups of case folders share a scan, whatever the folders' names."""
-    scans, of_others = ({scan for case in cases for scan in _scans(case)} for cases in (some, others))
-    return not scans.isdisjoint(of_others)
-
-
 def _contents(case: Path, *, variants: bool) -> dict[str, Any]:
     """Checksums of what training reads of a case: one for each scan, and one for all the rest."""
     patterns = (*_BESIDE_SCANS, *(_OF_VARIANTS if variants else ()))

@@ -17,6 +17,9 @@ _MAX_SOURCES, _MAX_SOURCE_LETTERS = 5, 60
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     "registered": lambda value: value is None or isinstance(value, bool),
     "onset_hours": lambda value: value is None or is_onset(value),
+    "gcs": lambda value: value is None or (type(value) in (int, float) and 3 <= value <= 15),
+    "warfarin": lambda value: value is None or isinstance(value, bool),
+    "recurrent": lambda value: value is None or isinstance(value, bool),
     "source": lambda value: isinstance(value, str),
     "masks": lambda value: isinstance(value, str),
 }

@@ -1,4 +1,4 @@
-"""The growth network: samples, training, calibration, evaluation, and the growth paper's study.
+"""The growth network: samples, training, evaluation, and the growth paper's study.
 
 Uses ``training.data``.
 """

@@ -13,30 +13,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.followup_range import calibrated_range
-from ...forecast.strength import can_use_probability, growth_strength, mismatch_sentence
-from ...growth.growth import predict_growth
+from ...growth.outcomes import predict_outcomes
 from ...growth.warping import smallest_jacobian
 from ...measures.agreement import dice, growth_dice
 from ...measures.expansion import ExpansionDefinition, measure_growth
-from ...models.description import GROWTH_BY_PROBABILITY, MEAN_GROWTH
+from ...models.description import MEAN_GROWTH
 from ...models.package import ModelPackage
 from ...scan.grid import Array
-from ...scan.shapes import signed_distance
 from ...scan.subject import Subject
 from ..data.cohort import Case, case_folders, given_baseline, read_case
 from ..data.each_case import LeftOut, rows_of_all
-from .samples import expansion_probability
-
-NO_GROWTH, MEAN_DILATION, TRUE_VOLUME_DILATION = (
-    "no growth",
-    "uniform dilation",
-    "uniform dilation to the true volume",
-)
+from ..rivals import MEAN_DILATION, NO_GROWTH, TRUE_VOLUME_DILATION, uniform_dilation
 
 
 @dataclass(frozen=True)
@@ -51,8 +41,6 @@ class GrowthRow:
     predicted_ml: float
     growth_dice: float
     lesion_dice: float
-    low_ml: float | None = None
-    high_ml: float | None = None
     smallest_jacobian: float | None = None
 
     @property
@@ -66,11 +54,6 @@ class GrowthRow:
         return self.predicted_ml - self.followup_ml
 
     @property
-    def range_ml(self) -> tuple[float, float] | None:
-        """Predicted range of the follow-up volume for 80 % of patients; None if the method gives none."""
-        return None if self.low_ml is None or self.high_ml is None else (self.low_ml, self.high_ml)
-
-    @property
     def expansion_score(self) -> float:
         """Predicted growth divided by the threshold of expansion, 6 mL or 33 %; the larger of the two ratios."""
         growth = self.predicted_ml - self.given_ml
@@ -80,57 +63,18 @@ class GrowthRow:
 @dataclass(frozen=True)
 class GrowthEvaluation:
     """What to evaluate: growth packages and the masks they begin from. The first package's mean growth in training
-    sets the uniform dilation. ``risk`` gives the probability of expansion to packages whose growth follows it;
-    with None they get no probability.
+    sets the uniform dilation.
     """
 
     packages: tuple[ModelPackage, ...]
     source: MaskSource
-    risk: ModelPackage | None = None
-
-    def probability_for(self, package: ModelPackage, probability: float | None) -> float | None:
-        """The probability to give to one of the packages: None if it was fitted to another risk model."""
-        if self.risk is None or not can_use_probability(package.description, self.risk.identity):
-            return None
-        return probability
-
-    @property
-    def notes(self) -> list[str]:
-        """Notes on the figures: which models' growth does not follow the probability, though it could."""
-        if self.risk is None:
-            return []
-        described, risk = [package.description for package in self.packages], self.risk.identity
-        return [
-            mismatch_sentence(description, risk)
-            for description in described
-            if not can_use_probability(description, risk)
-        ]
-
-
-def uniform_dilation(subject: Subject, wanted_ml: float) -> Array:
-    """The hematoma dilated evenly in mm, inside the skull, to this volume; (z, y, x). An empty one stays empty."""
-    mask = subject.hematoma
-    if mask.is_empty:
-        return mask.voxels
-    distance = -sitk.GetArrayFromImage(signed_distance(mask.image))
-    allowed = (subject.inside_skull | mask).voxels
-    nearest = np.argsort(distance[allowed], kind="stable")[: round(wanted_ml / mask.grid.voxel_volume_ml)]
-    chosen = np.zeros(np.count_nonzero(allowed), bool)
-    chosen[nearest] = True
-    dilated = np.zeros_like(allowed)
-    dilated[allowed] = chosen
-    return dilated
 
 
 def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[GrowthRow]:
     """The models and their rivals on one case."""
     case = read_case(folder)
     given = given_baseline(case, evaluation.source)
-    probability = given_probability(case, given, evaluation)
-    rows = [
-        _model_row(case, given, evaluation.probability_for(package, probability), package, evaluation.source)
-        for package in evaluation.packages
-    ]
+    rows = [_model_row(case, given, package, evaluation.source) for package in evaluation.packages]
     mean = 1 + evaluation.packages[0].description.result(MEAN_GROWTH)
     wanted = {
         NO_GROWTH: given.hematoma.volume_ml,
@@ -142,31 +86,13 @@ def evaluate_growth_case(evaluation: GrowthEvaluation, folder: Path) -> list[Gro
     return rows
 
 
-def given_probability(case: Case, given: Subject, evaluation: GrowthEvaluation) -> float | None:
-    """The probability of expansion from the given mask; None without a risk model or a growth model that follows
-    it, or if the mask is empty.
-    """
-    if evaluation.risk is None or given.hematoma.is_empty:
-        return None
-    identity, described = evaluation.risk.identity, [package.description for package in evaluation.packages]
-    if not any(
-        GROWTH_BY_PROBABILITY in model.settings and can_use_probability(model, identity) for model in described
-    ):
-        return None
-    return expansion_probability(given, case.onset_hours, evaluation.risk, evaluation.source.device)
-
-
-def _model_row(
-    case: Case, given: Subject, probability: float | None, package: ModelPackage, source: MaskSource
-) -> GrowthRow:
-    description = package.description
+def _model_row(case: Case, given: Subject, package: ModelPackage, source: MaskSource) -> GrowthRow:
+    """The model at its own strength, whoever the patient is."""
+    name = package.description.name
     if given.hematoma.is_empty:
-        return _row(case, given, description.name, given.hematoma.voxels)
-    growth = predict_growth(given, package, growth_strength(description, probability), source.device)
-    row = _row(case, given, description.name, growth.followup_mask.voxels)
-    ends = calibrated_range(description, source.kind, probability, row.given_ml, row.predicted_ml)
-    if ends is not None:
-        row = replace(row, low_ml=ends[0], high_ml=ends[1])
+        return _row(case, given, name, given.hematoma.voxels)
+    growth = predict_outcomes(given, package, source.device).at_own_strength()
+    row = _row(case, given, name, growth.followup_mask.voxels)
     return replace(row, smallest_jacobian=smallest_jacobian(growth.displacement))
 
 
@@ -188,10 +114,8 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
     """For each method, the figures of the paper's Table 1 and more; tests compare the others with the first.
 
     Volume errors in mL, over all cases and over those that expanded, the only ones in the paper's cohort.
-    ``expansion_auc``: AUC of the predicted growth, with its 95 % interval. ``range_coverage``: share of true
-    volumes within their range, among cases that have one; ``range_width_ml``: mean width of these ranges.
-    ``p``: paired t-test of the growth Dice against the first method's. Standard deviations (``sd``) estimate the
-    population's; a single case has none.
+    ``expansion_auc``: AUC of the predicted growth, with its 95 % interval. ``p``: paired t-test of the growth Dice
+    against the first method's. Standard deviations (``sd``) estimate the population's; a single case has none.
     """
     from scipy.stats import ttest_1samp
 
@@ -231,10 +155,6 @@ def summarize_growth(rows: Sequence[GrowthRow]) -> dict[str, dict[str, float]]:
                 "expansion_auc_low": area.low,
                 "expansion_auc_high": area.high,
             }
-        ranges = [(row.followup_ml, *row.range_ml) for row in own if row.range_ml is not None]
-        if ranges:
-            entry["range_coverage"] = float(np.mean([low <= true <= high for true, low, high in ranges]))
-            entry["range_width_ml"] = float(np.mean([high - low for _, low, high in ranges]))
         if any(row.smallest_jacobian is not None for row in own):
             entry["smallest_jacobian"] = min(
                 row.smallest_jacobian for row in own if row.smallest_jacobian is not None

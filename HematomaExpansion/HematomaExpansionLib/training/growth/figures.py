@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import RESEARCH_USE
-from ...forecast.strength import growth_strength
-from ...growth.growth import predict_growth
+from ...growth.outcomes import predict_outcomes
 from ...models.package import ModelPackage
 from ...output.drawing import (
     BASELINE_COLOR,
@@ -26,7 +25,7 @@ from ...scan.grid import Array
 from ...scan.subject import Subject
 from ..data.cohort import given_baseline, read_case
 from ..statistics import Auc
-from .evaluation import GrowthEvaluation, GrowthRow, given_probability
+from .evaluation import GrowthEvaluation, GrowthRow
 
 if TYPE_CHECKING:
     import torch
@@ -64,27 +63,25 @@ def _with_deviation(entry: Mapping[str, float], mean: str, deviation: str, form:
 
 
 def expansion_table(summary: Mapping[str, Mapping[str, float]]) -> str:
-    """What the paper's Table 1 leaves out about the models, as Markdown: AUC for expansion, the range of the
-    volume, and whether the field folds."""
+    """What the paper's Table 1 leaves out about the models, as Markdown: AUC of the predicted growth for
+    expansion, and whether the field folds."""
     lines = [
-        "| method | AUC for expansion (95 %) | volumes in their 80 % range | its width, mL | smallest Jacobian |",
-        "| --- | --- | --- | --- | --- |",
+        "| method | AUC for expansion (95 %) | smallest Jacobian |",
+        "| --- | --- | --- |",
     ]
     for method, entry in summary.items():
         if "smallest_jacobian" not in entry:
             continue
-        area = coverage = width = ""
+        area = ""
         if "expansion_auc" in entry:
             area = str(Auc(*(entry[f"expansion_auc{end}"] for end in ("", "_low", "_high"))))
-        if "range_coverage" in entry:
-            coverage, width = f"{entry['range_coverage']:.2f}", f"{entry['range_width_ml']:.1f}"
-        lines.append(f"| {method} | {area} | {coverage} | {width} | {entry['smallest_jacobian']:.5f} |")
+        lines.append(f"| {method} | {area} | {entry['smallest_jacobian']:.5f} |")
     return "\n".join(lines) + "\n"
 
 
 def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
     """For the cases that expanded, violin plots of the growth Dice and box plots of the volume error by method;
-    for all cases, the first method's predicted growth, with its range, against the true growth."""
+    for all cases, the first method's predicted growth against the true growth."""
     methods = list(dict.fromkeys(row.method for row in rows))
     expanded = [row for row in rows if row.expanded] or list(rows)
     figure = new_figure(13.5, 4.8, "white")
@@ -104,28 +101,23 @@ def draw_growth_figures(rows: Sequence[GrowthRow], path: Path) -> None:
         axes.set_title(f"{len(expanded) // len(methods)} cases that expanded", fontsize=10)
     own = [row for row in rows if row.method == methods[0]]
     growth = np.array([(row.followup_ml - row.baseline_ml, row.predicted_ml - row.given_ml) for row in own])
-    ranged = [(row.followup_ml - row.baseline_ml, row.given_ml, row.range_ml) for row in own if row.range_ml]
-    for true, given, ends in ranged:
-        right.plot([true, true], np.subtract(ends, given), color="0.8", linewidth=0.8, zorder=1)
     colors = ["#c0392b" if row.expanded else "#2c7fb8" for row in own]
     right.scatter(*growth.T, s=14, c=colors, zorder=3)
     limits = [min(0.0, float(growth.min())) - 1, float(growth.max()) + 1]
     right.plot(limits, limits, color="0.6", linewidth=0.8)
     right.set_xlabel("True growth (mL)")
     right.set_ylabel(f"Growth predicted by {methods[0]} (mL)")
-    bars = "; bars: 80 % range" if ranged else ""
-    right.set_title(f"{len(own)} cases; red: expanded{bars}", fontsize=10)
+    right.set_title(f"{len(own)} cases; red: expanded", fontsize=10)
     figure.text(0.5, 0.005, RESEARCH_USE, ha="center", fontsize=8, color="0.4")
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     figure.savefig(path, dpi=130)
 
 
-def _predicted(given: Subject, probability: float | None, package: ModelPackage, device: torch.device) -> Array:
+def _predicted(given: Subject, package: ModelPackage, device: torch.device) -> Array:
     """The predicted hematoma, axial (z, y, x); empty if the given one is empty."""
     if given.hematoma.is_empty:
         return axial_mask(given.hematoma)
-    growth = predict_growth(given, package, growth_strength(package.description, probability), device)
-    return axial_mask(growth.followup_mask)
+    return axial_mask(predict_outcomes(given, package, device).at_own_strength().followup_mask)
 
 
 def draw_growth_examples(
@@ -144,7 +136,6 @@ def draw_growth_examples(
     for row, line in zip(chosen, cells, strict=True):
         case = read_case(cohort / row.case)
         given = given_baseline(case, evaluation.source)
-        probability = given_probability(case, given, evaluation)
         before, after = axial_array(case.baseline.ct), axial_array(case.followup.ct)
         start, truth = axial_mask(case.baseline.hematoma), axial_mask(case.followup.hematoma)
         k = int((truth & ~start).sum(axis=(1, 2)).argmax())
@@ -156,8 +147,7 @@ def draw_growth_examples(
         line[0].set_title(f"{row.baseline_ml:.0f} mL", color="white", fontsize=10)
         line[1].set_title(f"real follow-up, {row.followup_ml:.0f} mL", color="white", fontsize=10)
         for axes, package in zip(line[2:], evaluation.packages, strict=True):
-            used = evaluation.probability_for(package, probability)
-            guess = _predicted(given, used, package, evaluation.source.device)
+            guess = _predicted(given, package, evaluation.source.device)
             draw_agreement(axes, guess[k][view], truth[k][view], spacing[1] / spacing[0])
             score = next(r for r in rows if r.case == row.case and r.method == package.description.name)
             axes.set_title(f"{score.method}, growth Dice {score.growth_dice:.2f}", color="white", fontsize=10)

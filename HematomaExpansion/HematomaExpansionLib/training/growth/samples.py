@@ -30,9 +30,7 @@ from monai.transforms import (
 )
 
 from ...anatomy.mask_source import MaskSource
-from ...forecast.probability import measurements, predict_risk_of_scan
 from ...growth.field import growth_channels, growth_region
-from ...markers.markers import describe_markers
 from ...models.description import ModelGrid
 from ...models.package import ModelPackage
 from ...scan.grid import Array, Grid
@@ -40,16 +38,6 @@ from ...scan.subject import Subject
 from ..data.cohort import Case, given_baseline, read_case
 from ..data.each_case import prepare_all
 from ..fitting import FitOptions
-
-
-def expansion_probability(
-    baseline: Subject, onset_hours: float | None, package: ModelPackage, device: torch.device
-) -> float:
-    """A risk model's probability of expansion for a baseline scan, whose hematoma must not be empty."""
-    markers = describe_markers(baseline.ct, baseline.hematoma)
-    measured = measurements(markers, baseline.hematoma.volume_ml, onset_hours)
-    return predict_risk_of_scan(baseline, measured, package, device).probability
-
 
 _TURN, _SCALE = 0.25, 0.1
 """Limits of the augmentation: rotation about each axis in radians, and relative change of size."""
@@ -138,15 +126,11 @@ PRESETS: dict[str, GrowthPreset] = {
 
 @dataclass(frozen=True)
 class GrowthSample:
-    """One case on the model grid: ``arrays`` (1, z, y, x) in half precision by name, and its volumes in mL.
-
-    ``probability``: that of expansion, if there is a risk model.
-    """
+    """One case on the model grid: ``arrays`` (1, z, y, x) in half precision by name, and its volumes in mL."""
 
     arrays: dict[str, Array]
     baseline_ml: float
     followup_ml: float
-    probability: float | None = None
 
 
 Samples = dict[Path, list[GrowthSample]]
@@ -154,34 +138,29 @@ Samples = dict[Path, list[GrowthSample]]
 
 
 def prepare_growth_samples(
-    preset: GrowthPreset,
-    segmenter: ModelPackage | None,
-    folders: Sequence[Path],
-    risk: ModelPackage | None = None,
+    preset: GrowthPreset, segmenter: ModelPackage | None, folders: Sequence[Path]
 ) -> Samples:
     """The samples of these cases, made on all cores with a progress bar (see ``growth_samples``)."""
-    prepare = partial(growth_samples, preset, segmenter, risk)
+    prepare = partial(growth_samples, preset, segmenter)
     return dict(zip(folders, prepare_all(prepare, folders, "Preparing cases"), strict=True))
 
 
-def growth_samples(
-    preset: GrowthPreset, segmenter: ModelPackage | None, risk: ModelPackage | None, folder: Path
-) -> list[GrowthSample]:
+def growth_samples(preset: GrowthPreset, segmenter: ModelPackage | None, folder: Path) -> list[GrowthSample]:
     """Bring a case onto the model grid, around its hematoma or with its whole brain.
 
     The first sample begins from the case's own mask. With a segmenter, a second begins from the automatic mask,
-    unless that is empty; both end at the true follow-up. ``risk`` gives the probability of expansion.
+    unless that is empty; both end at the true follow-up.
     """
     case = read_case(folder)
-    samples = [_sample(case, case.baseline, preset, risk)]
+    samples = [_sample(case, case.baseline, preset)]
     if segmenter is not None:
         automatic = given_baseline(case, MaskSource("automatic", torch.device("cpu"), segmenter))
         if not automatic.hematoma.is_empty:
-            samples.append(_sample(case, automatic, preset, risk))
+            samples.append(_sample(case, automatic, preset))
     return samples
 
 
-def _sample(case: Case, baseline: Subject, preset: GrowthPreset, risk: ModelPackage | None) -> GrowthSample:
+def _sample(case: Case, baseline: Subject, preset: GrowthPreset) -> GrowthSample:
     """The sample of a case with this baseline, whose hematoma may differ from the case's own."""
     grid = _sample_grid(baseline, preset)
     before, after = (growth_channels(subject, grid, preset.window_hu) for subject in (baseline, case.followup))
@@ -191,10 +170,7 @@ def _sample(case: Case, baseline: Subject, preset: GrowthPreset, risk: ModelPack
         growth = (arrays["followup_mask"][0] >= 0.5) & (arrays["mask"][0] < 0.5)
         brain = (arrays["confinement"][0] > 0) & ~growth
         arrays |= {"growth_places": np.flatnonzero(growth), "other_places": np.flatnonzero(brain)}
-    probability = None
-    if risk is not None:
-        probability = expansion_probability(baseline, case.onset_hours, risk, torch.device("cpu"))
-    return GrowthSample(arrays, baseline.hematoma.volume_ml, case.followup.hematoma.volume_ml, probability)
+    return GrowthSample(arrays, baseline.hematoma.volume_ml, case.followup.hematoma.volume_ml)
 
 
 def _sample_grid(baseline: Subject, preset: GrowthPreset) -> Grid:

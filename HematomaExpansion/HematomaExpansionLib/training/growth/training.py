@@ -14,19 +14,17 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from ...growth.field import confined_displacement, warp
-from ...models.description import INTEGRATION_STEPS, MEAN_GROWTH, VOLUME_RANGE, TrainingStep, package_name
+from ...models.description import INTEGRATION_STEPS, MEAN_GROWTH, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
-from ..data.case_description import kind_of_cases
 from ..data.cohort import has_expanded, split_by_case, with_variants
 from ..data.each_case import prepare_each
 from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, ensemble_of, fit, initial_network
 from ..runs import begin_run, made_from
-from ..steps import CALIBRATED_ON, steps_before, training_steps
-from .calibration import BOTH_MASKS, Calibration, calibrated, volume_range
+from ..steps import training_steps
 from .samples import GrowthPreset, GrowthSample, Samples, patch_transform, prepare_growth_samples
-from .volume_range import MIN_PATIENTS
 
-_ALL_EXPANDED = "all of whom expanded"
+_ALL_EXPANDED, _BOTH_MASKS = "all of whom expanded", "from their own masks and automatic ones"
+"""How a package describes its training cases."""
 
 
 def growth_loss(preset: GrowthPreset, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -71,17 +69,14 @@ def train_growth(
     only_expanded: bool = False,
     segmenter: ModelPackage | None = None,
     start: Sequence[ModelPackage] = (),
-    calibration: Calibration | None = None,
     prepared: Samples | None = None,
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
     A fifth of the cases is held out to choose the weights. ``use_variants``: also learn from the training cases'
-    synthetic variants, if any. ``only_expanded``: leave out patients who did not expand, as in the paper's cohort;
-    a probability must then say whose hematoma grows (see ``calibration.py``). ``segmenter``: also begin from each
-    scan's automatic mask. ``start``: begin from this model's weights, or the ensemble of several models, instead
-    of random weights; with no epochs these stay. ``calibration``: the calibration after training. ``prepared``:
-    samples of all cases, if already at hand.
+    synthetic variants, if any. ``only_expanded``: leave out patients who did not expand, as in the paper's cohort.
+    ``segmenter``: also begin from each scan's automatic mask. ``start``: begin from this model's weights, or the
+    ensemble of several models, instead of random weights. ``prepared``: samples of all cases, if already at hand.
 
     Raises:
         InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
@@ -100,34 +95,22 @@ def train_growth(
         ]  # unreadable cases are reported later
     training, validation = split_by_case(cases, 0.2, seed)
     learned_from = with_variants(training) if use_variants else training
-    sources = growth_sources(
-        cases, preset, use_variants=use_variants, segmenter=segmenter, start=start, calibration=calibration
-    )
+    sources = growth_sources(cases, preset, use_variants=use_variants, segmenter=segmenter, start=start)
     if (made := begin_run(output, sources)) is not None:
         return made
     if prepared is None:
         prepared = prepare_growth_samples(preset, segmenter, [*learned_from, *validation])
-    if calibration is not None:  # so that faults of these cases are reported before training, too
-        to_calibrate = prepare_growth_samples(preset, segmenter, calibration.cases, calibration.risk)
     learned, unseen = (
         [sample for folder in folders for sample in prepared[folder]] for folders in (learned_from, validation)
     )
     model, results = _fit_members(preset, members, learned, unseen, output / TRAINING_FOLDER)
-    settings: dict[str, Any] = {INTEGRATION_STEPS: preset.integration_steps}
-    if preset.growth_share is None and len(validation) >= MIN_PATIENTS:  # these patches hold whole hematomas
-        settings[VOLUME_RANGE] = volume_range(model.network, [prepared[folder] for folder in validation], preset)
     originals = [prepared[folder][0] for folder in training]
     relative = [sample.followup_ml / sample.baseline_ml - 1 for sample in originals]
-    details = [*([_ALL_EXPANDED] if only_expanded else []), *([BOTH_MASKS] if segmenter is not None else [])]
-    if start and preset.fit.epochs == 0:
-        step = TrainingStep(CALIBRATED_ON, len(validation), kind_of_cases(cases), ", ".join(details))
-        trained_on = (*steps_before(start), step)
-    else:
-        trained_on = training_steps(cases, len(training), len(validation), seed, start, details=details)
+    details = [*([_ALL_EXPANDED] if only_expanded else []), *([_BOTH_MASKS] if segmenter is not None else [])]
+    trained_on = training_steps(cases, len(training), len(validation), seed, start, details=details)
     results[MEAN_GROWTH] = round(float(np.mean(relative)), 4)
+    settings = {INTEGRATION_STEPS: preset.integration_steps}
     description = model.described(name, "growth", preset.grid, trained_on, results, settings)
-    if calibration is not None:
-        description = calibrated(description, model.network, to_calibrate, preset, segmenter, calibration.risk)
     return write_package(output, description, model.network, sources)
 
 
@@ -138,16 +121,14 @@ def growth_sources(
     use_variants: bool = True,
     segmenter: ModelPackage | None = None,
     start: Sequence[ModelPackage] = (),
-    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """What ``train_growth`` makes its package from; ``cases``: the ones it does not leave out."""
     return made_from(
         "growth",
         {"preset": asdict(preset), "variants": use_variants},
         learned=cases,
-        calibrated=[] if calibration is None else calibration.cases,
         start=start,
-        models={"segmenter": segmenter, "risk": None if calibration is None else calibration.risk},
+        models={"segmenter": segmenter},
         variants=use_variants,
     )
 

@@ -1,0 +1,85 @@
+"""What is known of a patient when it is asked whether the hematoma expands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..errors import InputError
+
+FEWEST_HOURS = 0.25
+"""Shorter times from onset count as this: nobody is scanned earlier, and the logarithm needs a limit."""
+
+SIGNS = ("irregular", "blend", "hypodensity", "swirl", "black_hole", "heterogeneous")
+"""CT markers that a forecast may use."""
+
+_RANGES = {"volume_ml": (0.01, 300.0), "onset_hours": (0.0, 336.0), "gcs": (3.0, 15.0)}
+_WORDS = {"volume_ml": "volume in mL", "onset_hours": "number of hours from onset", "gcs": "Glasgow Coma Scale"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One patient; None where something is not known.
+
+    Attributes:
+        volume_ml: of the hematoma now.
+        onset_hours: from onset to the scan.
+        irregular, blend: how probable it is that the sign is present: 0 or 1 if a reader decided.
+        gcs: Glasgow Coma Scale, 3 to 15.
+        warfarin, recurrent, intraventricular: see ``markers.scores.ClinicalData``.
+        hypodensity, swirl, black_hole, heterogeneous: like ``irregular``.
+    """
+
+    volume_ml: float
+    onset_hours: float | None = None
+    irregular: float | None = None
+    blend: float | None = None
+    gcs: float | None = None
+    warfarin: bool | None = None
+    recurrent: bool | None = None
+    intraventricular: bool | None = None
+    hypodensity: float | None = None
+    swirl: float | None = None
+    black_hole: float | None = None
+    heterogeneous: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` for a value out of range."""
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not in_range(name, value):
+                raise InputError(f"The {_WORDS[name]} must lie between {low:g} and {high:g}.")
+
+    @property
+    def hours(self) -> float | None:
+        """The hours from onset, as far as the models tell them apart."""
+        return None if self.onset_hours is None else max(self.onset_hours, FEWEST_HOURS)
+
+    @classmethod
+    def of_result(cls, result: Mapping[str, Any]) -> Facts:
+        """The facts in the contents of ``prediction.json``, a reader's decisions on markers included."""
+        told, markers = result["input"], result.get("markers") or {}
+        clinical: dict[str, Any] = {
+            name: value for name, value in (told.get("clinical") or {}).items() if name in _NAMES
+        }
+        signs: dict[str, Any] = {
+            name: sign_probability(marker) for name, marker in markers.items() if name in _NAMES
+        }
+        return cls(result["baseline"]["volume_ml"], told.get("onset_hours"), **clinical, **signs)
+
+
+def in_range(name: str, value: float) -> bool:
+    """Whether a number can be what it is said to be."""
+    low, high = _RANGES[name]
+    return low <= value <= high
+
+
+def sign_probability(marker: Mapping[str, Any]) -> float:
+    """How probable it is that a CT marker is present; a reader's decision is certain."""
+    if "overruled" in marker:
+        return float(marker["overruled"])
+    return float(marker.get("probability", marker["present"]))
+
+
+_NAMES = frozenset(field.name for field in fields(Facts))
