@@ -452,7 +452,7 @@ def test_the_spread_of_a_hospital_is_found_again() -> None:
     for _ in range(300):
         volume, network = float(np.exp(random.normal(2.6, 0.8))), float(np.exp(random.normal(math.log(0.5), 0.5)))
         expands = bool(random.random() < 0.4)
-        distribution = FollowupDistribution.of(truth, volume, 1.0 if expands else 0.0, None, network)
+        distribution = FollowupDistribution.of(truth, volume, 1.0 if expands else 0.0, SIX, network)
         pairs.append(GrowthPair(volume, distribution.quantile(random.random()), network, expands))
     found = renew_spread(SPREAD, pairs)
     assert found.deviation == pytest.approx(0.06, rel=0.2)

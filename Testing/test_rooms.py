@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "anatomy": {"scan", "models"},
     "markers": {"scan"},
     "growth": {"scan", "models"},
-    "forecast": {"files", "scan", "models", "measures"},
+    "forecast": {"files", "scan", "markers", "models", "measures"},
     "prediction": GROUND | STEPS,
     "comparison": GROUND | STEPS,
     "output": GROUND | STEPS | PIPELINES,

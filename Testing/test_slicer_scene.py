@@ -165,21 +165,23 @@ def test_a_field_survives_the_way_into_the_scene_and_back(scene: Any, direction:
 # --- a run ----------------------------------------------------------------------------------------------
 
 
+def added(write: Any, folder: Path, request: pytest.FixtureRequest) -> Any:
+    """The prediction that ``write`` puts into a folder, in the scene."""
+    direction = getattr(request, "param", "oblique")
+    write(folder, direction)
+    scan = node_images.volume_from_image(ct(grid(direction)), "scan")
+    return prediction_nodes.add_prediction(folder, scan)
+
+
 @pytest.fixture
 def run(scene: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
-    direction = getattr(request, "param", "oblique")
-    write_result(tmp_path / "result", direction)
-    scan = node_images.volume_from_image(ct(grid(direction)), "scan")
-    return prediction_nodes.add_prediction(tmp_path / "result", scan)
+    return added(write_result, tmp_path / "result", request)
 
 
 @pytest.fixture
 def earlier_run(scene: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     """A prediction from before there was one forecast."""
-    direction = getattr(request, "param", "oblique")
-    write_earlier_result(tmp_path / "earlier", direction)
-    scan = node_images.volume_from_image(ct(grid(direction)), "scan")
-    return prediction_nodes.add_prediction(tmp_path / "earlier", scan)
+    return added(write_earlier_result, tmp_path / "earlier", request)
 
 
 def carried_baseline(scene: Any, run: Any) -> sitk.Image:

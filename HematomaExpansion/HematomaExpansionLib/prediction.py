@@ -25,7 +25,7 @@ from .anatomy.segmentation import (
 )
 from .device import choose_device, compute_on
 from .errors import InputError
-from .forecast.facts import SIGNS, Facts, sign_probability
+from .forecast.facts import Facts
 from .forecast.forecast import EVIDENCE, Circumstances, Forecast, ForecastModel, make_forecast, notes_on
 from .forecast.probability import Risk, measurements, predict_risk_of_scan
 from .growth.growth import Growth
@@ -186,12 +186,8 @@ def _forecast(
     masks: MaskKind,
     options: PredictionOptions,
 ) -> Forecast:
-    signs = {name: sign_probability(marker) for name, marker in markers.items() if name in SIGNS}
-    facts = Facts(
-        volume_ml=outcomes.subject.hematoma.volume_ml,
-        onset_hours=options.onset_hours,
-        **{**signs, **asdict(options.clinical)},
-    )
+    volume_ml = outcomes.subject.hematoma.volume_ml
+    facts = Facts.of(volume_ml, options.onset_hours, markers, asdict(options.clinical))
     around = Circumstances(
         masks=masks,
         definition=options.expansion_definition,

@@ -10,11 +10,10 @@ from HematomaExpansionLib import RESEARCH_USE
 from HematomaExpansionLib.forecast.evidence import steps_text
 from HematomaExpansionLib.forecast.forecast import milliliters
 from HematomaExpansionLib.forecast.probability import models_used
-from HematomaExpansionLib.markers.scores import bat_text, brain_text, present_markers
+from HematomaExpansionLib.markers.scores import bat_text, brain_text, is_unsure, present_markers
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
 _DECIDING = 2
-_UNSURE = (0.2, 0.8)
 _SAME_ML = 0.5
 """The outline's volume and the forecast's may differ by less, because voxels are whole."""
 
@@ -100,16 +99,11 @@ def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
     rows = []
     for name, present in present_markers(markers).items():
         words = _words(markers[name]["evidence"])
-        title, unsure = name.replace("_", " ").capitalize(), _is_unsure(markers[name])
+        title, unsure = name.replace("_", " ").capitalize(), is_unsure(markers[name])
         if unsure:
             title += f" ({100 * markers[name]['probability']:.0f} % likely)"
         rows.append(MarkerRow(name, title, present, unsure, ", ".join(words[:_DECIDING]), ", ".join(words)))
     return rows
-
-
-def _is_unsure(marker: dict[str, Any]) -> bool:
-    low, high = _UNSURE
-    return "overruled" not in marker and low <= marker.get("probability", marker["present"]) <= high
 
 
 def scores_text(result: dict[str, Any] | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..files.folders import check_output_folder, make_folder
 from ..files.provenance import Provenance, is_made_from, read_provenance
+from ..forecast.forecast import columns_of
 from ..markers.scores import markers_text
 from ..output.prediction_folder import PREDICTION, RESULT_FILE, SCAN_AND_MASK, prediction_sources
 from ..prediction import PredictionOptions
@@ -87,7 +88,7 @@ def failed_row(case: BatchCase, reason: str, seconds: float | None = None) -> Ca
 def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
     """The row for the contents of ``prediction.json``."""
     followup, growth, forecast = (result[name] or {} for name in ("followup", "growth", "forecast"))
-    if_expands = forecast.get("if_expands", {})
+    figures: dict[str, Any] = dict(columns_of(forecast)) if forecast else {}
     bat = (result["scores"] or {}).get("bat", {"total": None})
     low, high = (
         bat.get(f"total_if_{when}") if bat["total"] is None else bat["total"] for when in ("late", "early")
@@ -99,15 +100,9 @@ def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
         corrected_baseline_ml=result["baseline"].get("corrected_volume_ml"),
         abc2_ml=result["baseline"]["abc2_ml"],
         followup_ml=followup.get("volume_ml"),
-        probability_of_expansion=forecast.get("probability_of_expansion"),
-        probability_low=forecast.get("probability_low"),
-        probability_high=forecast.get("probability_high"),
         probability_source=forecast.get("source", ""),
         definition=forecast.get("definition", ""),
-        **{f"volume_ml_{share}": volume for share, volume in forecast.get("volume_ml", {}).items()},
-        if_expands_ml=if_expands.get("volume_ml"),
-        if_expands_ml_low=if_expands.get("low"),
-        if_expands_ml_high=if_expands.get("high"),
+        **figures,
         growth_ml=growth.get("absolute_ml"),
         growth_relative=growth.get("relative"),
         detectable=growth.get("detectable"),

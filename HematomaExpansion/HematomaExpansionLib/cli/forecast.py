@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
-from ..files.folders import check_output_file, check_output_folder, whole_file
-from ..forecast.evidence import LIKELIHOOD_RATIOS
+from ..files.csv_tables import Row, read_table, write_table
+from ..files.folders import check_output_file, check_output_folder
 from ..forecast.facts import SIGNS, Facts
 from ..forecast.forecast import (
     BRAIN,
+    COLUMNS,
     EVIDENCE,
     QUANTILES,
     Circumstances,
     ForecastModel,
+    columns_of,
     make_forecast,
     milliliters,
     notes_on,
@@ -32,26 +33,17 @@ from .options import (
     add_definition,
     add_device,
     add_forecast,
+    add_likelihood_ratio,
     add_output,
     add_segmenter,
+    check_likelihood_ratio,
+    find_segmenter,
     finite,
     print_table,
 )
-from .training_notes import note_masks, note_registration
+from .training_notes import note_masks, note_registration, package_in, report_training
 
-if TYPE_CHECKING:
-    from ..files.csv_tables import Row
-
-_RESULTS = (
-    "probability_of_expansion",
-    "probability_low",
-    "probability_high",
-    *(f"volume_ml_{share}" for share in QUANTILES),
-    "if_expands_ml",
-    "if_expands_ml_low",
-    "if_expands_ml_high",
-    "note",
-)
+_RESULTS = (*COLUMNS, "note")
 """Columns that a forecast adds to a table."""
 
 _PRECISION = 6
@@ -84,12 +76,7 @@ def add_commands(commands: Commands) -> None:
         default=EVIDENCE,
         help="what the probability of expansion comes from (default: evidence)",
     )
-    forecast.add_argument(
-        "--likelihood-ratio",
-        choices=list(LIKELIHOOD_RATIOS),
-        help="count this sign too, by its published likelihood ratio, a combination never validated "
-        "(default: none)",
-    )
+    add_likelihood_ratio(forecast)
     add_forecast(forecast)
     add_definition(forecast)
     forecast.set_defaults(run=_forecast)
@@ -115,8 +102,7 @@ def _forecast(arguments: argparse.Namespace) -> int:
         whether=arguments.risk,
         likelihood_ratio=arguments.likelihood_ratio,
     )
-    if arguments.likelihood_ratio is not None and arguments.risk != EVIDENCE:
-        raise InputError(f"--likelihood-ratio belongs to --risk {EVIDENCE}: leave one of them out.")
+    check_likelihood_ratio(arguments)
     model = ForecastModel.of(find_package(arguments.forecast, "forecast"))
     given = {name: getattr(arguments, name) for name in FACTS}
     if arguments.table is not None:
@@ -167,18 +153,13 @@ def _print_forecast(model: ForecastModel, facts: Facts, around: Circumstances) -
 
 
 def _forecast_table(table: Path, output: Path, model: ForecastModel, around: Circumstances) -> int:
-    from ..files.csv_tables import read_table
-
     check_output_file(output)
     rows = read_table(table, ("volume_ml",), FACTS, of="patients", others=True)
     if not rows:
         raise InputError("The table holds no patients: the line with the names of the columns is its only one.")
     columns = [name for name in rows[0].columns if name not in _RESULTS]
     done = [{**{name: row.values[name] for name in columns}, **_result(row, model, around)} for row in rows]
-    with whole_file(output) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*columns, *_RESULTS])
-        writer.writeheader()
-        writer.writerows(done)
+    write_table([*columns, *_RESULTS], done, output)
     without = [each for each in done if each["probability_of_expansion"] == ""]
     for each in done:
         if each["note"]:
@@ -196,15 +177,7 @@ def _result(row: Row, model: ForecastModel, around: Circumstances) -> dict[str, 
         facts, notes = facts_of_row(row)
     except InputError as error:
         return {**result, "note": str(error)}
-    told = make_forecast(model, facts, around).described
-    numbers = {name: told[name] for name in ("probability_of_expansion", "probability_low", "probability_high")}
-    numbers |= {f"volume_ml_{share}": told["volume_ml"][str(share)] for share in QUANTILES}
-    if_expands = told["if_expands"]
-    numbers |= {
-        "if_expands_ml": if_expands["volume_ml"],
-        "if_expands_ml_low": if_expands["low"],
-        "if_expands_ml_high": if_expands["high"],
-    }
+    numbers = columns_of(make_forecast(model, facts, around).described)
     rounded = {name: "" if value is None else f"{value:.{_PRECISION}g}" for name, value in numbers.items()}
     return {**result, **rounded, "note": " ".join([*notes, *notes_on(facts, around.whether)])}
 
@@ -218,8 +191,6 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from ..training.data.cohort import case_folders
     from ..training.data.each_case import LeftOut
     from ..training.forecast.calibration import calibrate_forecast
-    from .options import find_segmenter
-    from .training_notes import package_in, report_training
 
     package_name(arguments.output)  # report an invalid name before the work begins
     cases, device = case_folders(arguments.cohort), choose_device(arguments.device)

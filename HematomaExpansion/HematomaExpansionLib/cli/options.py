@@ -106,6 +106,11 @@ def add_risk(parser: argparse.ArgumentParser) -> None:
         help=f"what the probability of expansion comes from: the forecast's {EVIDENCE} (default), the published "
         f"probability of the {BRAIN.upper()} score, or, for research, a risk model",
     )
+    add_likelihood_ratio(parser)
+
+
+def add_likelihood_ratio(parser: argparse.ArgumentParser) -> None:
+    """The option for a sign that the evidence counts as well."""
     parser.add_argument(
         "--likelihood-ratio",
         choices=list(LIKELIHOOD_RATIOS),
@@ -130,11 +135,16 @@ def find_risk(arguments: argparse.Namespace) -> tuple[str, ModelPackage | None]:
         InputError: a likelihood ratio was asked of something else than the evidence.
         ModelPackageError: there is no such package.
     """
-    if arguments.likelihood_ratio is not None and arguments.risk != EVIDENCE:
-        raise InputError(f"--likelihood-ratio belongs to --risk {EVIDENCE}: leave one of them out.")
+    check_likelihood_ratio(arguments)
     if arguments.risk in (EVIDENCE, BRAIN):
         return arguments.risk, None
     return RISK_MODEL, find_package(arguments.risk, "risk")
+
+
+def check_likelihood_ratio(arguments: argparse.Namespace) -> None:
+    """Raise ``InputError`` if a likelihood ratio is asked of something else than the evidence."""
+    if arguments.likelihood_ratio is not None and arguments.risk != EVIDENCE:
+        raise InputError(f"--likelihood-ratio belongs to --risk {EVIDENCE}: leave one of them out.")
 
 
 def add_device(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:

@@ -55,10 +55,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _train_forecast(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from ..training.forecast.patients import read_patients
-    from ..training.forecast.training import train_forecast
+    from ..training.forecast.training import COMBINATIONS, FIGURES, train_forecast
 
     if arguments.cohort is not None or arguments.patients is None:
         raise InputError(
@@ -70,9 +68,9 @@ def _train_forecast(arguments: argparse.Namespace) -> int:
         print(f"Note: {note}", file=sys.stderr)
     before = package_in(arguments.output)
     source = arguments.described_as or "patients of a table"
-    package, figures = train_forecast(patients, arguments.output, arguments.patients, source, arguments.seed or 0)
-    for known, figure in figures.items():
-        told = ", ".join(f"{name} {value:.3f}" for name, value in asdict(figure).items())
+    package = train_forecast(patients, arguments.output, arguments.patients, source, arguments.seed or 0)
+    for known in COMBINATIONS:
+        told = ", ".join(f"{name} {package.description.result(f'{known}_{name}'):.3f}" for name in FIGURES)
         print(f"{known.replace('_', ' ')}: {told}")
     report_training(package, before)
     return 0

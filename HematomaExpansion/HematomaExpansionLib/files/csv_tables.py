@@ -7,10 +7,10 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, file_fault
 from .folders import whole_file
@@ -142,11 +142,20 @@ def write_rows(kind: type[DataclassInstance], rows: Sequence[DataclassInstance],
         InputError: the file cannot be written, or it exists but is not such a table.
     """
     check_table(kind, path)
+    write_table([field.name for field in fields(kind)], [asdict(row) for row in rows], path)
+
+
+def write_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows as CSV, one per line, with these columns; the file is replaced whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     try:
         with whole_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(kind)])
+            writer = csv.DictWriter(file, fieldnames=columns)
             writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+            writer.writerows(rows)
     except PermissionError as error:
         raise InputError(
             f"{path.name} could not be written: it is open in another program, or you have no permission there. "

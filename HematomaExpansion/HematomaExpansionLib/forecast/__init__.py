@@ -1,4 +1,5 @@
 """Whether and how much: the probability of expansion, and the distribution of the follow-up volume.
 
-Uses ``scan`` and ``models``; the pipelines and the rooms above them may use it.
+Uses ``files``, ``scan``, ``markers``, ``measures`` and ``models``; the pipelines and the rooms above them may use
+it.
 """

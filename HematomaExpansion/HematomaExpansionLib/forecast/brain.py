@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from itertools import product
 
+from ..markers.scores import BRAIN_POINTS, brain_points_of_hours, brain_points_of_volume
 from ..measures.expansion import ExpansionDefinition
 from .evidence import (
-    BRAIN_POINTS,
     BRAIN_SHARES,
     LOG_ODDS_AT_ZERO,
     LOG_ODDS_PER_POINT,
@@ -26,16 +26,6 @@ SOURCE = "BRAIN score, 964 patients (Wang 2015)"
 _HOUR_SHARES = {5: 0.18, 4: 0.38, 3: 0.25, 2: 0.11, 1: 0.05, 0: 0.03}
 """Points for the hours from onset, and how frequent each is: read off the median of 1.8 hours and the quartiles of
 1.2 and 2.7 of INTERACT2 (Anderson 2013)."""
-
-
-def brain_points_of_volume(volume_ml: float) -> int:
-    """Points for the baseline volume."""
-    return 7 if volume_ml > 20 else 5 if volume_ml > 10 else 0
-
-
-def brain_points_of_hours(onset_hours: float) -> int:
-    """Points for the hours from onset to the scan."""
-    return max(0, 6 - max(1, math.ceil(onset_hours)))
 
 
 def brain_of_points(points: float) -> float:
@@ -65,12 +55,12 @@ def probability_from_brain(facts: Facts) -> Probability:
         for way in product(*open_questions)
     ]
     value = sum(share * probability for share, probability in ways)
-    told = "known points" if open_questions else "points"
+    words = "known points" if open_questions else "points"
     return Probability(
         value=value,
         low=min(probability for _, probability in ways) if open_questions else None,
         high=max(probability for _, probability in ways) if open_questions else None,
         source=SOURCE,
         definition=ExpansionDefinition.SIX_ML_ALONE,
-        evidence=(Evidence(f"BRAIN, {sure} {told}", float(sure), None, value, SOURCE),),
+        evidence=(Evidence(f"BRAIN, {sure} {words}", float(sure), None, value, SOURCE),),
     )

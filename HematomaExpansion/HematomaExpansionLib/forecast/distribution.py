@@ -96,7 +96,7 @@ class FollowupDistribution:
         spread: Spread,
         baseline_ml: float,
         probability: float,
-        definition: ExpansionDefinition | None = None,
+        definition: ExpansionDefinition = ExpansionDefinition.SIX_ML,
         network_growth: float | None = None,
         largest_ml: float = math.inf,
     ) -> FollowupDistribution:
@@ -104,7 +104,7 @@ class FollowupDistribution:
         default, more than 6 mL or a third); ``largest_ml``: what the head has room for.
         """
         base = expansion_limit_ml(ExpansionDefinition.SIX_ML, baseline_ml)
-        told = expansion_limit_ml(definition or ExpansionDefinition.SIX_ML, baseline_ml)
+        told = expansion_limit_ml(definition, baseline_ml)
         largest = min(largest_ml, LARGEST_RATIO * baseline_ml, baseline_ml + LARGEST_GROWTH_ML)
         largest = max(largest, 1.05 * max(base, told))
         made = cls(
@@ -119,7 +119,7 @@ class FollowupDistribution:
         if told <= base * (1 + _TINY):
             return made
         # Of those who grow by a third, the share that grows beyond the other limit as well: the others follow.
-        share = 1.0 - float(made._grown(np.array([math.log(told / base)]))[0])
+        share = 1.0 - float(made._grown(np.array([made._log_beyond(told)]))[0])
         expanding = 1.0 - (1.0 - probability) ** (1.0 / max(share, _MIN_ALSO_BEYOND))
         return FollowupDistribution(
             **{**made.parameters, "expanding": expanding}, known_beyond=(told, probability)
@@ -168,19 +168,29 @@ class FollowupDistribution:
     def expected_ml(self) -> float:
         """Mean follow-up volume."""
         volumes, below = self._table
-        return float(volumes[0] + np.trapezoid(1.0 - below, volumes))
+        beyond = 1.0 - below
+        return float(volumes[0] + (beyond[1:] + beyond[:-1]) @ np.diff(volumes) / 2)
 
     # --- the two kinds of patients ----------------------------------------------------------------------
+
+    @property
+    def _limit_ml(self) -> float:
+        """Where expansion by more than 6 mL or a third begins, the border between the two kinds."""
+        return expansion_limit_ml(ExpansionDefinition.SIX_ML, self.baseline_ml)
+
+    def _log_beyond(self, volume_ml: float) -> float:
+        """Natural logarithm of a volume over that limit."""
+        return math.log(volume_ml / self._limit_ml)
 
     @cached_property
     def _table(self) -> tuple[Array, Array]:
         """Volumes, and the share of the outcomes below each; both rise strictly."""
-        limit = expansion_limit_ml(ExpansionDefinition.SIX_ML, self.baseline_ml)
+        limit = self._limit_ml
         stays = np.linspace(math.log(SMALLEST_RATIO), math.log(limit / self.baseline_ml), _STEPS)
-        top = math.log(self.largest_ml / limit)
+        top = self._log_beyond(self.largest_ml)
         beyond = top * np.linspace(0.0, 1.0, _STEPS) ** 2  # finest where a heavy-tailed density is steepest
         if self.known_beyond is not None:
-            beyond = np.unique(np.append(beyond, math.log(self.known_beyond[0] / limit)))
+            beyond = np.unique(np.append(beyond, self._log_beyond(self.known_beyond[0])))
         below = np.concatenate(
             [(1.0 - self.expanding) * self._stayed(stays), (1.0 - self.expanding) + self._expanded(beyond)[1:]]
         )
@@ -196,20 +206,18 @@ class FollowupDistribution:
 
     def _grown(self, excess: Array) -> Array:
         """Cumulative distribution of the log growth beyond the limit, of those who expand."""
-        limit = expansion_limit_ml(ExpansionDefinition.SIX_ML, self.baseline_ml)
 
         def weibull(values: Array) -> Array:
             return 1.0 - np.exp(-math.log(2.0) * (values / self.excess) ** self.shape)
 
-        return weibull(excess) / float(weibull(np.array([math.log(self.largest_ml / limit)]))[0])
+        return weibull(excess) / float(weibull(np.array([self._log_beyond(self.largest_ml)]))[0])
 
     def _expanded(self, excess: Array) -> Array:
         """Share of all patients who expand by no more than this beyond the limit."""
         grown = self._grown(excess)
         if self.known_beyond is None:
             return self.expanding * grown
-        limit = expansion_limit_ml(ExpansionDefinition.SIX_ML, self.baseline_ml)
         told_ml, told = self.known_beyond
-        turn = float(self._grown(np.array([math.log(told_ml / limit)]))[0])
+        turn = float(self._grown(np.array([self._log_beyond(told_ml)]))[0])
         between = (self.expanding - told) * np.minimum(grown / max(turn, _TINY), 1.0)
         return between + told * np.maximum(grown - turn, 0.0) / max(1.0 - turn, _TINY)

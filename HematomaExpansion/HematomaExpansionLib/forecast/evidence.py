@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ..markers.scores import BRAIN_POINTS
 from ..measures.expansion import ExpansionDefinition
-from ..models.forecast_numbers import FEATURES, KNOWN, ForecastNumbers
+from ..models.forecast_numbers import FEATURES, ForecastNumbers
 from ..scan.grid import Array
 from .facts import Facts
 
@@ -65,10 +66,9 @@ class Probability:
         return [asdict(piece) for piece in self.evidence]
 
 
-BRAIN_POINTS = {"warfarin": 6, "recurrent": 4, "intraventricular": 2}
 BRAIN_SHARES = {"warfarin": 0.03, "recurrent": 0.08, "intraventricular": 0.28}
-"""What the BRAIN score asks beyond volume and hours: points (Wang 2015), and how frequent each is among the
-patients of INTERACT2 (Anderson 2013, Table 1)."""
+"""What the BRAIN score asks beyond volume and hours, and how frequent each is among the patients of INTERACT2
+(Anderson 2013, Table 1)."""
 
 LOG_ODDS_PER_POINT, LOG_ODDS_AT_ZERO = 0.2144, -3.347
 """Of the BRAIN score: the published probabilities of 0 to 24 points lie on this line (Wang 2015)."""
@@ -143,17 +143,15 @@ def bend(value: float, knots: Sequence[float]) -> float:
 
 
 def judged(numbers: ForecastNumbers, facts: Facts, known: Sequence[str]) -> tuple[float, float]:
-    """Probability of expansion from the volume and what of ``KNOWN`` is named, and the standard error of its log
-    odds.
+    """Probability of expansion from the volume and what is named of ``forecast_numbers.KNOWN``, and the standard
+    error of its log odds.
 
     Where a sign is unsure, the probability is the mean over both ways, and its error follows by the delta method.
     """
     pattern = numbers.pattern(known)
     coefficients, covariance = numbers.coefficients[pattern], numbers.covariance[pattern]
-    left_out = {name: None for name in KNOWN if name not in known and name != "onset_hours"}
-    used = Facts(**{**asdict(facts), **left_out})
     value, slope = 0.0, np.zeros(len(FEATURES))
-    for weight, row in features(numbers, used):
+    for weight, row in features(numbers, facts):  # what is not named has no coefficient
         present = sigmoid(float(row @ coefficients))
         value += weight * present
         slope += weight * present * (1.0 - present) * row
@@ -200,10 +198,10 @@ def probability_from_evidence(
 def _further(facts: Facts, likelihood_ratio: str | None) -> list[tuple[str, float, float, str]]:
     """What multiplies the odds beyond the regression: name, value, factor, source."""
     found = []
-    for name, points in BRAIN_POINTS.items():
+    for name, share in BRAIN_SHARES.items():
         told = getattr(facts, name)
         if told is not None:
-            beyond_mean = points * (float(told) - BRAIN_SHARES[name])
+            beyond_mean = BRAIN_POINTS[name] * (float(told) - share)
             found.append((name, float(told), math.exp(LOG_ODDS_PER_POINT * beyond_mean), _BRAIN_SOURCE))
     if likelihood_ratio is not None and (sign := getattr(facts, likelihood_ratio)) is not None:
         present, absent, source = LIKELIHOOD_RATIOS[likelihood_ratio]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..markers.scores import GCS_RANGE, MAX_ONSET_HOURS
 
 FEWEST_HOURS = 0.25
 """Shorter times from onset count as this: nobody is scanned earlier, and the logarithm needs a limit."""
@@ -14,7 +15,7 @@ FEWEST_HOURS = 0.25
 SIGNS = ("irregular", "blend", "hypodensity", "swirl", "black_hole", "heterogeneous")
 """CT markers that a forecast may use."""
 
-_RANGES = {"volume_ml": (0.01, 300.0), "onset_hours": (0.0, 336.0), "gcs": (3.0, 15.0)}
+_RANGES = {"volume_ml": (0.01, 300.0), "onset_hours": (0.0, MAX_ONSET_HOURS), "gcs": GCS_RANGE}
 _WORDS = {"volume_ml": "volume in mL", "onset_hours": "number of hours from onset", "gcs": "Glasgow Coma Scale"}
 
 
@@ -57,16 +58,29 @@ class Facts:
         return None if self.onset_hours is None else max(self.onset_hours, FEWEST_HOURS)
 
     @classmethod
+    def of(
+        cls,
+        volume_ml: float,
+        onset_hours: float | None,
+        markers: Mapping[str, Mapping[str, Any]],
+        clinical: Mapping[str, Any],
+    ) -> Facts:
+        """The facts in CT markers as ``prediction.json`` holds them, a reader's decisions included, and in
+        clinical data by the names of the fields.
+        """
+        signs = {name: sign_probability(markers[name]) for name in SIGNS if name in markers}
+        return cls(volume_ml, onset_hours, **{**signs, **clinical})
+
+    @classmethod
     def of_result(cls, result: Mapping[str, Any]) -> Facts:
-        """The facts in the contents of ``prediction.json``, a reader's decisions on markers included."""
-        told, markers = result["input"], result.get("markers") or {}
-        clinical: dict[str, Any] = {
-            name: value for name, value in (told.get("clinical") or {}).items() if name in _NAMES
-        }
-        signs: dict[str, Any] = {
-            name: sign_probability(marker) for name, marker in markers.items() if name in _NAMES
-        }
-        return cls(result["baseline"]["volume_ml"], told.get("onset_hours"), **clinical, **signs)
+        """The facts in the contents of ``prediction.json``."""
+        told = result["input"]
+        return cls.of(
+            result["baseline"]["volume_ml"],
+            told.get("onset_hours"),
+            result.get("markers") or {},
+            told.get("clinical") or {},
+        )
 
 
 def in_range(name: str, value: float) -> bool:
@@ -80,6 +94,3 @@ def sign_probability(marker: Mapping[str, Any]) -> float:
     if "overruled" in marker:
         return float(marker["overruled"])
     return float(marker.get("probability", marker["present"]))
-
-
-_NAMES = frozenset(field.name for field in fields(Facts))

@@ -30,6 +30,17 @@ package."""
 QUANTILES = (10, 25, 50, 75, 90)
 """Percentiles of the follow-up volume that a result holds; the outer ones are its 80 % range."""
 
+_PROBABILITIES = ("probability_of_expansion", "probability_low", "probability_high")
+
+COLUMNS = (
+    *_PROBABILITIES,
+    *(f"volume_ml_{share}" for share in QUANTILES),
+    "if_expands_ml",
+    "if_expands_ml_low",
+    "if_expands_ml_high",
+)
+"""Names of a forecast's figures in a table."""
+
 _LAST_HOURS, _LARGEST_ML = 24.0, 115.0
 """None of the patients behind the shipped regression was scanned later, or had a larger hematoma."""
 
@@ -196,6 +207,17 @@ def distribution_of(result: Mapping[str, Any]) -> FollowupDistribution | None:
     """The distribution behind a result; None if it has no forecast (an earlier format, or no hematoma)."""
     forecast = result.get("forecast")
     return None if not forecast else FollowupDistribution.from_parameters(forecast["distribution"])
+
+
+def columns_of(forecast: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures of a result's ``forecast`` by ``COLUMNS``; None where its source tells none."""
+    if_expands = forecast["if_expands"]
+    figures = (
+        *(forecast[name] for name in _PROBABILITIES),
+        *(forecast["volume_ml"][str(share)] for share in QUANTILES),
+        *(if_expands[name] for name in ("volume_ml", "low", "high")),
+    )
+    return dict(zip(COLUMNS, figures, strict=True))
 
 
 def headline(baseline_ml: float, forecast: Mapping[str, Any]) -> str:

@@ -45,15 +45,25 @@ def bat_score(present: Mapping[str, bool], onset_hours: float | None) -> BatScor
     return BatScore(blend, hypodensity, time, None if time is None else total + time, total + 2, total)
 
 
-_MAX_ONSET_HOURS = 24 * 14
+MAX_ONSET_HOURS = 24 * 14
 
-ONSET_RANGE = f"The hours from onset must lie between 0 and {_MAX_ONSET_HOURS}."
+ONSET_RANGE = f"The hours from onset must lie between 0 and {MAX_ONSET_HOURS}."
 """The message for hours out of this range."""
 
 
 def is_onset(hours: object) -> bool:
     """Whether these are valid hours from onset to scan: a number within two weeks, not nan."""
-    return isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours <= _MAX_ONSET_HOURS
+    return isinstance(hours, (int, float)) and not isinstance(hours, bool) and 0 <= hours <= MAX_ONSET_HOURS
+
+
+GCS_RANGE = (3, 15)
+"""Of the Glasgow Coma Scale."""
+
+
+def is_gcs(score: object) -> bool:
+    """Whether this is a score of the Glasgow Coma Scale."""
+    low, high = GCS_RANGE
+    return isinstance(score, (int, float)) and not isinstance(score, bool) and low <= score <= high
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class ClinicalData:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` for a score out of range."""
-        if self.gcs is not None and not 3 <= self.gcs <= 15:
+        if self.gcs is not None and not is_gcs(self.gcs):
             raise InputError("The Glasgow Coma Scale must lie between 3 and 15.")
 
 
@@ -94,18 +104,30 @@ class BrainScore:
     total: int
 
 
+BRAIN_POINTS = {"recurrent": 4, "warfarin": 6, "intraventricular": 2}
+"""Points of the BRAIN score for what clinical data tell."""
+
+
+def brain_points_of_volume(baseline_ml: float) -> int:
+    """Points of the BRAIN score for the baseline volume."""
+    return 7 if baseline_ml > 20 else 5 if baseline_ml > 10 else 0
+
+
+def brain_points_of_hours(onset_hours: float) -> int:
+    """Points of the BRAIN score for the hours from onset to the scan."""
+    return max(0, 6 - max(1, math.ceil(onset_hours)))
+
+
 def brain_score(baseline_ml: float, onset_hours: float | None, clinical: ClinicalData) -> BrainScore | None:
     """The BRAIN score from baseline volume, hours from onset to scan and clinical data; None if any is unknown."""
     if onset_hours is None or None in (clinical.recurrent, clinical.warfarin, clinical.intraventricular):
         return None
-    points = (
-        7 if baseline_ml > 20 else 5 if baseline_ml > 10 else 0,
-        4 * int(bool(clinical.recurrent)),
-        6 * int(bool(clinical.warfarin)),
-        2 * int(bool(clinical.intraventricular)),
-        max(0, 6 - max(1, math.ceil(onset_hours))),
-    )
-    return BrainScore(*points, total=sum(points))
+    points = {
+        "volume": brain_points_of_volume(baseline_ml),
+        **{name: points * int(bool(getattr(clinical, name))) for name, points in BRAIN_POINTS.items()},
+        "time": brain_points_of_hours(onset_hours),
+    }
+    return BrainScore(**points, total=sum(points.values()))
 
 
 def scores_of(
@@ -156,9 +178,11 @@ UNSURE = (0.2, 0.8)
 
 
 def is_unsure(marker: Mapping[str, Any]) -> bool:
-    """Whether a marker may come out otherwise on a repeated scan; a result of an earlier version does not tell."""
+    """Whether a marker may come out otherwise on a repeated scan; never if a reader has decided. A result of an
+    earlier version does not tell.
+    """
     low, high = UNSURE
-    return low <= marker.get("probability", float(marker["present"])) <= high
+    return "overruled" not in marker and low <= marker.get("probability", float(marker["present"])) <= high
 
 
 def markers_text(markers: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...markers.scores import is_onset
+from ...markers.scores import is_gcs, is_onset
 
 _MAX_SOURCES, _MAX_SOURCE_LETTERS = 5, 60
 """Limits that keep a package's list of case sources readable."""
@@ -17,7 +17,7 @@ _MAX_SOURCES, _MAX_SOURCE_LETTERS = 5, 60
 _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     "registered": lambda value: value is None or isinstance(value, bool),
     "onset_hours": lambda value: value is None or is_onset(value),
-    "gcs": lambda value: value is None or (type(value) in (int, float) and 3 <= value <= 15),
+    "gcs": lambda value: value is None or is_gcs(value),
     "warfarin": lambda value: value is None or isinstance(value, bool),
     "recurrent": lambda value: value is None or isinstance(value, bool),
     "source": lambda value: isinstance(value, str),

@@ -75,6 +75,17 @@ class ForecastRow:
     growth_dice: float | None
 
 
+_OF_FORECASTS = (
+    "probability",
+    "low_ml",
+    "high_ml",
+    "if_expands_ml",
+    "if_expands_low_ml",
+    "if_expands_high_ml",
+)
+"""What rivals do not tell."""
+
+
 @dataclass(frozen=True)
 class MapBins:
     """What a map said and what came, by tenths of its probability: mL of tissue, of blood expected, of blood
@@ -178,6 +189,19 @@ def forecast_of(model: ForecastModel, sample: ForecastSample) -> Forecast:
     return make_forecast(model, sample.facts, around)
 
 
+def _identity(method: str, sample: ForecastSample, case: Case) -> dict[str, Any]:
+    """What a row says of its case, whatever the method."""
+    return {
+        "case": sample.case,
+        "method": method,
+        "masks": sample.masks,
+        "expanded": sample.expanded,
+        "baseline_ml": case.baseline.hematoma.volume_ml,
+        "given_ml": sample.facts.volume_ml,
+        "followup_ml": sample.followup_ml,
+    }
+
+
 def _row_of_forecast(
     method: str, sample: ForecastSample, case: Case, outcomes: Outcomes, forecast: Forecast
 ) -> ForecastRow:
@@ -188,13 +212,7 @@ def _row_of_forecast(
     predicted = _on_scan(mask_of_outcome(outcomes.order, forecast.if_expands_ml), outcomes)
     volumes, if_expands = told["volume_ml"], told["if_expands"]
     return ForecastRow(
-        case=sample.case,
-        method=method,
-        masks=sample.masks,
-        expanded=sample.expanded,
-        baseline_ml=case.baseline.hematoma.volume_ml,
-        given_ml=sample.facts.volume_ml,
-        followup_ml=sample.followup_ml,
+        **_identity(method, sample, case),
         probability=told["probability_of_expansion"],
         expected_ml=told["expected_ml"],
         low_ml=volumes["10"],
@@ -211,21 +229,11 @@ def _row_of_rival(
     method: str, sample: ForecastSample, case: Case, hematoma: Mask, predicted: Array
 ) -> ForecastRow:
     volume = np.count_nonzero(predicted) * hematoma.grid.voxel_volume_ml
+    untold: dict[str, Any] = dict.fromkeys(_OF_FORECASTS)
     return ForecastRow(
-        case=sample.case,
-        method=method,
-        masks=sample.masks,
-        expanded=sample.expanded,
-        baseline_ml=case.baseline.hematoma.volume_ml,
-        given_ml=sample.facts.volume_ml,
-        followup_ml=sample.followup_ml,
-        probability=None,
+        **_identity(method, sample, case),
+        **untold,
         expected_ml=volume,
-        low_ml=None,
-        high_ml=None,
-        if_expands_ml=None,
-        if_expands_low_ml=None,
-        if_expands_high_ml=None,
         crps_ml=abs(volume - sample.followup_ml),
         growth_dice=_growth_dice(case, hematoma, predicted),
     )
@@ -302,25 +310,22 @@ def summarize_forecast(figures: ForecastFigures) -> dict[str, dict[str, float]]:
 
 def _of_probability(own: Sequence[ForecastRow], expanded: Array) -> dict[str, float]:
     """Figures of the methods that tell a probability and a range."""
-    if any(row.probability is None or row.low_ml is None or row.high_ml is None for row in own):
+    if any(row.probability is None for row in own):
         return {}
-    probability: Any = np.array([row.probability for row in own])
+
+    def column(name: str) -> Array:
+        return np.array([getattr(row, name) for row in own], float)
+
+    true, probability, low, high = (column(name) for name in ("followup_ml", "probability", "low_ml", "high_ml"))
     entry = {
         "mean_probability": float(probability.mean()),
         "brier": float(np.mean((probability - expanded) ** 2)),
-        "coverage": float(np.mean([row.low_ml <= row.followup_ml <= row.high_ml for row in own])),  # type: ignore[operator]
-        "width_ml": float(np.mean([row.high_ml - row.low_ml for row in own])),  # type: ignore[operator]
+        "coverage": float(np.mean((low <= true) & (true <= high))),
+        "width_ml": float(np.mean(high - low)),
     }
     if expanded.any():
-        entry["coverage_if_expands"] = float(
-            np.mean(
-                [
-                    row.if_expands_low_ml <= row.followup_ml <= row.if_expands_high_ml  # type: ignore[operator]
-                    for row in own
-                    if row.expanded
-                ]
-            )
-        )
+        held = (column("if_expands_low_ml") <= true) & (true <= column("if_expands_high_ml"))
+        entry["coverage_if_expands"] = float(held[expanded].mean())
     if expanded.any() and not expanded.all():
         area = auc(expanded, probability)
         entry |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...anatomy.mask_source import MaskSource
 from ...errors import InputError
-from ...forecast.facts import SIGNS, Facts, sign_probability
+from ...forecast.facts import Facts
 from ...growth.outcomes import Outcomes, predict_outcomes
 from ...markers.markers import describe_markers
 from ...models.package import ModelPackage
@@ -57,14 +57,13 @@ def facts_of_case(folder: Path, subject: Subject) -> Facts:
     """
     told = read_description(folder)
     markers = describe_markers(subject.ct, subject.hematoma)
-    known: dict[str, Any] = {name: sign_probability(markers[name]) for name in SIGNS}
-    known |= {name: told[name] for name in ("gcs", "warfarin", "recurrent") if told.get(name) is not None}
+    known: dict[str, Any] = {name: told.get(name) for name in ("gcs", "warfarin", "recurrent")}
     ventricular = told.get("intraventricular")
     if isinstance(ventricular, dict):  # simulated patients tell it for both scans
         ventricular = ventricular.get("baseline")
     if isinstance(ventricular, bool):
         known["intraventricular"] = ventricular
-    return Facts(subject.hematoma.volume_ml, told.get("onset_hours"), **known)
+    return Facts.of(subject.hematoma.volume_ml, told.get("onset_hours"), markers, known)
 
 
 def sample_of(folder: Path, growth: ModelPackage, source: MaskSource) -> tuple[ForecastSample, Case, Outcomes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,13 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
 }
 """What is known beside the volume, by the name under which a package tells how well that does."""
 
+FIGURES = tuple(field.name for field in fields(Whether))
+"""How well each of them does, by the end of the name."""
 
-def train_forecast(
-    patients: Patients, output: Path, table: Path, source: str, seed: int = 0
-) -> tuple[ModelPackage, dict[str, Whether]]:
+
+def train_forecast(patients: Patients, output: Path, table: Path, source: str, seed: int = 0) -> ModelPackage:
     """Fit whether hematomas expand on a table of patients, take how much from published figures, and write the
-    package; also how well each combination of inputs does on patients left out of the fit.
+    package, whose results say how well each combination of inputs does on patients left out of the fit.
 
     ``source``: whose patients these are, in words that follow their number.
 
@@ -64,17 +65,14 @@ def train_forecast(
         "table": hashlib.sha256(table.read_bytes()).hexdigest(),
         "libraries": {library: version(library) for library in ("numpy", "scikit-learn", "scipy")},
     }
-    figures = {
-        combination: mean_of([how_well(each, patients.expanded) for each in out_of_fold(patients, known, seed)])
-        for combination, known in COMBINATIONS.items()
-    }
     if (made := made_before(output, sources)) is not None:
-        return made, figures
+        return made
     numbers = fit_whether(patients)
     expanded = np.array([facts.volume_ml for facts in patients.facts])[patients.expanded]
     spread = published_spread(expanded, seed)
     results: dict[str, Any] = {SHARE_EXPANDED: round(float(patients.expanded.mean()), 4)}
-    for combination, found in figures.items():
+    for combination, known in COMBINATIONS.items():
+        found = mean_of([how_well(each, patients.expanded) for each in out_of_fold(patients, known, seed)])
         results |= {f"{combination}_{what}": round(value, 4) for what, value in asdict(found).items()}
     described = describe(
         name,
@@ -87,7 +85,7 @@ def train_forecast(
         ),
         results,
     )
-    return write_forecast(output, described, numbers, sources), figures
+    return write_forecast(output, described, numbers, sources)
 
 
 def describe(

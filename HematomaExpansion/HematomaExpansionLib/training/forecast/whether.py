@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import RepeatedStratifiedKFold
@@ -91,19 +92,15 @@ def most_probable(rows: Array, expanded: Array, before: Array) -> tuple[Array, A
 
     Newton's method; scikit-learn has no prior that is not centered at zero.
     """
-    spread = rows.std(axis=0)
-    scale = np.where(spread > 1e-6, spread, 1.0)
-    middle = np.where(spread > 1e-6, rows.mean(axis=0), 0.0)
+    standardized, middle, scale = _standardized(rows)
     # In standardized inputs, the constant is the log odds of the average patient.
-    standardized = (rows - middle) / scale
-    standardized[:, 0] = 1.0
     start = before * scale
     start[0] = before[0] + float(before[1:] @ middle[1:])
     precision = np.full(len(before), PRIOR_SLOPES**-2)
     precision[0] = PRIOR_CONSTANT**-2
     beta = start.copy()
     for _ in range(50):
-        probability = 1.0 / (1.0 + np.exp(-np.clip(standardized @ beta, -30, 30)))
+        probability = expit(standardized @ beta)
         gradient = standardized.T @ (expanded - probability) - precision * (beta - start)
         curvature = (standardized * (probability * (1 - probability))[:, None]).T @ standardized
         step = np.linalg.solve(curvature + np.diag(precision), gradient)
@@ -112,6 +109,16 @@ def most_probable(rows: Array, expanded: Array, before: Array) -> tuple[Array, A
             break
     covariance = np.linalg.inv(curvature + np.diag(precision))
     return _raw(beta, covariance, middle, scale)
+
+
+def _standardized(rows: Array) -> tuple[Array, Array, Array]:
+    """Inputs (patients, features) in standard deviations from their means, and both; what is the same for
+    everybody, as the constant is, stays as it is.
+    """
+    spread = rows.std(axis=0)
+    varies = spread > 1e-6
+    middle, scale = np.where(varies, rows.mean(axis=0), 0.0), np.where(varies, spread, 1.0)
+    return (rows - middle) / scale, middle, scale
 
 
 def _raw(beta: Array, covariance: Array, middle: Array, scale: Array) -> tuple[Array, Array]:
@@ -123,10 +130,7 @@ def _raw(beta: Array, covariance: Array, middle: Array, scale: Array) -> tuple[A
 
 
 def _fit(rows: Array, expanded: Array) -> tuple[Array, Array]:
-    middle, scale = rows.mean(axis=0), rows.std(axis=0)
-    scale[0], middle[0] = 1.0, 0.0
-    standardized = (rows - middle) / scale
-    standardized[:, 0] = 1.0
+    standardized, middle, scale = _standardized(rows)
     model = LogisticRegression(C=1.0 / _PENALTY, max_iter=1000, tol=1e-8).fit(standardized[:, 1:], expanded)
     beta = np.concatenate([model.intercept_, model.coef_[0]])
     probability = model.predict_proba(standardized[:, 1:])[:, 1]
@@ -205,7 +209,4 @@ def out_of_fold(patients: Patients, known: Sequence[str], seed: int = 0) -> Arra
 
 def mean_of(figures: Sequence[Whether]) -> Whether:
     """The mean of each figure."""
-    read: list[Callable[[Whether], float]] = [
-        lambda f: f.auc, lambda f: f.brier, lambda f: f.slope, lambda f: f.constant
-    ]  # fmt: skip
-    return Whether(*(float(np.mean([one(each) for each in figures])) for one in read))
+    return Whether(*np.mean([astuple(each) for each in figures], axis=0).tolist())
