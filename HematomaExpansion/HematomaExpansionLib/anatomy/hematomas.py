@@ -1,4 +1,4 @@
-"""Which connected components of a mask count as hematoma."""
+"""Which connected components of a mask count as a bleed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ MIN_AT_FORAMEN_MAGNUM_ML = 3.0
 
 SHALLOW_MM = 8.0
 """Venous sinuses, dura and the partial volume of bone, all as dense as blood, rarely reach deeper than this."""
+
+TOUCHING_MM = 3.0
+"""Edema that lies no farther from a hematoma than this belongs to it; old infarcts are as dark but lie apart."""
 
 _FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
 """More than the area of the foramen magnum in adults, and how far above it the medulla extends."""
@@ -56,6 +59,25 @@ def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
         beside = array[_near(Mask.on(grid, hematomas), SATELLITE_NEAR_MM)[box]]
         hematomas[box] |= np.isin(array, np.intersect1d(small, beside))
     return Mask.on(grid, hematomas)
+
+
+def keep_large(mask: Mask, min_ml: float) -> Mask:
+    """The connected components of ``mask`` that have at least this volume."""
+    if mask.is_empty:
+        return mask
+    min_voxels = max(1, int(np.ceil(min_ml / mask.grid.voxel_volume_ml)))
+    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.image), minimumObjectSize=min_voxels)
+    return Mask(sitk.Cast(labels > 0, sitk.sitkUInt8))
+
+
+def keep_touching(mask: Mask, other: Mask) -> Mask:
+    """The connected components of ``mask`` that reach within ``TOUCHING_MM`` of ``other``, on the same grid."""
+    if mask.is_empty or other.is_empty:
+        return Mask.empty(mask.grid)
+    labels = sitk.ConnectedComponent(mask.image)
+    array = sitk.GetArrayViewFromImage(labels)
+    beside = np.unique(array[_near(other, TOUCHING_MM)])
+    return Mask.on(mask.grid, np.isin(array, beside[beside > 0]))
 
 
 def _depth_mm(inside_skull: Mask, end: Array) -> Array:

@@ -1,11 +1,12 @@
-"""Hematoma segmentation: by a 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), or by threshold
-and connected components, which needs no weights.
+"""Segmentation of bleeds: by a 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), or by threshold
+and connected components, which needs no weights and finds the hematoma alone.
 
-Both take a CT in HU and the inside of the skull on one orthogonal grid, and return a mask (0 or 1) on it.
+Both take a CT in HU and the inside of the skull on one orthogonal grid.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,15 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..device import gpu_memory_errors
+from ..models.description import CLASSES
 from ..models.package import ModelPackage
-from ..scan.grid import Array, Grid, image_on
+from ..scan.grid import Array, Grid, box_slices, image_on
 from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
-from ..scan.resampling import average_onto, where_at_least
-from .hematomas import MIN_HEMATOMA_ML, keep_hematomas
+from ..scan.resampling import average_onto, resample, where_at_least
+from ..scan.shapes import bounding_box
+from .bleeds import BLOOD, Bleeds, Kind, labels_on
+from .hematomas import MIN_HEMATOMA_ML, keep_hematomas, keep_large, keep_touching
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +33,9 @@ NO_HEMATOMA = (
     f"No hematoma was found ({LOOKED_FOR}). This does not rule out a bleed: a small or faint one can be missed, "
     f"and {NOT_LOOKED_FOR} was not looked for."
 )
+
+MIN_ML_OF = {Kind.INTRAVENTRICULAR: 0.2, Kind.EXTRAAXIAL: 1.0}
+"""Smaller connected components of these kinds are calcification, or partial volume of bone, rather than blood."""
 
 # How a result names the source of a mask that no model package made.
 USER_MASK: dict[str, str | None] = {"name": "user mask", "version": None, "sha256": None, "trained_on": None}
@@ -47,10 +54,28 @@ def identity_of_segmenter(package: ModelPackage | None) -> dict[str, str | None]
 
 
 def segment(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None, device: torch.device) -> Mask:
-    """Hematoma mask from a model package, or by threshold without one; empty if there is no hematoma."""
+    """Mask of the intraparenchymal hematoma alone (see ``find_bleeds``); empty if there is none."""
+    return find_bleeds(ct, inside_skull, package, device).hematoma
+
+
+def find_bleeds(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None, device: torch.device) -> Bleeds:
+    """The bleeds in a scan by a model package, or the hematoma by threshold without one.
+
+    Raises:
+        ModelPackageError: the package's weights do not fit.
+        DeviceError: the GPU runs out of memory.
+    """
     if package is None:
-        return segment_by_threshold(ct, inside_skull)
-    return segment_with_network(ct, inside_skull, package, device)
+        return Bleeds.of_hematoma(segment_by_threshold(ct, inside_skull))
+    probability = class_probabilities(ct, inside_skull, package, device)
+    if tells_kinds_apart(package):
+        return bleeds_from(probability, inside_skull)
+    return Bleeds.of_hematoma(_found(probability[Kind.INTRAPARENCHYMAL], inside_skull))
+
+
+def tells_kinds_apart(package: ModelPackage) -> bool:
+    """Whether a segmentation package finds all kinds of bleeds, not just the hematoma."""
+    return bool(package.description.arguments.get("classes", 1) == CLASSES)
 
 
 def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Grid:
@@ -64,8 +89,10 @@ def segmentation_channels(ct: sitk.Image, inside_skull: Mask, grid: Grid, window
     return (windowed * average_onto(inside_skull.image, grid))[None]
 
 
-def segment_with_network(ct: sitk.Image, inside_skull: Mask, package: ModelPackage, device: torch.device) -> Mask:
-    """Hematoma mask from a model package.
+def class_probabilities(
+    ct: sitk.Image, inside_skull: Mask, package: ModelPackage, device: torch.device
+) -> list[sitk.Image]:
+    """Probability of each class, on the model grid around the brain: background and hematoma, or all ``CLASSES``.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
@@ -82,8 +109,43 @@ def segment_with_network(ct: sitk.Image, inside_skull: Mask, package: ModelPacka
     with gpu_memory_errors("to segment"), torch.inference_mode():
         network.to(device)
         logits = sliding_window_inference(inputs.to(device), (z, y, x), 2, network, overlap=0.25, mode="gaussian")
-        probability = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
-    return _found(image_on(region, probability), inside_skull)
+        if logits.shape[1] == 1:  # the hematoma against everything else
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        probability = torch.softmax(logits.float(), dim=1)[0].cpu().numpy()
+    return [image_on(region, of_class) for of_class in probability]
+
+
+def bleeds_from(probability: Sequence[sitk.Image], inside_skull: Mask) -> Bleeds:
+    """The bleeds where the probabilities of all ``CLASSES``, on one coarser grid, say so.
+
+    A voxel belongs to a bleed if blood of any kind is likelier than not, and then to the likeliest kind, so that
+    no gap opens where two kinds meet, as at a ventricle's wall.
+    """
+    grid, coarse = inside_skull.grid, Grid.of(probability[0])
+    of_kind = {kind: sitk.GetArrayFromImage(probability[kind]) for kind in Kind}
+    any_blood = np.sum([of_kind[kind] for kind in BLOOD], axis=0)
+    blood = where_at_least(0.5, image_on(coarse, any_blood), grid) & inside_skull.voxels
+    swollen = where_at_least(0.5, image_on(coarse, any_blood + of_kind[Kind.EDEMA]), grid) & inside_skull.voxels
+    likeliest = _likeliest(blood, [probability[kind] for kind in BLOOD], grid)
+    found = {
+        kind: keep_large(Mask.on(grid, likeliest == kind), MIN_ML_OF[kind])
+        for kind in (Kind.INTRAVENTRICULAR, Kind.EXTRAAXIAL)
+    }
+    hematoma = keep_hematomas(Mask.on(grid, likeliest == Kind.INTRAPARENCHYMAL), inside_skull)
+    edema = keep_touching(Mask.on(grid, swollen & ~blood), hematoma)
+    parts = [(Kind.EDEMA, edema), *found.items(), (Kind.INTRAPARENCHYMAL, hematoma)]
+    return Bleeds(labels_on(grid, [(kind, mask.voxels) for kind, mask in parts]), frozenset(Kind))
+
+
+def _likeliest(where: Array, probability: Sequence[sitk.Image], grid: Grid) -> Array:
+    """Number, from 1, of the image with the highest value at each voxel (z, y, x) of ``where``; 0 elsewhere."""
+    numbers = np.zeros(grid.shape, np.uint8)
+    if where.any():
+        first, size = bounding_box(where)
+        box, part = box_slices(first, size), grid.cropped(first.tolist(), size.tolist())
+        values = [sitk.GetArrayViewFromImage(resample(image, part)) for image in probability]
+        numbers[box] = (np.argmax(values, axis=0) + 1) * where[box]
+    return numbers
 
 
 def segment_by_threshold(ct: sitk.Image, inside_skull: Mask) -> Mask:

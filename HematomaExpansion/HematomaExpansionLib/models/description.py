@@ -51,6 +51,10 @@ EVIDENCE_LOGISTIC = "evidence-logistic"
 ENSEMBLE = "ensemble"
 """The only architecture that holds several networks of another."""
 
+CLASSES = 6
+"""What a segmentation network that tells the kinds of bleeds apart distinguishes: background, the four kinds
+(``anatomy.bleeds.Kind``), and CSF in the lateral ventricles, which shows where the midline runs."""
+
 Task = Literal["segmentation", "growth", "risk", "forecast"]
 
 ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {

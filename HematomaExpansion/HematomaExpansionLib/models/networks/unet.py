@@ -13,6 +13,13 @@ import torch
 from monai.networks.blocks import ChannelSELayer, Convolution, UpSample
 from torch import Tensor, nn
 
+from ...errors import ModelPackageError
+from ..description import CLASSES
+
+
+_RARE = -4.0
+"""Logit of a class that few voxels belong to."""
+
 
 class UNet(nn.Module):
     """3D U-Net: per level two 3×3×3 convolutions with ReLU, 2×2×2 max pooling, 2×2×2 up-convolution, skips.
@@ -111,9 +118,23 @@ def affine_regressor(
     return AffineRegressor(in_channels, channels, norm)
 
 
-def segmentation_unet(channels: Sequence[int] = (32, 64, 128, 256), in_channels: int = 1) -> UNet:
-    """The segmentation network: 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021), one logit."""
-    network = UNet(in_channels, 1, channels, norm="BATCH", squeeze_and_excitation=True)
+def segmentation_unet(
+    channels: Sequence[int] = (32, 64, 128, 256), in_channels: int = 1, classes: int = 1
+) -> UNet:
+    """The segmentation network: 3D U-Net with squeeze-and-excitation blocks (after Abramova 2021).
+
+    One logit for the hematoma, or one for each of all ``CLASSES``.
+
+    Raises:
+        ModelPackageError: another number of classes.
+    """
+    if classes not in {1, CLASSES}:
+        raise ModelPackageError(
+            f"The model package asks for a segmentation of {classes} classes, which this version does not know: "
+            "update HematomaExpansion, or choose another model."
+        )
+    network = UNet(in_channels, classes, channels, norm="BATCH", squeeze_and_excitation=True)
+    bias: Tensor = network.head.bias  # type: ignore[assignment]
     with torch.no_grad():  # start at the small share of blood in a patch, which takes long to learn
-        network.head.bias.fill_(-4.0)  # type: ignore[union-attr]
+        bias[min(1, classes - 1) :] = _RARE
     return network
