@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from HematomaExpansionLib.cli.option_rules import Takes, When, check_options
@@ -50,8 +51,23 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--anatomy",
         default="icbm",
-        metavar="icbm|CT",
-        help="the head: varied from the ICBM152 average (default), or a real scan without a bleed",
+        metavar="icbm|CT|DIR",
+        help="the head: varied from the ICBM152 average (default), or a real scan without a bleed; with --single, "
+        "a folder with several such scans",
+    )
+    parser.add_argument(
+        "--single",
+        action="store_true",
+        help="make single scans in place of pairs, with the kind of blood in every voxel, to train and test a "
+        "segmentation: with and without a hematoma, with blood elsewhere, and with artifacts",
+    )
+    parser.add_argument(
+        "--findings",
+        metavar="NAME,NAME|none",
+        help="what the single scans may show (with --single; default: everything there is)",
+    )
+    parser.add_argument(
+        "--always", metavar="NAME,NAME", help="findings that every single scan shows (with --single)"
     )
     parser.add_argument(
         "--matrix", type=int, default=512, metavar="N", help="pixels per side of a slice (ICBM only; default: 512)"
@@ -121,6 +137,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
     ):
         if value is not None and not low <= value <= high:
             raise InputError(f"The {title} must lie between {low:g} and {high:g}.")
+    if arguments.single:
+        return _simulate_scans(arguments)
+    if arguments.findings is not None or arguments.always is not None:
+        raise InputError("--findings and --always belong to single scans: add --single, or leave them out.")
     options = SimulationOptions(
         matrix=arguments.matrix,
         slice_mm=arguments.slice_thickness,
@@ -151,6 +171,55 @@ def _simulate(arguments: argparse.Namespace) -> int:
         told += f"; {kept} of them had been made before" if kept else ""
         print(f"{told}. Research use only.")
     return 0
+
+
+def _simulate_scans(arguments: argparse.Namespace) -> int:
+    from .simulation.labelled_scan import FINDINGS, HEMATOMA, ScanOptions
+    from .simulation.scan_cohort import heads_in, simulate_scans
+
+    of_pairs = ("slice_thickness", "noise", "site", "volume", "growth", "irregularity")
+    if any(getattr(arguments, name) is not None for name in of_pairs):
+        raise InputError("Single scans vary all by themselves: of the options for pairs they take --matrix alone.")
+    chosen = None if arguments.findings == "none" else _findings(arguments.findings, FINDINGS)
+    always = _findings(arguments.always, FINDINGS) if arguments.always is not None else frozenset()
+    options = ScanOptions(matrix=arguments.matrix, findings=(chosen or frozenset()) | always, always=always)
+    if HEMATOMA in always:
+        options = replace(options, hematoma_share=1.0)
+    heads = [] if arguments.anatomy == "icbm" else heads_in(Path(arguments.anatomy))
+    with reporting(arguments.json_progress) as progress:
+        made = simulate_scans(
+            arguments.output, arguments.number, arguments.seed, options, heads, arguments.jobs, progress
+        )
+        count = len(list(made))
+        progress("done", 1.0)
+    if not arguments.json_progress:
+        print(f"{_counted(count, 'simulated scan')}, seed {arguments.seed}. Research use only.")
+    return 0
+
+
+def paint_heads(heads: Path, output: Path, per_head: int, seed: int) -> list[Path]:
+    """Cases of real head CTs without blood, each as it is and ``per_head`` times with simulated bleeds; they are
+    written below ``output``.
+
+    Raises:
+        InputError: the folder holds no heads.
+    """
+    from .simulation.labelled_scan import ScanOptions
+    from .simulation.scan_cohort import heads_in, simulate_scans
+
+    found = heads_in(heads)
+    with reporting() as progress:
+        return list(
+            simulate_scans(output, (per_head + 1) * len(found), seed, ScanOptions(), found, progress=progress)
+        )
+
+
+def _findings(text: str | None, known: frozenset[str]) -> frozenset[str]:
+    """The named findings; all of them if none is named."""
+    names = known if text is None else frozenset(text.split(","))
+    if unknown := sorted(names - known):
+        raise InputError(f"There is no finding {unknown[0]!r}: choose from {', '.join(sorted(known))}.")
+    return names
 
 
 def _distributions(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from ..scan.grid import Array, Grid, image_on
 from ..scan.mask import Mask
+from .midline import Midline
 
 
 class Kind(IntEnum):
@@ -50,13 +51,13 @@ class Bleeds:
         labels: label map of ``Kind``, uint8, 0 elsewhere, on the scan's grid.
         looked_for: the kinds that were looked for. Volumes of others are unknown, not zero.
         presence: None if a reader drew the hematoma, or the method does not tell.
-        midline_shift_mm: how far the septum pellucidum lies from the middle of the skull; None if unknown.
+        midline: where the septum pellucidum lies, and where it should; None if unknown.
     """
 
     labels: sitk.Image
     looked_for: frozenset[Kind]
     presence: Presence | None = None
-    midline_shift_mm: float | None = None
+    midline: Midline | None = None
 
     @classmethod
     def of_hematoma(cls, hematoma: Mask) -> Bleeds:
@@ -72,6 +73,11 @@ class Bleeds:
     def grid(self) -> Grid:
         """The scan's grid."""
         return Grid.of(self.labels)
+
+    @property
+    def midline_shift_mm(self) -> float | None:
+        """How far the septum pellucidum lies from the middle of the skull; None if unknown."""
+        return None if self.midline is None else self.midline.shift_mm
 
     @cached_property
     def voxels(self) -> Array:

@@ -7,6 +7,7 @@ Both take a CT in HU and the inside of the skull on one orthogonal grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,18 +15,21 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..device import gpu_memory_errors
-from ..models.description import CLASSES
+from ..models.description import CLASSES, PRESENCE, ModelDescription
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid, box_slices, image_on
 from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
 from ..scan.resampling import average_onto, resample, where_at_least
 from ..scan.shapes import bounding_box
-from .bleeds import BLOOD, Bleeds, Kind, labels_on
+from .bleeds import BLOOD, VENTRICLES, Bleeds, Kind, labels_on
 from .hematomas import MIN_HEMATOMA_ML, keep_hematomas, keep_large, keep_touching
+from .midline import find_midline
+from .presence import presence_of
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 LOOKED_FOR = f"blood inside the brain, from {MIN_HEMATOMA_ML:.0f} mL"
 NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
@@ -67,10 +71,15 @@ def find_bleeds(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None
     """
     if package is None:
         return Bleeds.of_hematoma(segment_by_threshold(ct, inside_skull))
-    probability = class_probabilities(ct, inside_skull, package, device)
+    probability = class_probabilities(ct, inside_skull, package.description, package.load(), device)
     if tells_kinds_apart(package):
-        return bleeds_from(probability, inside_skull)
-    return Bleeds.of_hematoma(_found(probability[Kind.INTRAPARENCHYMAL], inside_skull))
+        bleeds = bleeds_from(probability, inside_skull)
+    else:
+        bleeds = Bleeds.of_hematoma(_found(probability[Kind.INTRAPARENCHYMAL], inside_skull))
+    if (coefficients := package.description.settings.get(PRESENCE)) is None:
+        return bleeds
+    presence = presence_of(probability[Kind.INTRAPARENCHYMAL], bleeds.hematoma, coefficients)
+    return replace(bleeds, presence=presence)
 
 
 def tells_kinds_apart(package: ModelPackage) -> bool:
@@ -90,21 +99,18 @@ def segmentation_channels(ct: sitk.Image, inside_skull: Mask, grid: Grid, window
 
 
 def class_probabilities(
-    ct: sitk.Image, inside_skull: Mask, package: ModelPackage, device: torch.device
+    ct: sitk.Image, inside_skull: Mask, description: ModelDescription, network: nn.Module, device: torch.device
 ) -> list[sitk.Image]:
     """Probability of each class, on the model grid around the brain: background and hematoma, or all ``CLASSES``.
 
     Raises:
-        ModelPackageError: the package's weights do not fit.
         DeviceError: the GPU runs out of memory.
     """
     import torch
     from monai.inferers import sliding_window_inference
 
-    description = package.description
     region = brain_region(inside_skull, description.spacing_mm)
     inputs = torch.from_numpy(segmentation_channels(ct, inside_skull, region, description.window_hu))[None]
-    network = package.load()
     x, y, z = description.patch_size
     with gpu_memory_errors("to segment"), torch.inference_mode():
         network.to(device)
@@ -133,8 +139,11 @@ def bleeds_from(probability: Sequence[sitk.Image], inside_skull: Mask) -> Bleeds
     }
     hematoma = keep_hematomas(Mask.on(grid, likeliest == Kind.INTRAPARENCHYMAL), inside_skull)
     edema = keep_touching(Mask.on(grid, swollen & ~blood), hematoma)
+    inside = average_onto(inside_skull.image, coarse) > 0.5
+    horns = sitk.GetArrayViewFromImage(probability[VENTRICLES]) + of_kind[Kind.INTRAVENTRICULAR] > 0.5
     parts = [(Kind.EDEMA, edema), *found.items(), (Kind.INTRAPARENCHYMAL, hematoma)]
-    return Bleeds(labels_on(grid, [(kind, mask.voxels) for kind, mask in parts]), frozenset(Kind))
+    labels = labels_on(grid, [(kind, mask.voxels) for kind, mask in parts])
+    return Bleeds(labels, frozenset(Kind), midline=find_midline(inside, horns, coarse))
 
 
 def _likeliest(where: Array, probability: Sequence[sitk.Image], grid: Grid) -> Array:

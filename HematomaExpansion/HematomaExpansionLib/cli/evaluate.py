@@ -71,7 +71,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     check_task("evaluate", arguments)
     provenance = Provenance(f"evaluation of {arguments.task}")
     check_output_folder(arguments.output, provenance.kind, keep=[FOLDS])
-    if arguments.task in {"growth", "segmentation", "forecast"}:  # the others look at baselines alone
+    # The other tasks, and single scans, know no follow-ups.
+    if arguments.task in {"growth", "segmentation", "forecast"} and not _has_kinds(arguments.cohort):
         note_registration(case_folders(arguments.cohort))
     evaluated = evaluate[arguments.task](arguments)
     left_out = {case.case: case.reason for case in evaluated.left_out}
@@ -113,9 +114,18 @@ def _evaluate_growth(arguments: argparse.Namespace) -> Evaluated:
 
 def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
     from ..training.segmentation.evaluation import SegmentationRow, evaluate_segmentation, summarize_segmentation
+    from ..training.segmentation.kinds_evaluation import KindRow, evaluate_kinds, summarize_kinds
 
     segmenter = find_segmenter(arguments.model)
     left_out: list[LeftOut] = []
+    if _has_kinds(arguments.cohort):
+        of_kinds = evaluate_kinds(arguments.cohort, segmenter, choose_device(arguments.device), left_out)
+        return Evaluated(
+            summarize_kinds(of_kinds),
+            lambda folder: write_rows(KindRow, of_kinds, folder / "segmentation.csv"),
+            _notes_on_seen(arguments, [segmenter]),
+            left_out,
+        )
     rows = evaluate_segmentation(arguments.cohort, segmenter, choose_device(arguments.device), left_out)
     return Evaluated(
         summarize_segmentation(rows),
@@ -123,6 +133,14 @@ def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
         _notes_on_seen(arguments, [segmenter]),
         left_out,
     )
+
+
+def _has_kinds(cohort: Path) -> bool:
+    """Whether a cohort holds single scans with kinds of bleeds."""
+    from ..training.data.cohort import case_folders
+    from ..training.data.labelled import is_labelled
+
+    return all(is_labelled(case) for case in case_folders(cohort))
 
 
 def _evaluate_markers(arguments: argparse.Namespace) -> Evaluated:

@@ -1,4 +1,4 @@
-"""Groups of commands that other packages add to the command line."""
+"""What other packages add to the command line: groups of commands, and a painter of simulated bleeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import importlib.util
 import pkgutil
 import re
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
+
+from ..errors import MissingLibraryError
 
 ENTRY_POINTS = "hematoma.commands"
 """A package that is installed names a module with a function ``add_commands`` in this group of entry points."""
@@ -24,6 +27,21 @@ def command_groups() -> list[ModuleType]:
         f"{library}.{_MODULE}" for library in _libraries() if importlib.util.find_spec(f"{library}.{_MODULE}")
     ]
     return [importlib.import_module(name) for name in dict.fromkeys(names)]
+
+
+def paint_heads(heads: Path, output: Path, per_head: int, seed: int) -> list[Path]:
+    """Cases, below ``output``, of the real head CTs without blood in ``heads``: each as it is, and ``per_head``
+    times with simulated bleeds painted into it. A package that can do so has a function ``paint_heads`` beside its
+    commands.
+
+    Raises:
+        InputError: the folder holds no heads.
+        MissingLibraryError: no package can paint.
+    """
+    for group in command_groups():
+        if (paint := getattr(group, "paint_heads", None)) is not None:
+            return list(paint(heads, output, per_head, seed))
+    raise MissingLibraryError("Painting bleeds into heads needs the module HematomaSynthesis: install it too.")
 
 
 def _libraries() -> list[str]:

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..files.folders import check_output_folder
 from ..models.description import package_name
 from ..models.package import PACKAGE, TRAINING_FOLDER, ModelPackage, find_package
+from .extensions import paint_heads
 from .options import Commands, add_command
 from .presets import (
     check_task,
@@ -25,6 +26,9 @@ from .presets import (
 from .train_options import SLICES, add_train_options
 from .training_notes import note_masks, note_registration, package_in, report_training
 
+PAINTED_FOLDER = "painted"
+"""Subfolder of the training with the scans painted into real heads."""
+
 
 def add_commands(commands: Commands) -> None:
     """Add it to the command line."""
@@ -35,15 +39,19 @@ def add_commands(commands: Commands) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from ..training.data.cohort import case_folders
+    from ..training.data.labelled import is_labelled
 
     check_task("train", arguments)
     package_name(arguments.output)  # report an invalid name before the work begins
     if arguments.task == "forecast":
         return _train_forecast(arguments)
-    if arguments.cohort is None:
+    heads = getattr(arguments, "heads", None)
+    if arguments.cohort is None and heads is None:
         raise InputError("Name the cohort to learn from with --cohort.")
-    cases = case_folders(arguments.cohort)
+    cases = [] if arguments.cohort is None else case_folders(arguments.cohort)
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
+    if heads is not None or any(is_labelled(case) for case in cases):
+        return _train_kinds(arguments, cases)
     if arguments.task != "risk":  # which looks at baselines alone
         note_registration(cases)
     train = {"growth": _train_growth, "segmentation": _train_segmentation, "risk": _train_risk}
@@ -123,6 +131,35 @@ def _train_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> Mod
     channels = widths(arguments.channels) or CHANNELS
     start = starting_models(arguments, "segmentation")
     return train_segmentation(cases, arguments.output, channels, fit_options(arguments, FIT), start)
+
+
+def _train_kinds(arguments: argparse.Namespace, cases: list[Path]) -> int:
+    """A segmentation that tells the kinds of bleeds apart, from labelled scans and real heads without blood."""
+    from ..training.data.labelled import is_labelled
+    from ..training.segmentation.kinds import FIT, train_kinds
+    from ..training.segmentation.training import CHANNELS
+
+    if arguments.task != "segmentation" or arguments.preset == SLICES:
+        raise InputError(
+            "The cohort holds single scans with kinds of bleeds (baseline-bleeds.nii.gz): they serve to train the "
+            "compact segmentation alone."
+        )
+    unlabelled = [case.name for case in cases if not is_labelled(case)]
+    if unlabelled:
+        raise InputError(
+            f"Of {len(cases)} cases, {len(unlabelled)} do not tell the kinds of bleeds apart (no "
+            f"baseline-bleeds.nii.gz, as in {unlabelled[0]}): train on cases that all do, or that none do."
+        )
+    if arguments.heads is not None:
+        per_head = 10 if arguments.painted is None else arguments.painted
+        if per_head < 0:
+            raise InputError("--painted takes a number from 0 on.")
+        painted = arguments.output / TRAINING_FOLDER / PAINTED_FOLDER
+        cases = [*cases, *paint_heads(arguments.heads, painted, per_head, arguments.seed or 0)]
+    before = package_in(arguments.output)
+    channels, start = widths(arguments.channels) or CHANNELS, starting_models(arguments, "segmentation")
+    report_training(train_kinds(cases, arguments.output, channels, fit_options(arguments, FIT), start), before)
+    return 0
 
 
 def _train_slice_segmentation(arguments: argparse.Namespace, cases: list[Path]) -> ModelPackage:

@@ -36,7 +36,8 @@ TABLE = (
     Takes("train growth", f"preset masks start members only_expanded channels {LOOP}"),
     Takes("train growth", "segmenter", (_BOTH,)),
     Takes("train segmentation", f"preset channels {LOOP}"),
-    Takes("train segmentation", "start", (_COMPACT,)),
+    Takes("train segmentation", "start heads", (_COMPACT,)),
+    Takes("train segmentation", "painted", (When("with --heads", lambda given: given.heads is not None),)),
     Takes("train segmentation", "network size", (_ON_SLICES,)),
     Takes("train risk", "preset seed"),
     Takes("train risk", "masks", (_BY_MASKS,)),
@@ -100,6 +101,18 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
     )
     options.add("described_as", "whose patients these are, in words that follow their number", metavar="TEXT")
+    options.add(
+        "heads",
+        "folder of real head CTs without any blood: learned from as they are, and with bleeds painted into them",
+        type=Path,
+        metavar="DIR",
+    )
+    options.add(
+        "painted",
+        "number of scans with painted bleeds made of each head (default: 10)",
+        type=int,
+        metavar="N",
+    )
     options.add(
         "masks",
         "masks to start from: the cases' own (true, the default), automatic ones (risk only) or "

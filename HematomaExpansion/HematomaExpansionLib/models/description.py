@@ -36,6 +36,13 @@ VOLUME_CORRECTION = "volume_correction"
 error in mL before and after correction on patients left out of the fit, and the number of patients.
 """
 
+PRESENCE = "presence"
+"""Setting of a segmentation package: coefficients of the probability that there is a hematoma
+(``anatomy.presence``)."""
+
+PRESENCE_NUMBERS = ("constant", "volume", "peak")
+"""What that setting holds."""
+
 MEAN_GROWTH = "training_mean_relative_growth"
 """Result of a growth package: mean growth of its training patients, relative to their baseline."""
 
@@ -328,6 +335,7 @@ def _are_settings(settings: dict[str, Any]) -> bool:
         and 0 <= steps <= _MAX_INTEGRATION_STEPS
         and _are_spreads(settings.get(SPREAD))
         and _is_correction(settings.get(VOLUME_CORRECTION))
+        and _is_presence(settings.get(PRESENCE))
     )
 
 
@@ -347,6 +355,15 @@ def _are_spreads(by_masks: Any) -> bool:
         and all(_is_number(value, 10) for value in spread.values())
         and all(spread[name] > 0 for name in ("deviation", "excess", "shape", "network_growth"))
         for spread in by_masks.values()
+    )
+
+
+def _is_presence(values: Any) -> bool:
+    """Whether this is what ``anatomy.presence.presence_of`` takes, or None."""
+    return values is None or (
+        isinstance(values, dict)
+        and set(values) >= set(PRESENCE_NUMBERS)
+        and all(_is_number(value, 1e3) for value in values.values())
     )
 
 

@@ -26,7 +26,7 @@ LEARNED, CALIBRATED = "learned", "calibrated"
 
 _LIBRARIES = ("torch", "monai", "numpy")
 _SCANS = ("baseline.nii.gz", "followup.nii.gz")
-_BESIDE_SCANS = ("baseline-mask.nii.gz", "followup-mask.nii.gz", "case.json")
+_BESIDE_SCANS = ("baseline-mask.nii.gz", "followup-mask.nii.gz", "baseline-bleeds.nii.gz", "case.json")
 _OF_VARIANTS = ("variants/*/baseline.nii.gz", "variants/*/baseline-mask.nii.gz")
 
 _DIFFERENCES = (

@@ -6,7 +6,7 @@ beam-hardening artifacts. Tissue densities are textbook values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +14,9 @@ import SimpleITK as sitk
 import torch
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask
-from HematomaExpansionLib.scan.resampling import average_onto
-from scipy.ndimage import gaussian_filter
+from HematomaExpansionLib.scan.resampling import average_onto, resample
+from HematomaExpansionLib.scan.shapes import distance_map_on
+from scipy.ndimage import binary_opening, gaussian_filter, label
 from torch import nn
 
 from .template import MEAN_SCALE, STRAIGHT, template
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from HematomaExpansionLib.scan.head_ct import HeadCT
 
 AIR_HU = -1000.0
+_VENTRICLE_MM, _NEAR_VENTRICLE_MM, _FLUID_HU, _DEEP_MM, _MIN_VENTRICLE_ML = 1.5, 9.0, 20.0, 18.0, 0.5
 _HEAD = Grid((216, 232, 168), (1.0, 1.0, 1.0), (-107.5, -110.0, -76.0), STRAIGHT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Anatomy:
     """A head without blood.
 
@@ -35,7 +37,7 @@ class Anatomy:
         ct: HU, LPS; noise-free, or a real scan.
         inside_skull: on the same grid.
         parenchyma: share of gray and white matter, 0 to 1, on the same grid.
-        ventricles: share of lateral ventricle, 0 to 1, on the same grid; None if unknown.
+        ventricles: share of lateral ventricle, 0 to 1, on a grid of its own; None if unknown.
         midline_mm: LPS x of the falx at the grid's center.
         from_scan: whether ``ct`` is a real scan, with the noise of its scanner.
         template_to_head: maps positions in ICBM152 space (LPS mm) into the head, roughly.
@@ -50,14 +52,14 @@ class Anatomy:
     template_to_head: sitk.Transform
 
 
-def icbm_anatomy(random: np.random.Generator) -> Anatomy:
-    """A head at 1 mm with random size, proportions, tilt, shape (and so symmetry) and atrophy."""
+def icbm_anatomy(random: np.random.Generator, atrophy: tuple[float, float] = (0.0, 0.35)) -> Anatomy:
+    """A head at 1 mm with random size, proportions, tilt, shape (and so symmetry) and atrophy (its range)."""
     affine = _random_affine(random)
     gray, white, ventricles, depth = _template_in_head(affine, _random_warp(random))
     depth = MEAN_SCALE * depth - random.uniform(1.0, 3.0)  # subarachnoid space
     inside = depth <= 0
     hu = _skull_and_scalp(depth, random)
-    hu[inside] = _brain_hu(gray, white, random)[inside]
+    hu[inside] = _brain_hu(gray, white, random, atrophy)[inside]
     midline = affine.TransformPoint((0.0, 20.0, 10.0))[0]
     _add_falx_and_sinuses(hu, gray + white, inside, depth, affine)
     _add_calcifications(hu, affine, random)
@@ -112,9 +114,9 @@ def _template_in_head(affine: sitk.AffineTransform, warp: Array) -> Array:
     )[0].numpy()
 
 
-def _brain_hu(gray: Array, white: Array, random: np.random.Generator) -> Array:
+def _brain_hu(gray: Array, white: Array, random: np.random.Generator, atrophy_range: tuple[float, float]) -> Array:
     """HU of the mixture of gray matter, white matter and CSF."""
-    atrophy = random.uniform(0.0, 0.35)
+    atrophy = random.uniform(*atrophy_range)
     gray, white = np.clip(gray, 0, 1), np.clip(white, 0, 1)
     share = np.clip((gray + white - 0.5 * atrophy) / (1 - 0.5 * atrophy), 0, 1)
     share = share / np.maximum(gray + white, 1e-3)
@@ -227,6 +229,30 @@ def anatomy_from_scan(scan: HeadCT) -> Anatomy:
         from_scan=True,
         template_to_head=affine,
     )
+
+
+def with_ventricles(anatomy: Anatomy) -> Anatomy:
+    """The head with its lateral ventricles, as they were found if they were not known: CSF where the template's
+    ventricles, mapped into the head, lie within a centimeter."""
+    if anatomy.ventricles is not None:
+        return anatomy
+    grid = Grid.of(anatomy.ct)
+    near = grid.with_spacing((_VENTRICLE_MM,) * 3)
+    maps = template()
+    share = sitk.VectorIndexSelectionCast(maps, 2)
+    expected = resample(share, near, transform=anatomy.template_to_head.GetInverse())
+    likely = sitk.GetArrayFromImage(expected) > 0.5
+    around = distance_map_on(near, likely) <= _NEAR_VENTRICLE_MM
+    hu = gaussian_filter(average_onto(anatomy.ct, near, outside=AIR_HU), 0.5)
+    inside = average_onto(anatomy.inside_skull.image, near) > 0.5
+    depth = distance_map_on(near, inside, is_positive_inside=True)
+    fluid = binary_opening((hu > -8) & (hu < _FLUID_HU) & around & (depth > _DEEP_MM))
+    labels, count = label(fluid)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * near.voxel_volume_ml
+    touching = np.unique(labels[likely & fluid])
+    large = np.isin(labels, [k for k in touching if k > 0 and sizes[k - 1] >= _MIN_VENTRICLE_ML])
+    smooth = gaussian_filter(large.astype(np.float32), 0.5)
+    return replace(anatomy, ventricles=image_on(near, smooth))
 
 
 def crop(anatomy: Anatomy, grid: Grid) -> tuple[Array, Array]:

@@ -50,9 +50,15 @@ def _scan_frame(head: Grid, parameters: ScannerParameters) -> Grid:
 def acquire(head: sitk.Image, parameters: ScannerParameters, random: np.random.Generator) -> sitk.Image:
     """CT (int16 HU) of a head at 1 mm."""
     grid = scan_grid(Grid.of(head), parameters)
-    slices = sitk.GetArrayFromImage(resample(_slices(head, parameters, -1000.0), grid, outside=-1000.0))
+    slices = acquire_clean(head, parameters)
     noise = np.stack([_noise(parameters, random) for _ in range(grid.size[2])])
     return image_on(grid, np.round(np.clip(slices + noise, -1024, 3071)).astype(np.int16))
+
+
+def acquire_clean(head: sitk.Image, parameters: ScannerParameters) -> Array:
+    """HU (z, y, x) on ``scan_grid`` of a head at 1 mm, without noise."""
+    grid = scan_grid(Grid.of(head), parameters)
+    return sitk.GetArrayFromImage(resample(_slices(head, parameters, -1000.0), grid, outside=-1000.0))
 
 
 def acquire_mask(level: sitk.Image, parameters: ScannerParameters) -> Mask:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,13 +95,13 @@ class RandBrightenNearBone(Randomizable):
         return {**patch, "ct": patch["ct"] + strength * patch["bone"]}
 
 
-def patch_transform(*, vary: bool) -> Compose:
-    """Draws a random patch; with ``vary``, flips it and varies brightness, contrast, noise and sharpness.
+def variations(keys: Sequence[str]) -> list[Any]:
+    """Flips of a patch, and changes of the brightness, contrast, noise and sharpness of its CT.
 
     Brightness also varies slowly across the patch, as cupping makes the brain brighter toward the skull.
     """
-    variations = [
-        *[RandFlipd(_KEYS, prob=0.5, spatial_axis=axis) for axis in range(3)],
+    return [
+        *[RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(3)],
         RandBrightenNearBone(),
         RandScaleIntensityd("ct", factors=0.1, prob=0.5),
         RandShiftIntensityd("ct", offsets=0.06, prob=0.5),
@@ -108,12 +109,16 @@ def patch_transform(*, vary: bool) -> Compose:
         RandGaussianNoised("ct", prob=0.5, std=0.03),
         RandGaussianSmoothd("ct", prob=0.2, sigma_x=(0.3, 0.8), sigma_y=(0.3, 0.8), sigma_z=(0.3, 0.8)),
     ]
+
+
+def patch_transform(*, vary: bool) -> Compose:
+    """Draws a random patch; with ``vary``, changes it at random."""
     return Compose(
         [
             EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
             SpatialPadd(_KEYS, PATCH[::-1]),
             RandCropByPosNegLabeld(_KEYS, "mask", PATCH[::-1], pos=1, neg=1, image_key="ct"),
-            *(variations if vary else []),
+            *(variations(_KEYS) if vary else []),
         ]
     )
 

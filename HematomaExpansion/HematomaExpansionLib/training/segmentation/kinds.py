@@ -1,0 +1,163 @@
+"""Training of a segmentation network that tells the kinds of bleeds apart.
+
+It learns from single scans in which the class of each voxel is known: simulated ones, and real heads without
+blood, as they are and with bleeds painted into them. Patches are centered in each class in turn. Loss: Dice of
+each class over the batch and cross-entropy, plus the Dice of the hematoma in each patch by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from monai.losses import DiceLoss
+from monai.networks import one_hot
+from monai.transforms import Compose, EnsureTyped, RandCropByLabelClassesd, SpatialPadd
+from torch import Tensor, nn
+
+from ...anatomy.bleeds import BLOOD, VENTRICLES, Kind
+from ...anatomy.segmentation import brain_region, segmentation_channels
+from ...models.description import CLASSES, PRESENCE, package_name
+from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
+from ...scan.grid import Array, Grid
+from ...scan.resampling import average_onto
+from ..data.each_case import prepare_parts
+from ..data.labelled import LabelledScan, read_labelled, split_by_head
+from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, fit, initial_network
+from ..runs import begin_run, made_from
+from ..steps import training_steps
+from .presence import fit_presence
+from .training import GRID, PATCH, SPACING_MM, WINDOW_HU, bone_around, variations
+
+FIT = FitOptions(epochs=40, batch_size=8, learning_rate=3e-3, patience=40, seed=0, annealed=True)
+
+_PATCHES_PER_SCAN = 2
+_KEYS = ("ct", "classes", "bone")
+_CENTERED_IN = (5.0, 4.0, 2.0, 2.0, 1.0, 0.5)
+"""How often a patch is centered in each class, background first."""
+_IN_DICE = (2.0, 1.0, 1.0, 1.0, 0.5)
+"""Weight of each class but the background in the Dice over the batch."""
+
+
+def prepare_labelled(folder: Path) -> list[dict[str, Array]]:
+    """A labelled scan on the model grid, each (1, z, y, x): windowed CT, classes, and amount of bone nearby."""
+    scan = read_labelled(folder)
+    grid = brain_region(scan.inside_skull, SPACING_MM)
+    inside = average_onto(scan.inside_skull.image, grid)
+    return [
+        {
+            "ct": segmentation_channels(scan.ct, scan.inside_skull, grid, WINDOW_HU).astype(np.float16),
+            "classes": classes_on(scan, grid)[None],
+            "bone": bone_around(inside, SPACING_MM)[None].astype(np.float16),
+        }
+    ]
+
+
+def classes_on(scan: LabelledScan, grid: Grid) -> Array:
+    """The class of most of each voxel, uint8 (z, y, x); see ``segmentation.bleeds_from`` for what wins."""
+    share = np.zeros((CLASSES, *grid.shape), np.float32)
+    present = np.unique(sitk.GetArrayViewFromImage(scan.classes))
+    for value in present[present > 0]:
+        share[value] = average_onto(scan.classes == int(value), grid)
+    blood = share[list(BLOOD)].sum(axis=0)
+    kind = share[list(BLOOD)].argmax(axis=0) + 1
+    swollen = blood + share[Kind.EDEMA] >= 0.5
+    rest = np.where(swollen, int(Kind.EDEMA), np.where(share[VENTRICLES] >= 0.5, VENTRICLES, 0))
+    return np.where(blood >= 0.5, kind, rest).astype(np.uint8)
+
+
+def kinds_transform(*, vary: bool) -> Compose:
+    """Draws a random patch, centered in a random class that the scan holds; ``vary`` as for the hematoma alone."""
+    return Compose(
+        [
+            EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
+            SpatialPadd(_KEYS, PATCH[::-1]),
+            RandCropByLabelClassesd(
+                _KEYS,
+                "classes",
+                PATCH[::-1],
+                ratios=list(_CENTERED_IN),
+                num_classes=CLASSES,
+                num_samples=1,
+                image_key="ct",
+                warn=False,
+            ),
+            *(variations(_KEYS) if vary else []),
+        ]
+    )
+
+
+def kinds_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """``dice``: weighted mean over the classes of the Dice over the whole batch. ``ce``: cross-entropy.
+    ``each_dice``: mean Dice of the hematoma in the patches that hold one.
+    """
+    logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
+    with torch.autocast(logits.device.type, enabled=False):
+        truth = one_hot(batch["classes"], CLASSES)
+        probability = torch.softmax(logits, dim=1)
+        dice = DiceLoss(include_background=False, batch=True, reduction="none")(probability, truth).flatten()
+        weight = torch.tensor(_IN_DICE, device=dice.device)
+        own = int(Kind.INTRAPARENCHYMAL)
+        hematoma, marked = probability[:, own : own + 1], truth[:, own : own + 1]
+        bleeding = marked.flatten(1).any(dim=1)
+        each = DiceLoss(reduction="none")(hematoma, marked).flatten()
+        return {
+            "dice": (dice * weight).sum() / weight.sum(),
+            "ce": nn.functional.cross_entropy(logits, batch["classes"][:, 0].long()),
+            "each_dice": (each * bleeding).sum() / bleeding.sum().clamp(min=1),
+        }
+
+
+def train_kinds(
+    cases: Sequence[Path],
+    output: Path,
+    channels: tuple[int, ...],
+    options: FitOptions,
+    start: Sequence[ModelPackage] = (),
+) -> ModelPackage:
+    """Train on labelled scans and write the package; checkpoints and log go to ``output/training``.
+
+    ``start``: begin from the weights of this model; from one that finds the hematoma alone, all but the last
+    layer's other classes.
+
+    Raises:
+        InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
+            (``runs.py``).
+        ModelPackageError: ``start`` has other channels.
+    """
+    name = package_name(output)
+    initial = _initial(channels, start, options.seed)
+    training, validation = split_by_head(cases, 0.2, options.seed)
+    chosen = {"channels": list(channels), "fit": asdict(options)}
+    sources = made_from("segmentation of kinds", chosen, learned=cases, start=start)
+    if (made := begin_run(output, sources)) is not None:
+        return made
+    samples = prepare_parts(prepare_labelled, training, validation)
+    patches = PatchPairs.of(samples, kinds_transform, options.seed, _PATCHES_PER_SCAN, 2 * _PATCHES_PER_SCAN)
+    results = fit(initial.network, kinds_loss, patches, options, output / TRAINING_FOLDER)
+    trained_on = training_steps(cases, len(training), len(validation), options.seed, start)
+    description = initial.described(name, "segmentation", GRID, trained_on, results)
+    presence = fit_presence(validation, description, initial.network)
+    if presence is not None:
+        description = replace(description, settings={**description.settings, PRESENCE: presence})
+    return write_package(output, description, initial.network, sources)
+
+
+def _initial(channels: tuple[int, ...], start: Sequence[ModelPackage], seed: int) -> DescribedNetwork:
+    arguments = {"channels": list(channels), "classes": CLASSES}
+    if not start or start[0].description.arguments.get("classes") == CLASSES:
+        return initial_network("segmentation-unet", arguments, start, seed)
+    narrow = initial_network("segmentation-unet", {"channels": list(channels)}, start, seed)
+    wide = initial_network("segmentation-unet", arguments, (), seed)
+    weights, own = wide.network.state_dict(), int(Kind.INTRAPARENCHYMAL)
+    for key, value in narrow.network.state_dict().items():
+        if key.startswith("head."):
+            weights[key][own] = value[0]
+        else:
+            weights[key] = value
+    wide.network.load_state_dict(weights)
+    return wide
