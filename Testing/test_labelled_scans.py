@@ -314,3 +314,22 @@ def test_findings_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (
         hematoma(["simulate", "-o", str(tmp_path / "pairs"), "-n", "1", "--seed", "1", "--findings", "air"]) == 2
     )
+
+
+def test_pairs_in_several_heads(heads: Path, tmp_path: Path) -> None:
+    """A cohort of pairs bleeds into the heads of a folder in turn."""
+    cohort = tmp_path / "pairs"
+    assert (
+        hematoma(["simulate", "-o", str(cohort), "-n", "2", "--seed", "1", "--anatomy", str(heads), "--jobs", "1"])
+        == 0
+    )
+    cases = sorted(cohort.iterdir())
+    assert len(cases) == 2
+    for case, head in zip(cases, sorted(heads.iterdir()), strict=False):
+        blood = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "baseline-mask.nii.gz"))) > 0
+        change = np.abs(
+            sitk.GetArrayFromImage(sitk.ReadImage(str(case / "baseline.nii.gz"))).astype(float)
+            - sitk.GetArrayFromImage(sitk.ReadImage(str(head)))
+        )
+        assert change[blood].mean() > 10
+        assert np.median(change) == 0

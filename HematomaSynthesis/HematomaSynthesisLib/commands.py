@@ -52,8 +52,8 @@ def add_commands(commands: Commands) -> None:
         "--anatomy",
         default="icbm",
         metavar="icbm|CT|DIR",
-        help="the head: varied from the ICBM152 average (default), or a real scan without a bleed; with --single, "
-        "a folder with several such scans",
+        help="the head: varied from the ICBM152 average (default), a real scan without a bleed, or a "
+        "folder with several such scans, which serve in turn",
     )
     parser.add_argument(
         "--single",
@@ -121,8 +121,11 @@ def _export_pairs(arguments: argparse.Namespace) -> int:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
+    from HematomaExpansionLib.scan.head_ct import read_head_ct
+
     from .simulation.causal_model import SimulationOptions
     from .simulation.cohort import simulate_cohort
+    from .simulation.heads import heads_in
 
     if arguments.number < 1 or arguments.seed < 0 or arguments.jobs < 0:
         raise InputError("The number of patients must be at least 1; --seed and --jobs must not be negative.")
@@ -150,21 +153,18 @@ def _simulate(arguments: argparse.Namespace) -> int:
         growth_ml=arguments.growth,
         noise_hu=arguments.noise,
     )
-    scan = None
-    if arguments.anatomy != "icbm":
-        from HematomaExpansionLib.scan.head_ct import read_head_ct
-
-        scan = read_head_ct(Path(arguments.anatomy))
+    heads = [] if arguments.anatomy == "icbm" else heads_in(Path(arguments.anatomy))
+    notes = read_head_ct(heads[0]).warnings if len(heads) == 1 else ()
     before = {case: case.stat().st_mtime_ns for case in arguments.output.glob("*/case.json")}
     with reporting(arguments.json_progress) as progress:
         cases = list(
             simulate_cohort(
-                arguments.output, arguments.number, arguments.seed, options, scan, arguments.jobs, progress
+                arguments.output, arguments.number, arguments.seed, options, heads, arguments.jobs, progress
             )
         )
         progress("done", 1.0)
     if not arguments.json_progress:
-        for warning in () if scan is None else scan.warnings:
+        for warning in notes:
             print(f"Note: {warning}")
         kept = sum(before.get(case / "case.json") == (case / "case.json").stat().st_mtime_ns for case in cases)
         told = f"{_counted(arguments.number, 'simulated patient')}, seed {arguments.seed}"
@@ -174,8 +174,9 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _simulate_scans(arguments: argparse.Namespace) -> int:
+    from .simulation.heads import heads_in
     from .simulation.labelled_scan import FINDINGS, HEMATOMA, ScanOptions
-    from .simulation.scan_cohort import heads_in, simulate_scans
+    from .simulation.scan_cohort import simulate_scans
 
     of_pairs = ("slice_thickness", "noise", "site", "volume", "growth", "irregularity")
     if any(getattr(arguments, name) is not None for name in of_pairs):
@@ -204,8 +205,9 @@ def paint_heads(heads: Path, output: Path, per_head: int, seed: int) -> list[Pat
     Raises:
         InputError: the folder holds no heads.
     """
+    from .simulation.heads import heads_in
     from .simulation.labelled_scan import ScanOptions
-    from .simulation.scan_cohort import heads_in, simulate_scans
+    from .simulation.scan_cohort import simulate_scans
 
     found = heads_in(heads)
     with reporting() as progress:

@@ -8,7 +8,7 @@ from concurrent.futures import as_completed
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from HematomaExpansionLib.batch.workers import case_workers, use_one_torch_thread
 from HematomaExpansionLib.files.folders import check_output_folder, make_folder, whole_or_nothing
@@ -16,18 +16,12 @@ from HematomaExpansionLib.files.provenance import Provenance, is_made_from
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.scan.volume_files import write_image
 
-from .anatomy import Anatomy, anatomy_from_scan
 from .causal_model import SimulationOptions
+from .heads import checksums_of, head_at
 from .patient import SimulatedPatient, simulate_patient
-
-if TYPE_CHECKING:
-    from HematomaExpansionLib.scan.head_ct import HeadCT
 
 SIMULATED_CASE = "simulated case"
 """The kind of folder, as recorded in its provenance."""
-
-# Set once in each worker process: a real scan's anatomy is too large to send with every patient.
-_anatomy: Anatomy | None = None
 
 
 def write_case(patient: SimulatedPatient, folder: Path, made_from: Mapping[str, Any] | None = None) -> None:
@@ -55,23 +49,28 @@ def simulate_cohort(
     count: int,
     seed: int,
     options: SimulationOptions,
-    scan: HeadCT | None = None,
+    heads: list[Path] | None = None,
     jobs: int = 0,
     progress: Progress = silent,
 ) -> Iterator[Path]:
     """Simulate patients 1 to ``count`` on all cores (or ``jobs``) and yield each case's folder when it is done.
 
     Cases already in ``output`` that were made from the same inputs are kept; our other cases are replaced. With
-    ``scan``, the bleeds lie in that real head. ``progress`` gets the stages if just one patient is made, and the
-    patients otherwise.
+    ``heads``, the bleeds lie in these real heads, in turn. ``progress`` gets the stages if just one patient is
+    made, and the patients otherwise.
 
     Raises:
         InputError: the folder cannot be written, or a folder with a case's name holds something else.
     """
     make_folder(output)
     folders = {number: output / f"simulated-{seed}-{number:04d}" for number in range(1, count + 1)}
-    common = {"seed": seed, "options": asdict(options), "anatomy": "icbm" if scan is None else scan.sha256}
-    sources = {number: {**common, "number": number} for number in folders}
+    checksums = checksums_of(heads) if heads else ["icbm"]
+    common = {"seed": seed, "options": asdict(options)}
+    sources = {
+        number: {**common, "anatomy": checksums[(number - 1) % len(checksums)], "number": number}
+        for number in folders
+    }
+    head_of = {number: heads[(number - 1) % len(heads)] if heads else None for number in folders}
     missing = [
         number
         for number, folder in folders.items()
@@ -83,26 +82,29 @@ def simulate_cohort(
     yield from (folder for number, folder in folders.items() if number not in missing)
     if len(missing) == 1:
         (number,) = missing
-        anatomy = None if scan is None else anatomy_from_scan(scan)
+        head = head_of[number]
+        anatomy = None if head is None else head_at(head)
         write_case(simulate_patient(seed, number, options, anatomy, progress), folders[number], sources[number])
         yield folders[number]
         return
-    with case_workers(len(missing), jobs, _start_worker, (scan,)) as pool:
+    with case_workers(len(missing), jobs, use_one_torch_thread) as pool:
         simulate = partial(_simulate_case, seed, options)
-        patients = [pool.submit(simulate, number, folders[number], sources[number]) for number in missing]
+        patients = [
+            pool.submit(simulate, number, head_of[number], folders[number], sources[number]) for number in missing
+        ]
         for made, done in enumerate(as_completed(patients), start=1):
             yield done.result()
             progress("patients", made / len(missing))
 
 
-def _start_worker(scan: HeadCT | None) -> None:
-    global _anatomy  # noqa: PLW0603
-    use_one_torch_thread()
-    _anatomy = None if scan is None else anatomy_from_scan(scan)
-
-
 def _simulate_case(
-    seed: int, options: SimulationOptions, number: int, folder: Path, made_from: Mapping[str, Any]
+    seed: int,
+    options: SimulationOptions,
+    number: int,
+    head: Path | None,
+    folder: Path,
+    made_from: Mapping[str, Any],
 ) -> Path:
-    write_case(simulate_patient(seed, number, options, _anatomy), folder, made_from)
+    anatomy = None if head is None else head_at(head)
+    write_case(simulate_patient(seed, number, options, anatomy), folder, made_from)
     return folder

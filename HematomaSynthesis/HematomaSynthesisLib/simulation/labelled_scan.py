@@ -124,7 +124,7 @@ def simulate_scan(seed: int, number: int, options: ScanOptions, head: Anatomy | 
     chance = _Chance(options, random)
     has_hematoma = HEMATOMA in options.findings and bool(random.random() < options.hematoma_share)
     shares = _WITH_HEMATOMA if has_hematoma else {}
-    anatomy = _simulated_head(seed, number // _SCANS_PER_HEAD) if head is None else with_ventricles(head)
+    anatomy = _simulated_head(seed, number // _SCANS_PER_HEAD) if head is None else _with_ventricles(head)
     if head is not None:
         shares = {**shares, **_OF_REAL_SCAN}
     canvas, fields = _blank(anatomy).copy(), []
@@ -167,6 +167,11 @@ def _simulated_head(seed: int, number: int) -> Anatomy:
     """Heads take longer to make than all that is painted on them, so each serves several scans."""
     random = np.random.default_rng([seed, number, 3])
     return icbm_anatomy(random, (0.0, 0.95) if random.random() < _ATROPHIC_SHARE else (0.0, 0.35))
+
+
+@lru_cache(maxsize=1)
+def _with_ventricles(head: Anatomy) -> Anatomy:
+    return with_ventricles(head)
 
 
 @lru_cache(maxsize=1)

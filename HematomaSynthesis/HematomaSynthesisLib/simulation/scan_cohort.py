@@ -6,51 +6,29 @@ A case holds ``baseline.nii.gz``, ``baseline-mask.nii.gz`` (the hematoma, empty 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from HematomaExpansionLib.anatomy.bleeds import Kind
 from HematomaExpansionLib.batch.workers import case_workers, use_one_torch_thread
-from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.files.folders import check_output_folder, make_folder, whole_or_nothing
 from HematomaExpansionLib.files.provenance import Provenance, is_made_from
 from HematomaExpansionLib.progress import Progress, silent
-from HematomaExpansionLib.scan.head_ct import read_head_ct
 from HematomaExpansionLib.scan.volume_files import write_image
 
-from .anatomy import Anatomy, anatomy_from_scan, with_ventricles
+from .heads import checksums_of, head_at
 from .labelled_scan import LabelledScan, ScanOptions, simulate_scan
 
 SIMULATED_SCAN = "simulated scan"
 """The kind of folder, as recorded in its provenance."""
 
 _AS_IT_IS = ScanOptions(findings=frozenset())
-
-
-_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _GROUP = 6
 """Scans that one process makes in a row."""
-
-
-def heads_in(folder: Path) -> list[Path]:
-    """The head CTs of a folder: files of volumes, and folders of DICOM files; sorted by name.
-
-    Raises:
-        InputError: there are none.
-    """
-    heads = sorted(
-        path
-        for path in folder.iterdir()
-        if (path.is_dir() and any(path.iterdir())) or path.name.lower().endswith(_VOLUMES)
-    )
-    if not heads:
-        raise InputError("The folder of heads holds no scan: put one file or one DICOM folder per head into it.")
-    return heads
 
 
 def write_scan(scan: LabelledScan, folder: Path, made_from: Mapping[str, Any]) -> None:
@@ -72,7 +50,7 @@ def simulate_scans(
     count: int,
     seed: int,
     options: ScanOptions,
-    heads: Sequence[Path] = (),
+    heads: list[Path] | None = None,
     jobs: int = 0,
     progress: Progress = silent,
 ) -> Iterator[Path]:
@@ -85,8 +63,9 @@ def simulate_scans(
         InputError: the folder cannot be written, or a folder with a case's name holds something else.
         HematomaError: a head cannot be read.
     """
+    heads = heads or []
     make_folder(output)
-    checksums = [_checksum(head) for head in heads]
+    checksums = checksums_of(heads)
     sources = [
         {
             "seed": seed,
@@ -122,19 +101,8 @@ def _simulate_group(
     cases: Sequence[tuple[int, Path, Mapping[str, Any]]],
 ) -> None:
     for number, folder, made_from in cases:
-        head = _head(heads[(number - 1) % len(heads)]) if heads else None
+        head = head_at(heads[(number - 1) % len(heads)]) if heads else None
         chosen = _AS_IT_IS if heads and number <= len(heads) else options
         scan = simulate_scan(seed, number, chosen, head)
         scan.description["head"] = made_from["head"]
         write_scan(scan, folder, made_from)
-
-
-def _checksum(head: Path) -> str:
-    """SHA-256 of a head's files; their names may name a patient."""
-    files = sorted(path for path in head.rglob("*") if path.is_file()) if head.is_dir() else [head]
-    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _head(path: Path) -> Anatomy:
-    return with_ventricles(anatomy_from_scan(read_head_ct(path)))
