@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib import comparison
+from HematomaExpansionLib.anatomy.bleeds import Bleeds
 from HematomaExpansionLib.anatomy.brain import extract_brain
 from HematomaExpansionLib.anatomy.registration import Registration, register, similarity
 from HematomaExpansionLib.cli.main import main
@@ -193,7 +194,7 @@ def compare_found(
         sitk.WriteImage(head_image(grid, BLEED_MM), folder / f"{name}.nii.gz")
     masks = iter(found)
     identity = Registration(sitk.AffineTransform(3), 1.0, similarity)
-    monkeypatch.setattr(comparison, "segment", lambda *_: next(masks))
+    monkeypatch.setattr(comparison, "find_bleeds", lambda *_: Bleeds.of_hematoma(next(masks)))
     monkeypatch.setattr(comparison, "register", lambda *_: identity)
     scans = [f"--{name}={folder / name}.nii.gz" for name in ("baseline", "followup")]
     assert main(["compare", *scans, *options, "-o", str(folder / "out")]) == 0

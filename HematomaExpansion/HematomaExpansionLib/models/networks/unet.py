@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ...errors import ModelPackageError
 from ..description import CLASSES
 
-
 _RARE = -4.0
 """Logit of a class that few voxels belong to."""
 
