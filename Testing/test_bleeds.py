@@ -316,6 +316,20 @@ def test_a_doubtful_hematoma_is_shown_and_nothing_is_predicted_for_it(
     assert "No hematoma" not in card(result)
 
 
+def test_the_picture_of_a_doubtful_hematoma_has_the_slice_to_look_at() -> None:
+    from HematomaExpansionLib.output.report import _chosen_slices
+
+    thin = head_grid((4.0, 4.0, 1.0))
+    bleeds = found_in(thin, {Kind.INTRAPARENCHYMAL: [Ball((25.0, 0.0, 0.0), 12.0)]})
+    ct = scan_with(thin, {})
+    for number in range(70, 92):
+        doubtful = replace(bleeds, presence=Presence(0.3, number))
+        made = prediction.Prediction(ct, doubtful, None, None, False, {"bleeds": doubtful.described})
+        numbers = [each.number for each in _chosen_slices(made)]
+        assert number in numbers
+        assert numbers == sorted(set(numbers))
+
+
 def test_the_limit_itself_is_not_doubtful() -> None:
     bleeds = found_in(SCAN_GRID, HALVES)
     assert not replace(bleeds, presence=Presence(DOUBTFUL, 20)).is_doubtful

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from HematomaExpansionLib.anatomy.bleeds import Bleeds
+from HematomaExpansionLib.anatomy.bleeds import Bleeds, Kind, labels_on
 from HematomaExpansionLib.anatomy.brain import Brain, extract_brain
 from HematomaExpansionLib.anatomy.plausibility import check_plausibility
 from HematomaExpansionLib.anatomy.segmentation import segment_by_threshold
@@ -94,6 +94,26 @@ def test_a_whole_scan_is_not_questioned() -> None:
 def test_a_thin_layer_of_blood_along_one_side_of_the_skull_is_reported(side: np.ndarray, sentence: str) -> None:
     thin = within(6.0) & side & (POINTS[..., 2] > -20)
     assert sentence in notes(head(thin))
+
+
+def test_what_a_network_tells_of_other_blood_is_neither_doubled_nor_contradicted() -> None:
+    """A subdural layer that looks like one by its shape, beside a hematoma."""
+    deep, layer = ball((25, 10, 5), 16), within(16.0) & (POINTS[..., 0] < -30) & (POINTS[..., 2] > -20)
+    scan, brain = HeadCT(head(deep, layer)), brain_of_the_head()
+
+    def told(looked_for: frozenset[Kind], *parts: tuple[Kind, np.ndarray]) -> str:
+        bleeds = Bleeds(labels_on(GRID, parts), looked_for)
+        return " ".join(check_plausibility(scan, brain, bleeds, drawn=False))
+
+    alone = frozenset({Kind.INTRAPARENCHYMAL})
+    assert "check for blood outside of the brain" in told(alone, (Kind.INTRAPARENCHYMAL, deep))
+    assert "looks like epidural or subdural" in told(alone, (Kind.INTRAPARENCHYMAL, layer))
+    every = frozenset(Kind)
+    assert told(every, (Kind.EXTRAAXIAL, layer), (Kind.INTRAPARENCHYMAL, deep)) == ""
+    assert "looks like" not in told(every, (Kind.INTRAPARENCHYMAL, layer))
+    missed = told(every, (Kind.INTRAPARENCHYMAL, deep))
+    assert "was not taken for blood: check it on the scan" in missed
+    assert "epidural" not in missed
 
 
 def test_blood_that_fills_most_of_a_slice_is_no_other_scale() -> None:

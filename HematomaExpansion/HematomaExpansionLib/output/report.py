@@ -195,17 +195,18 @@ class _Slice:
 
 def _chosen_slices(prediction: Prediction) -> list[_Slice]:
     """Up to twelve axial slices, top of the head last, through what was found or, if that is nothing, the head; of
-    a doubtful hematoma, through that alone.
+    a doubtful hematoma, through that alone, the slice to look at among them.
     """
     ct, bleeds = axial_array(prediction.baseline_ct), axial_array(prediction.bleeds.labels)
     hematoma = bleeds == Kind.INTRAPARENCHYMAL
     followup = hematoma if prediction.growth is None else axial_mask(prediction.growth.followup_mask)
-    shown = hematoma if prediction.bleeds.is_doubtful else followup | (bleeds > 0)
+    doubtful, presence = prediction.bleeds.is_doubtful, prediction.bleeds.presence
+    shown = slices_through(hematoma if doubtful else followup | (bleeds > 0), _MAX_SLICES)
+    if doubtful and presence is not None and presence.slice_number is not None:
+        to_look_at = presence.slice_number - 1
+        shown[np.abs(shown - to_look_at).argmin()] = to_look_at
     chance = None if prediction.growth_probability is None else axial_array(prediction.growth_probability)
-    return [
-        _Slice(k + 1, ct[k], bleeds[k], followup[k], None if chance is None else chance[k])
-        for k in slices_through(shown, _MAX_SLICES)
-    ]
+    return [_Slice(k + 1, ct[k], bleeds[k], followup[k], None if chance is None else chance[k]) for k in shown]
 
 
 def _draw_montage(
