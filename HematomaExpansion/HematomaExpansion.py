@@ -593,7 +593,7 @@ class HematomaExpansionTest(PanelTest):
         self.assertIsNotNone(run, panel.ui.statusLabel.text)
         self.assertIn(" chance of expansion ", _plain(panel.ui.cardLabel.text))
         self.assertGreater(run.result["baseline"]["volume_ml"], 5.0)
-        self.assertEqual(run.segmentation.GetSegmentation().GetNumberOfSegments(), 3)
+        self.assertGreaterEqual(run.segmentation.GetSegmentation().GetNumberOfSegments(), 3)
         self.assertEqual(panel.ui.markersTable.rowCount, len(run.result["markers"]))
         found = run.result["markers"]["blend"]["present"]
         row = list(run.result["markers"]).index("blend")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from HematomaExpansionLib.anatomy.bleeds import Bleeds, Kind, Presence
 from HematomaExpansionLib.forecast.facts import Facts
 from HematomaExpansionLib.forecast.forecast import Circumstances, ForecastModel, make_forecast
 from HematomaExpansionLib.growth.outcomes import NEVER_ML, mask_of_outcome
@@ -98,6 +99,23 @@ def write_result(folder: Path, direction: str) -> dict[str, Any]:
     _write_images(folder, where, baseline, followup)
     (folder / "prediction.json").write_text(json.dumps(result))
     return result
+
+
+def add_bleeds(folder: Path, direction: str) -> sitk.Image:
+    """Let a result hold all kinds of bleeds, as balls beside the hematoma; returns the label map."""
+    where = grid(direction)
+    hematoma = sitk.GetArrayFromImage(sphere(where)) > 0
+    labels = np.zeros(where.shape, np.uint8)
+    shifts = {Kind.INTRAVENTRICULAR: (20.0, 0.0, 0.0), Kind.EXTRAAXIAL: (0.0, -18.0, 0.0)}
+    labels[_offsets(where, np.zeros(3)) < RADIUS_MM + 3] = Kind.EDEMA
+    for kind, shift in shifts.items():
+        labels[_offsets(where, np.array(shift)) < 7.0] = kind
+    labels[hematoma] = Kind.INTRAPARENCHYMAL
+    bleeds = Bleeds(image_on(where, labels), frozenset(Kind), Presence(0.97, 10), 3.4)
+    sitk.WriteImage(bleeds.labels, folder / "bleeds.nii.gz")
+    result = json.loads((folder / "prediction.json").read_text())
+    (folder / "prediction.json").write_text(json.dumps({**result, "bleeds": bleeds.described}))
+    return bleeds.labels
 
 
 def write_earlier_result(folder: Path, direction: str) -> dict[str, Any]:

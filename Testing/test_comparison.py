@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from HematomaExpansionLib import comparison
+from HematomaExpansionLib.anatomy.bleeds import Bleeds, Presence
 from HematomaExpansionLib.anatomy.brain import extract_brain
 from HematomaExpansionLib.anatomy.registration import Registration, register, similarity
 from HematomaExpansionLib.cli.main import main
@@ -181,7 +182,7 @@ def ball_mask(grid: Grid, radius_mm: float, center: tuple[float, float, float] =
 
 
 def compare_found(
-    found: Sequence[Mask],
+    found: Sequence[Mask | Bleeds],
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     *options: str,
@@ -191,13 +192,21 @@ def compare_found(
     grid = head_grid()
     for name in ("baseline", "followup"):
         sitk.WriteImage(head_image(grid, BLEED_MM), folder / f"{name}.nii.gz")
-    masks = iter(found)
+    bleeds = iter(Bleeds.of_hematoma(each) if isinstance(each, Mask) else each for each in found)
     identity = Registration(sitk.AffineTransform(3), 1.0, similarity)
-    monkeypatch.setattr(comparison, "segment", lambda *_: next(masks))
+    monkeypatch.setattr(comparison, "find_bleeds", lambda *_: next(bleeds))
     monkeypatch.setattr(comparison, "register", lambda *_: identity)
     scans = [f"--{name}={folder / name}.nii.gz" for name in ("baseline", "followup")]
     assert main(["compare", *scans, *options, "-o", str(folder / "out")]) == 0
     return json.loads((folder / "out" / "comparison.json").read_text())
+
+
+def test_the_growth_of_a_doubtful_hematoma_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Bleeds.of_hematoma(ball_mask(head_grid(), BLEED_MM))
+    doubtful = replace(found, presence=Presence(0.3, 20))
+    result = compare_found((found, doubtful), tmp_path, monkeypatch)
+    assert result["growth"] is None
+    assert "doubtful whether what was found in the follow-up is a hematoma" in result["warnings"][-1]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from HematomaExpansionLib.anatomy.bleeds import Bleeds, Kind, labels_on
 from HematomaExpansionLib.anatomy.brain import Brain, extract_brain
 from HematomaExpansionLib.anatomy.plausibility import check_plausibility
 from HematomaExpansionLib.anatomy.segmentation import segment_by_threshold
@@ -50,23 +51,23 @@ def brain_of_the_head() -> Brain:
 
 
 @cache
-def sample_brain_and_hematoma() -> tuple[Brain, Mask]:
+def sample_brain_and_hematoma() -> tuple[Brain, Bleeds]:
     """The inside of the sample's skull, and its hematoma."""
     brain = extract_brain(sample())
-    return brain, segment_by_threshold(sample(), brain.mask)
+    return brain, Bleeds.of_hematoma(segment_by_threshold(sample(), brain.mask))
 
 
 def notes(
     image: sitk.Image, mask: np.ndarray = NOTHING, brain: Brain | None = None, *, drawn: bool = False
 ) -> str:
     """What is said about the head with a mask, as one text; the inside of its skull is already known."""
-    hematoma = Mask.on(Grid.of(image), mask)
-    return " ".join(check_plausibility(HeadCT(image), brain or brain_of_the_head(), hematoma, drawn=drawn))
+    bleeds = Bleeds.of_hematoma(Mask.on(Grid.of(image), mask))
+    return " ".join(check_plausibility(HeadCT(image), brain or brain_of_the_head(), bleeds, drawn=drawn))
 
 
 def notes_of_sample(image: sitk.Image) -> str:
-    brain, hematoma = sample_brain_and_hematoma()
-    return " ".join(check_plausibility(HeadCT(image), brain, hematoma, drawn=False))
+    brain, bleeds = sample_brain_and_hematoma()
+    return " ".join(check_plausibility(HeadCT(image), brain, bleeds, drawn=False))
 
 
 def changed(slices: slice, change: float, *, to: float | None = None) -> sitk.Image:
@@ -93,6 +94,26 @@ def test_a_whole_scan_is_not_questioned() -> None:
 def test_a_thin_layer_of_blood_along_one_side_of_the_skull_is_reported(side: np.ndarray, sentence: str) -> None:
     thin = within(6.0) & side & (POINTS[..., 2] > -20)
     assert sentence in notes(head(thin))
+
+
+def test_what_a_network_tells_of_other_blood_is_neither_doubled_nor_contradicted() -> None:
+    """A subdural layer that looks like one by its shape, beside a hematoma."""
+    deep, layer = ball((25, 10, 5), 16), within(16.0) & (POINTS[..., 0] < -30) & (POINTS[..., 2] > -20)
+    scan, brain = HeadCT(head(deep, layer)), brain_of_the_head()
+
+    def told(looked_for: frozenset[Kind], *parts: tuple[Kind, np.ndarray]) -> str:
+        bleeds = Bleeds(labels_on(GRID, parts), looked_for)
+        return " ".join(check_plausibility(scan, brain, bleeds, drawn=False))
+
+    alone = frozenset({Kind.INTRAPARENCHYMAL})
+    assert "check for blood outside of the brain" in told(alone, (Kind.INTRAPARENCHYMAL, deep))
+    assert "looks like epidural or subdural" in told(alone, (Kind.INTRAPARENCHYMAL, layer))
+    every = frozenset(Kind)
+    assert told(every, (Kind.EXTRAAXIAL, layer), (Kind.INTRAPARENCHYMAL, deep)) == ""
+    assert "looks like" not in told(every, (Kind.INTRAPARENCHYMAL, layer))
+    missed = told(every, (Kind.INTRAPARENCHYMAL, deep))
+    assert "was not taken for blood: check it on the scan" in missed
+    assert "epidural" not in missed
 
 
 def test_blood_that_fills_most_of_a_slice_is_no_other_scale() -> None:
@@ -134,8 +155,9 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
         kept = image_on(Grid.of(image[:, :, : len(left)]), sitk.GetArrayFromImage(image)[left])
         return sitk.Cast(kept, image.GetPixelID())
 
-    brain, hematoma = sample_brain_and_hematoma()
-    parts = Brain(Mask(without(brain.mask.image))), Mask(without(hematoma.image))
+    brain, bleeds = sample_brain_and_hematoma()
+    hematoma = Mask(without(bleeds.hematoma.image))
+    parts = Brain(Mask(without(brain.mask.image))), Bleeds.of_hematoma(hematoma)
     assert "slices may be missing" in " ".join(
         check_plausibility(HeadCT(without(sample())), parts[0], parts[1], drawn=False)
     )
@@ -149,9 +171,11 @@ def test_missing_slices_are_told_where_slices_are_the_scanners_own() -> None:
     ids=["ends in the bleed", "begins in the bleed", "half a brain"],
 )
 def test_brain_or_bleed_cut_by_the_end_of_the_stack_is_reported(part: slice, end: str, bleed: bool) -> None:
-    brain, hematoma = sample_brain_and_hematoma()
-    scan, inside, mask = (image[:, :, part] for image in (sample(), brain.mask.image, hematoma.image))
-    told = " ".join(check_plausibility(HeadCT(scan), Brain(Mask(inside)), Mask(mask), drawn=False))
+    brain, bleeds = sample_brain_and_hematoma()
+    images = (sample(), brain.mask.image, bleeds.hematoma.image)
+    scan, inside, mask = (image[:, :, part] for image in images)
+    cut = Bleeds.of_hematoma(Mask(mask))
+    told = " ".join(check_plausibility(HeadCT(scan), Brain(Mask(inside)), cut, drawn=False))
     assert f"ends within the brain (at the {end})" in told
     assert ("hematoma reaches the end" in told) is bleed
 

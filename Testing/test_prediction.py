@@ -35,6 +35,7 @@ FILES = {
     "growth-probability.nii.gz",
     "prediction.json",
     "baseline-mask.nii.gz",
+    "bleeds.nii.gz",
     "followup-mask.nii.gz",
     "followup-ct.nii.gz",
     "displacement.nii.gz",
@@ -420,7 +421,7 @@ def test_a_full_gpu_leaves_the_work_to_the_cpu_and_says_so(
         return on_device
 
     monkeypatch.setattr(prediction, "choose_device", lambda name: torch.device("cuda"))
-    for name in ("segment", "predict_outcomes"):
+    for name in ("find_bleeds", "predict_outcomes"):
         monkeypatch.setattr(prediction, name, full(getattr(prediction, name)))
     scan = read_head_ct(case_folder / "baseline.nii.gz")
     hematoma = read_mask(case_folder / "baseline-mask.nii.gz", scan)
@@ -433,7 +434,7 @@ def test_a_full_gpu_leaves_the_work_to_the_cpu_and_says_so(
     assert result["followup"]["volume_ml"] == pytest.approx(expected["followup"]["volume_ml"], rel=1e-3)
     asked.clear()
     found = prediction.predict(scan, options).result
-    assert asked == [("segment", "cuda"), ("segment", "cpu"), ("predict_outcomes", "cpu")]
+    assert asked == [("find_bleeds", "cuda"), ("find_bleeds", "cpu"), ("predict_outcomes", "cpu")]
     assert len([text for text in found["input"]["warnings"] if "GPU" in text]) == 1
 
 

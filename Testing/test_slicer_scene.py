@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from HematomaExpansionLib.anatomy.kinds import BESIDE_HEMATOMA, LOOKS, Kind
 from HematomaExpansionLib.files.folders import OWNER_FILE
 from HematomaExpansionLib.markers.scores import ClinicalData
 from HematomaExpansionLib.scan.grid import Grid
@@ -19,6 +20,7 @@ from HematomaExpansionLib.scan.mask_files import mask_on_scan
 from phantoms import head_grid, head_image, volume_ml
 from slicer_scene import (
     DIRECTIONS,
+    add_bleeds,
     added_by,
     ct,
     drawn,
@@ -445,6 +447,70 @@ def test_the_segments_say_what_they_are(scene: Any, run: Any) -> None:
     growth, baseline = segment_image(run, GROWTH), segment_image(run, BASELINE)
     assert overlap(growth, baseline) == 0.0
     assert volume_ml(growth) == pytest.approx(run.result["growth"]["absolute_ml"])
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+def test_each_kind_of_bleed_is_a_segment_with_its_color_and_code(
+    scene: Any, tmp_path: Path, direction: str
+) -> None:
+    write_result(tmp_path / "result", direction)
+    labels = add_bleeds(tmp_path / "result", direction)
+    scan = node_images.volume_from_image(ct(grid(direction)), "scan")
+    run = prediction_nodes.add_prediction(tmp_path / "result", scan)
+    segments = run.segmentation.GetSegmentation()
+    names = [segments.GetNthSegment(k).GetName() for k in range(segments.GetNumberOfSegments())]
+    assert names == [BASELINE, PREDICTED, GROWTH, *(LOOKS[kind].title for kind in BESIDE_HEMATOMA)]
+    for kind in BESIDE_HEMATOMA:
+        look, segment = LOOKS[kind], segments.GetSegment(run.segment_id(LOOKS[kind].title))
+        found, text = segment_image(run, look.title), vtk.mutable("")
+        assert volume_ml(found) == pytest.approx(volume_ml(labels == int(kind)))
+        assert overlap(found, labels == int(kind)) == 1.0
+        assert "#" + "".join(f"{round(255 * part):02x}" for part in segment.GetColor()) == look.color
+        assert segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), text)
+        for code in (look.concept, look.region):
+            assert f"~SCT^{code.value}^{code.meaning}~" in str(text)
+    prediction_display.apply_look(run, prediction_display.Look())
+    display = run.segmentation.GetDisplayNode()
+    shown = {kind: display.GetSegmentVisibility3D(run.segment_id(LOOKS[kind].title)) for kind in BESIDE_HEMATOMA}
+    assert shown == {Kind.INTRAVENTRICULAR: True, Kind.EXTRAAXIAL: True, Kind.EDEMA: False}
+    assert ("Midline shift", pytest.approx(3.4), "mm") in table_rows(run)
+    assert ("Probability of a hematoma", pytest.approx(97.0), "%") in table_rows(run)
+    back = prediction_nodes.prediction_of(run).bleeds
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back.labels), sitk.GetArrayFromImage(labels))
+    assert back.described == run.result["bleeds"]
+
+
+def test_bleeds_go_to_an_export_and_an_earlier_scene_has_the_hematoma_alone(
+    scene: Any, run: Any, tmp_path: Path
+) -> None:
+    from HematomaExpansionLib.output.prediction_folder import read_parts, write_parts
+
+    bleeds = prediction_nodes.prediction_of(run).bleeds
+    assert bleeds.looked_for == {Kind.INTRAPARENCHYMAL}
+    assert not [row for row in table_rows(run) if row[0] == "Midline shift"]
+    write_parts(prediction_nodes.prediction_of(run), tmp_path)
+    again = read_parts(tmp_path)
+    np.testing.assert_array_equal(again.bleeds.voxels, bleeds.voxels)
+    assert again.baseline_mask.volume_ml == pytest.approx(run.result["baseline"]["volume_ml"])
+
+
+def test_a_doubtful_hematoma_is_a_segment_without_growth(scene: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    result = write_result(folder, "oblique")
+    add_bleeds(folder, "oblique")
+    for name in ("followup-mask", "followup-ct", "displacement", "outcomes", "growth-probability"):
+        (folder / f"{name}.nii.gz").unlink()
+    bleeds = json.loads((folder / "prediction.json").read_text())["bleeds"]
+    result |= {"bleeds": {**bleeds, "probability_of_hematoma": 0.3, "doubtful": True}}
+    result |= dict.fromkeys(("forecast", "followup", "growth", "markers", "scores"))
+    (folder / "prediction.json").write_text(json.dumps(result))
+    run = prediction_nodes.add_prediction(folder, node_images.volume_from_image(ct(grid("oblique")), "scan"))
+    assert run.segment_id(BASELINE)
+    assert not run.segment_id(PREDICTED)
+    assert run.surface is None
+    prediction_display.apply_look(run, prediction_display.Look())
+    prediction_display.look_at(run)
+    assert prediction_nodes.prediction_of(run).bleeds.is_doubtful
 
 
 def table_rows(run: Any) -> list[tuple[str, float, str]]:

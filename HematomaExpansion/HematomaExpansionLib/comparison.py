@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import __version__
+from .anatomy.bleeds import Bleeds
 from .anatomy.brain import extract_brain
+from .anatomy.kinds import Kind
 from .anatomy.plausibility import check_plausibility
 from .anatomy.registration import MIN_SIMILARITY, Registration, register
-from .anatomy.segmentation import USER_MASK, identity_of_segmenter, segment
+from .anatomy.scope import notes_on_extraaxial
+from .anatomy.segmentation import USER_MASK, find_bleeds, identity_of_segmenter
 from .measures.agreement import dice, growth_dice
-from .measures.expansion import ExpansionDefinition, measure_growth
+from .measures.expansion import ExpansionDefinition, is_new, measure_growth
 from .models.package import ModelPackage
 from .progress import Stages
 from .scan.head_ct import HeadCT, read_head_ct
@@ -40,10 +44,14 @@ _AGREEMENT = ("error_ml", "growth_dice", "lesion_dice", "lesion_dice_without_gro
 
 @dataclass(frozen=True)
 class ScanWithMask:
-    """A scan and its hematoma on the scan's own grid; a missing mask will be segmented."""
+    """A scan and its hematoma on the scan's own grid; a missing mask will be segmented.
+
+    ``intraventricular_ml``: blood in the ventricles, if that is known beside a given mask.
+    """
 
     scan: HeadCT
     mask: Mask | None = None
+    intraventricular_ml: float | None = None
 
     @classmethod
     def read(cls, path: Path, mask: Path | None, label: str | None) -> ScanWithMask:
@@ -123,6 +131,18 @@ def doubt_of_growth(
     return None
 
 
+def _doubt_of_presence(found: Mapping[str, Bleeds]) -> Doubt | None:
+    """A hematoma found automatically, by the name of its scan, may be none."""
+    for name, bleeds in found.items():
+        if bleeds.is_doubtful:
+            return Doubt(
+                f"It is doubtful whether what was found in the {name.lower()} is a hematoma: the growth is not "
+                "known. Check it, and give its mask.",
+                forbids=True,
+            )
+    return None
+
+
 def compare(
     baseline: ScanWithMask,
     followup: ScanWithMask,
@@ -131,11 +151,13 @@ def compare(
     device: torch.device,
     definition: ExpansionDefinition = ExpansionDefinition.SIX_ML,
     stages: Stages | None = None,
+    new_intraventricular: bool | None = None,
 ) -> Comparison:
     """Register the follow-up, find the hematomas that were not given, and measure.
 
     ``predicted``: mask of a prediction made from this baseline, on any grid in its space. Volumes are measured on
-    each scan's own grid, before any registration.
+    each scan's own grid, before any registration. ``new_intraventricular``: whether the follow-up has blood in the
+    ventricles and the baseline had none, if the user knows; otherwise as found in both.
 
     Raises:
         HematomaError: a sentence for the user (see ``errors.py``).
@@ -146,14 +168,20 @@ def compare(
         brains = [extract_brain(scan.scan.image) for scan in (baseline, followup)]
         insides = [brain.mask for brain in brains]
     with stages("segmentation", 0.3):
-        masks = [
-            segment(scan.scan.image, inside, segmenter, device) if scan.mask is None else scan.mask
-            for scan, inside in zip((baseline, followup), insides, strict=True)
-        ]
+        found = {
+            name: find_bleeds(scan.scan.image, inside, segmenter, device)
+            if scan.mask is None
+            else Bleeds.of_hematoma(scan.mask)
+            for (name, scan), inside in zip(named.items(), insides, strict=True)
+        }
+        masks = [bleeds.hematoma for bleeds in found.values()]
         # Blood on a late follow-up may be no denser than the brain; that is no reason to reject its mask.
         notes = [
-            check_plausibility(scan.scan, brain, mask, drawn=scan is baseline and scan.mask is not None)
-            for scan, brain, mask in zip((baseline, followup), brains, masks, strict=True)
+            [
+                *notes_on_extraaxial(bleeds),
+                *check_plausibility(scan.scan, brain, bleeds, drawn=scan is baseline and scan.mask is not None),
+            ]
+            for scan, brain, bleeds in zip((baseline, followup), brains, found.values(), strict=True)
         ]
     with stages("registration", 0.5):
         registration = register(baseline.scan.image, insides[0], followup.scan.image, insides[1])
@@ -164,8 +192,16 @@ def compare(
         predicted = Mask(resample(predicted.image, grid, interpolator=sitk.sitkNearestNeighbor))
     arrays = [masks[0].voxels, moved_mask.voxels]
     before, after = masks[0].volume_ml, masks[1].volume_ml
-    found = FoundAutomatically(*(scan.mask is None for scan in (baseline, followup)))
-    doubt = doubt_of_growth(before, after, bool((arrays[0] & arrays[1]).any()), found)
+    automatic = FoundAutomatically(*(scan.mask is None for scan in (baseline, followup)))
+    touch = bool((arrays[0] & arrays[1]).any())
+    doubt = _doubt_of_presence(found) or doubt_of_growth(before, after, touch, automatic)
+    ventricles = [
+        bleeds.volume_ml(Kind.INTRAVENTRICULAR) if scan.mask is None else scan.intraventricular_ml
+        for scan, bleeds in zip((baseline, followup), found.values(), strict=True)
+    ]
+    found_new = is_new(*ventricles)
+    is_new_there = found_new if new_intraventricular is None else new_intraventricular
+    growth = None if doubt and doubt.forbids else measure_growth(before, after, definition, is_new_there)
     warnings = [
         f"{name}: {told}"
         for (name, scan), seen in zip(named.items(), notes, strict=True)
@@ -178,9 +214,10 @@ def compare(
         "software": {"name": "HematomaExpansion", "version": __version__},
         "registration": {"overlap": registration.overlap, "similarity": registration.similarity},
         "warnings": [*warnings, *([doubt.sentence] if doubt else [])],
-        "baseline": {"volume_ml": before or None},
-        "followup": {"volume_ml": after or None},
-        "growth": None if doubt and doubt.forbids else asdict(measure_growth(before, after, definition)),
+        "baseline": {"volume_ml": before or None, "intraventricular_ml": ventricles[0]},
+        "followup": {"volume_ml": after or None, "intraventricular_ml": ventricles[1]},
+        "new_intraventricular": {"told": new_intraventricular, "found": found_new},
+        "growth": None if growth is None else asdict(growth),
         "prediction": None,
         "models": {
             name: USER_MASK if scan.mask is not None else identity_of_segmenter(segmenter)

@@ -13,16 +13,12 @@ from typing import Any
 import SimpleITK as sitk
 
 from . import __version__
+from .anatomy.bleeds import Bleeds
 from .anatomy.brain import extract_brain
+from .anatomy.kinds import Kind
 from .anatomy.plausibility import check_plausibility
-from .anatomy.segmentation import (
-    LOOKED_FOR,
-    NO_HEMATOMA,
-    NOT_LOOKED_FOR,
-    USER_MASK,
-    identity_of_segmenter,
-    segment,
-)
+from .anatomy.scope import notes_on_bleeds, scope_of
+from .anatomy.segmentation import USER_MASK, find_bleeds, identity_of_segmenter
 from .device import choose_device, compute_on
 from .errors import InputError
 from .forecast.facts import Facts
@@ -84,20 +80,26 @@ class Prediction:
     """A prediction; every image lies on the baseline scan's own grid.
 
     ``baseline_ct`` is in HU. ``growth``, the outcome if the hematoma expands, and ``growth_probability``, each
-    voxel's probability to hold blood at follow-up, are None if no hematoma was found. ``resampled``: the scan was
+    voxel's probability to hold blood at follow-up, are None if no hematoma was found, or a doubtful one.
+    ``resampled``: the scan was
     tilted or unevenly spaced, and its grid is that of ``baseline_ct``, not the file's. ``result`` holds the
     contents of ``prediction.json``. ``inside_skull`` is None unless it was requested; ``keep_outcomes``: whether
     the outcomes were.
     """
 
     baseline_ct: sitk.Image
-    baseline_mask: Mask
+    bleeds: Bleeds
     growth: Growth | None
     growth_probability: sitk.Image | None
     resampled: bool
     result: dict[str, Any]
     inside_skull: Mask | None = None
     keep_outcomes: bool = False
+
+    @property
+    def baseline_mask(self) -> Mask:
+        """The hematoma."""
+        return self.bleeds.hematoma
 
 
 def predict(
@@ -125,33 +127,33 @@ def predict(
         brain = extract_brain(scan.image)
     with stages("segmentation", 0.3):
         if drawn is None:
-            find = partial(segment, scan.image, brain.mask, options.segmenter)
-            hematoma, device = compute_on(device, find, warnings)
+            find = partial(find_bleeds, scan.image, brain.mask, options.segmenter)
+            bleeds, device = compute_on(device, find, warnings)
             segmenter = identity_of_segmenter(options.segmenter)
         else:
-            hematoma, segmenter = drawn, USER_MASK
-        warnings += check_plausibility(scan, brain, hematoma, drawn=drawn is not None)
+            bleeds, segmenter = Bleeds.of_hematoma(drawn), USER_MASK
+        warnings[:0] = notes_on_bleeds(bleeds)
+        warnings += check_plausibility(scan, brain, bleeds, drawn=drawn is not None)
+    hematoma = bleeds.hematoma
     subject = Subject(scan.image, brain.mask, hematoma)
     markers, risk, forecast, growth, map_of_growth = None, None, None, None, None
     with stages("markers", 0.5):
-        if not hematoma.is_empty:
+        if not hematoma.is_empty and not bleeds.is_doubtful:
             markers = with_decisions(describe_markers(scan.image, hematoma), options.decisions)
             if options.risk is not None:
                 measured = measurements(markers, hematoma.volume_ml, options.onset_hours)
                 judge = partial(predict_risk_of_scan, subject, measured, options.risk)
                 risk, device = compute_on(device, judge, warnings)
     with stages("growth", 0.65):
-        if markers is None:
-            warnings.append(NO_HEMATOMA)
-        else:
+        if markers is not None:
             outcomes, device = compute_on(device, partial(predict_outcomes, subject, options.growth), warnings)
-            forecast = _forecast(outcomes, markers, risk, kind, options)
+            forecast = _forecast(outcomes, markers, bleeds, risk, kind, options)
             growth = outcomes.growth_to(forecast.if_expands_ml)
             map_of_growth = probability_map(growth.order, forecast.distribution, scan.image)
             warnings += _notes(forecast, outcomes)
     return Prediction(
         baseline_ct=scan.restore(scan.image),
-        baseline_mask=scan.restore_mask(hematoma),
+        bleeds=bleeds.restored(scan),
         growth=None if growth is None else growth.restored(scan),
         growth_probability=None if map_of_growth is None else scan.restore(map_of_growth),
         resampled=scan.resampled,
@@ -162,12 +164,11 @@ def predict(
             "format": RESULT_FORMAT,
             "software": {"name": "HematomaExpansion", "version": __version__},
             "input": _describe_input(scan, options, warnings),
-            "scope": None
-            if segmenter == USER_MASK
-            else {"looked_for": LOOKED_FOR, "not_looked_for": NOT_LOOKED_FOR},
+            "scope": None if drawn is not None else scope_of(bleeds),
+            "bleeds": bleeds.described,
             "forecast": None if forecast is None else forecast.described,
             **_describe_volumes(hematoma, growth, kind, options),
-            **_describe_markers(markers, risk, hematoma, options),
+            **_describe_markers(markers, risk, bleeds, options),
             "models": {
                 "segmentation": segmenter,
                 "growth": options.growth.identity,
@@ -182,12 +183,13 @@ def predict(
 def _forecast(
     outcomes: Outcomes,
     markers: dict[str, Any],
+    bleeds: Bleeds,
     risk: Risk | None,
     masks: MaskKind,
     options: PredictionOptions,
 ) -> Forecast:
-    volume_ml = outcomes.subject.hematoma.volume_ml
-    facts = Facts.of(volume_ml, options.onset_hours, markers, asdict(options.clinical))
+    volume_ml, clinical = outcomes.subject.hematoma.volume_ml, asdict(options.clinical)
+    facts = Facts.of(volume_ml, options.onset_hours, markers, clinical, bleeds.volume_ml(Kind.INTRAVENTRICULAR))
     around = Circumstances(
         masks=masks,
         definition=options.expansion_definition,
@@ -233,12 +235,11 @@ def _describe_volumes(
         **abc2(hematoma).described,
     }
     if growth is None:
-        return {"baseline": baseline, "bleeds": None, "followup": None, "growth": None}
+        return {"baseline": baseline, "followup": None, "growth": None}
     followup_ml = growth.followup_mask.volume_ml
     measures = measure_growth(baseline_ml, followup_ml, options.expansion_definition)
     return {
         "baseline": baseline,
-        "bleeds": None,
         "followup": {"volume_ml": followup_ml, "abc2_ml": abc2(growth.followup_mask).volume_ml},
         "growth": {name: getattr(measures, name) for name in ("absolute_ml", "relative", "detectable")},
     }
@@ -251,9 +252,10 @@ def corrected_baseline(measured_ml: float, found_by: ModelPackage | None) -> flo
 
 
 def _describe_markers(
-    markers: dict[str, Any] | None, risk: Risk | None, hematoma: Mask, options: PredictionOptions
+    markers: dict[str, Any] | None, risk: Risk | None, bleeds: Bleeds, options: PredictionOptions
 ) -> dict[str, Any]:
     if markers is None:
         return {"risk": None, "markers": None, "scores": None}
-    scores = scores_of(markers, options.onset_hours, hematoma.volume_ml, options.clinical)
+    clinical = options.clinical.with_found(bleeds.volume_ml(Kind.INTRAVENTRICULAR))
+    scores = scores_of(markers, options.onset_hours, bleeds.hematoma.volume_ml, clinical)
     return {"risk": None if risk is None else asdict(risk), "markers": markers, "scores": scores}

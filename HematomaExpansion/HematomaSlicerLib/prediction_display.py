@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import slicer
+from HematomaExpansionLib.anatomy.kinds import BESIDE_HEMATOMA, BLOOD, LOOKS
 
 from .node_images import image_from_segment, use_brain_window
 from .outcome_nodes import outcome_surface, show_map
@@ -17,7 +18,7 @@ from .scaled_field import set_scale, use_arrows
 
 _CAMERA_DISTANCE = 4.5
 """In hematoma radii; at Slicer's view angle of 30°, the hematoma fills most of the view."""
-_SURFACE_OPACITY = 0.3
+_SURFACE_OPACITY, _OTHER_OPACITY = 0.3, 0.5
 _FILL_OPACITY = 0.35
 _MAP_OPACITY = 0.45
 _VOLUME_SHOWN = "HematomaExpansion.VolumeShown"
@@ -53,6 +54,11 @@ def apply_look(run: PredictionRun, look: Look) -> None:
                 display.SetSegmentOpacity3D(segment_id, _SURFACE_OPACITY if name == PREDICTED else 1.0)
                 display.SetSegmentVisibility2DOutline(segment_id, name != GROWTH)
                 display.SetSegmentVisibility2DFill(segment_id, name == GROWTH)
+        for kind in BESIDE_HEMATOMA:
+            if segment_id := run.segment_id(LOOKS[kind].title):
+                display.SetSegmentVisibility3D(segment_id, look.surface and kind in BLOOD)  # edema would hide them
+                display.SetSegmentOpacity3D(segment_id, _OTHER_OPACITY)
+                display.SetSegmentVisibility2DFill(segment_id, False)
     if run.surface is not None:
         display = run.surface.GetDisplayNode()
         display.SetVisibility2D(look.outline)

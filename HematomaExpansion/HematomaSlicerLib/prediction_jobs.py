@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -101,10 +102,13 @@ def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]
 def _comparison_arguments(
     run: PredictionRun, followup: slicer.vtkMRMLScalarVolumeNode, hematoma: Segment | None, folder: Path
 ) -> list[str]:
+    from HematomaExpansionLib.output.prediction_folder import RESULT_FILE
+
     assert run.background is not None
     prediction = folder / "prediction"
     prediction.mkdir()
     write_segment(Segment(run.segmentation, run.segment_id(PREDICTED)), prediction / "followup-mask.nii.gz")
+    (prediction / RESULT_FILE).write_text(json.dumps(run.result), encoding="utf-8")
     arguments = [
         "compare",
         "--baseline",

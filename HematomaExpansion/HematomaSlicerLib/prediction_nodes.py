@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import slicer
+from HematomaExpansionLib.anatomy.kinds import BESIDE_HEMATOMA, LOOKS, Kind
+from HematomaExpansionLib.output.findings import kinds_found
 from HematomaExpansionLib.scan.grid import Grid
 from HematomaExpansionLib.scan.resampling import resample
 
@@ -31,6 +33,7 @@ from .scene_nodes import (
     BEFORE_COLOR,
     add_segments,
     add_surface,
+    color_of,
     folder_of,
     move_to_folder,
     remove_nodes,
@@ -47,7 +50,8 @@ class PredictionRun(NodeGroup):
     """One prediction. Nodes that exist only if a hematoma was found may be None.
 
     Attributes:
-        segmentation: baseline, prediction (the outcome if the hematoma expands) and growth.
+        segmentation: baseline, prediction (the outcome if the hematoma expands) and growth, and each kind of bleed
+            found beside the hematoma.
         skull: the inside of the skull, if intermediate results were kept.
         predicted: the predicted follow-up CT.
         field: the displacement from baseline to prediction; it moves no node.
@@ -135,6 +139,7 @@ def prediction_of(run: PredictionRun) -> Any:
     Raises:
         NodeError: the scan was removed from the scene.
     """
+    from HematomaExpansionLib.anatomy.bleeds import Bleeds, labels_on
     from HematomaExpansionLib.forecast.forecast import distribution_of
     from HematomaExpansionLib.growth.growth import Growth
     from HematomaExpansionLib.growth.probability_map import probability_map
@@ -145,6 +150,9 @@ def prediction_of(run: PredictionRun) -> Any:
         raise NodeError("The scan of this prediction is no longer in the scene.")
     ct, result = image_from_volume(run.background), run.result
     baseline = _mask_on(ct, run, BASELINE)
+    masks = {kind: _mask_on(ct, run, LOOKS[kind].title) for kind in kinds_found(result)}
+    masks[Kind.INTRAPARENCHYMAL] = baseline
+    parts = [(kind, sitk.GetArrayViewFromImage(mask) > 0) for kind, mask in masks.items()]
     growth, probability, distribution = None, None, distribution_of(result)
     if run.field is not None:
         followup = _mask_on(ct, run, PREDICTED)
@@ -158,7 +166,7 @@ def prediction_of(run: PredictionRun) -> Any:
             probability = probability_map(growth.order, distribution, ct)
     return Prediction(
         baseline_ct=sitk.Cast(ct, sitk.sitkFloat32),
-        baseline_mask=Mask(baseline),
+        bleeds=Bleeds.of_result(labels_on(Grid.of(ct), parts), result.get("bleeds")),
         growth=growth,
         growth_probability=probability,
         resampled=run.baseline is not None,
@@ -208,6 +216,7 @@ def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -
         ("A", baseline["a_mm"], "mm"),
         ("B", baseline["b_mm"], "mm"),
         ("C", baseline["c_mm"], "mm"),
+        *_bleed_rows(result.get("bleeds") or {}),
     ]
     if growth is not None:
         rows += _forecast_rows(result) if result.get("forecast") else _earlier_rows(result)
@@ -228,6 +237,16 @@ def measures(result: dict[str, Any], comparison: dict[str, Any] | None = None) -
                 ("Lesion Dice", comparison["prediction"]["lesion_dice"], ""),
             ]
     return [(name, float(value), unit) for name, value, unit in rows if value is not None]
+
+
+def _bleed_rows(bleeds: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
+    """What was found beside the hematoma, and how probable that is; None for what is not known."""
+    probability = bleeds.get("probability_of_hematoma")
+    return [
+        *[(LOOKS[kind].title, bleeds.get(kind.key), "mL") for kind in BESIDE_HEMATOMA],
+        ("Midline shift", bleeds.get("midline_shift_mm"), "mm"),
+        ("Probability of a hematoma", None if probability is None else 100 * probability, "%"),
+    ]
 
 
 def _forecast_rows(result: dict[str, Any]) -> list[tuple[str, float | None, str]]:
@@ -268,16 +287,20 @@ def _add_images(run: PredictionRun, folder: Path, name: str) -> None:
     if (folder / "inside-skull.nii.gz").exists():
         _add_skull(run, sitk.ReadImage(str(folder / "inside-skull.nii.gz")), f"{name} inside of the skull")
     baseline_mask = sitk.ReadImage(str(folder / "baseline-mask.nii.gz"))
-    masks = {BASELINE: (baseline_mask, BEFORE_COLOR)}
+    masks = {BASELINE: (baseline_mask, BEFORE_COLOR)} if np.any(sitk.GetArrayViewFromImage(baseline_mask)) else {}
     if (folder / "followup-mask.nii.gz").exists():
         followup_mask = sitk.ReadImage(str(folder / "followup-mask.nii.gz"))
         masks[PREDICTED] = (followup_mask, AFTER_COLOR)
         masks[GROWTH] = (sitk.And(followup_mask, sitk.Equal(baseline_mask, 0)), _GROWTH_COLOR)
-    elif not np.any(sitk.GetArrayViewFromImage(baseline_mask)):
-        return  # no hematoma: the table says so, and there is nothing to show
+    others = {LOOKS[kind].title: kind for kind in kinds_found(run.result)}
+    if others:
+        labels = sitk.ReadImage(str(folder / "bleeds.nii.gz"))
+        masks |= {title: (sitk.Equal(labels, int(kind)), color_of(kind)) for title, kind in others.items()}
+    if not masks:
+        return  # nothing was found: the table says so, and there is nothing to show
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} hematoma")
     run.refer("Segmentation", segmentation)
-    add_segments(segmentation, masks, run.background)
+    add_segments(segmentation, masks, run.background, others)
     if PREDICTED not in masks:
         return
     followup_ct = sitk.ReadImage(str(folder / "followup-ct.nii.gz"))

@@ -9,7 +9,7 @@ from typing import Any
 from HematomaExpansionLib.errors import ModelPackageError
 from HematomaExpansionLib.forecast.facts import Facts
 from HematomaExpansionLib.forecast.forecast import ForecastModel, notes_on, renewed
-from HematomaExpansionLib.markers.scores import ClinicalData, overrule, scores_of
+from HematomaExpansionLib.markers.scores import ClinicalData, found_in_ventricles, overrule, scores_of
 from HematomaExpansionLib.models.package import ModelPackage, find_package
 
 _AROUND = ("whether", "definition")
@@ -38,7 +38,8 @@ def retold(result: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     clinical = ClinicalData(**told)
     changed = {**result, "input": {**result["input"], "onset_hours": hours, "clinical": asdict(clinical)}}
     if result.get("markers"):
-        changed["scores"] = scores_of(result["markers"], hours, result["baseline"]["volume_ml"], clinical)
+        known = clinical.with_found(found_in_ventricles(result))
+        changed["scores"] = scores_of(result["markers"], hours, result["baseline"]["volume_ml"], known)
     return _with_forecast(result, changed, around)
 
 

@@ -7,10 +7,19 @@ from html import escape
 from typing import Any
 
 from HematomaExpansionLib import RESEARCH_USE
+from HematomaExpansionLib.anatomy.kinds import LOOKS
 from HematomaExpansionLib.forecast.evidence import steps_text
 from HematomaExpansionLib.forecast.forecast import milliliters
 from HematomaExpansionLib.forecast.probability import models_used
-from HematomaExpansionLib.markers.scores import bat_text, brain_text, is_unsure, present_markers
+from HematomaExpansionLib.markers.scores import bat_text, brain_text, is_unsure, present_markers, ventricles_of
+from HematomaExpansionLib.output.findings import (
+    findings,
+    first_line,
+    is_doubtful,
+    likely_text,
+    new_blood_text,
+    scope_text,
+)
 
 _UNITS = {"mm2": "mm²", "hu": "HU", "mm": "mm"}
 _DECIDING = 2
@@ -38,9 +47,11 @@ def card(result: dict[str, Any]) -> str:
     """The prediction as a user first sees it."""
     notes = "".join(_small(text) for text in result["input"]["warnings"])
     if result["growth"] is None:
-        return _large("No hematoma found") + _line("This does not rule out a bleed.") + notes
+        likely = f"{likely_text(result)}. " if likely_text(result) else ""
+        reason = likely if is_doubtful(result) else f"{likely}This does not rule out a bleed."
+        return _large(first_line(result)) + _line(reason) + _findings(result) + notes
     told = _forecast(result) if result.get("forecast") else _earlier_forecast(result)
-    return told + _volumes(result) + _scope(result) + notes
+    return told + _volumes(result) + _findings(result) + _scope(result) + notes
 
 
 def _forecast(result: dict[str, Any]) -> str:
@@ -81,16 +92,27 @@ def _earlier_forecast(result: dict[str, Any]) -> str:
 def _volumes(result: dict[str, Any]) -> str:
     baseline, followup = result["baseline"], result["followup"]
     corrected = baseline.get("corrected_volume_ml")  # a scene saved by an earlier version has none
+    likely = likely_text(result)
     return (
-        ("" if corrected is None else _small(f"Now {corrected:.1f} mL corrected for the segmenter's bias"))
+        (_line(f"Hematoma {baseline['volume_ml']:.1f} mL, {likely}") if likely else "")
+        + ("" if corrected is None else _small(f"Now {corrected:.1f} mL corrected for the segmenter's bias"))
         + _line(f"ABC/2 {baseline['abc2_ml']:.1f} mL, if it expands {followup['abc2_ml']:.1f} mL")
         + _small("ABC/2 is a bedside estimate to compare with: rely on the volumes above, which count voxels.")
     )
 
 
+def _findings(result: dict[str, Any]) -> str:
+    """What was found beside the hematoma, each kind with its color."""
+    lines = []
+    for finding in findings(result):
+        color = "" if finding.kind is None else f"<span style='color:{LOOKS[finding.kind].color}'>■</span> "
+        lines.append(_line(f"{color}{escape(finding.title)}: {escape(finding.value)}"))
+    return "".join(lines)
+
+
 def _scope(result: dict[str, Any]) -> str:
-    scope = result.get("scope")  # missing for a user's own mask and in an earlier version's scene
-    return _small(f"Looked for: {scope['looked_for']}; not for {scope['not_looked_for']}.") if scope else ""
+    scope = scope_text(result)
+    return _small(f"Looked for: {scope}.") if scope else ""
 
 
 def marker_rows(result: dict[str, Any] | None) -> list[MarkerRow]:
@@ -112,8 +134,8 @@ def scores_text(result: dict[str, Any] | None) -> str:
     lines = []
     if scores.get("bat"):
         lines.append(f"BAT score {bat_text(scores['bat'])}")
-    if scores.get("brain"):  # only if everything it needs is known
-        lines.append(f"BRAIN score {brain_text(scores['brain'])}")
+    if result and scores.get("brain"):  # only if everything it needs is known
+        lines.append(f"BRAIN score {brain_text(scores['brain'], ventricles_of(result))}")
     return "\n".join(lines)
 
 
@@ -166,6 +188,8 @@ def comparison_text(comparison: dict[str, Any]) -> str:
             f"Lesion Dice {prediction['lesion_dice']:.2f} "
             f"({prediction['lesion_dice_without_growth']:.2f} by a copy of the baseline)",
         ]
+    if new := new_blood_text(comparison):
+        lines.append(f"New blood in the ventricles: {new}")
     return "".join(_line(line) for line in lines) + notes
 
 

@@ -4,31 +4,41 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import SimpleITK as sitk
 import slicer
 import vtk
+from HematomaExpansionLib.anatomy.kinds import CATEGORY, LOOKS, Kind
 
 from .node_images import labelmap_from_image
 
-BEFORE_COLOR, AFTER_COLOR = (1.0, 0.82, 0.12), (1.0, 0.30, 0.37)
+Color = tuple[float, float, float]
+"""Red, green and blue from 0 to 1."""
+
+
+def color_of(kind: Kind) -> Color:
+    """The color that marks a kind everywhere."""
+    red, green, blue = (int(LOOKS[kind].color[first : first + 2], 16) / 255 for first in (1, 3, 5))
+    return red, green, blue
+
+
+BEFORE_COLOR, AFTER_COLOR = color_of(Kind.INTRAPARENCHYMAL), (1.0, 0.30, 0.37)
 """Colors of a hematoma now and of what it becomes."""
 
 _MOVING_COLOR = (1.0, 0.55, 0.1)
 
-_HEMORRHAGE = (
-    "Segmentation category and type - DICOM master list"
-    "~SCT^49755003^Morphologically Altered Structure~SCT^50960005^Hemorrhage~^^"
-    "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
-)
-
 
 def add_segments(
     segmentation: slicer.vtkMRMLSegmentationNode,
-    masks: dict[str, tuple[sitk.Image, tuple[float, float, float]]],
+    masks: Mapping[str, tuple[sitk.Image, Color]],
     volume: slicer.vtkMRMLScalarVolumeNode,
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
 ) -> None:
-    """Fill a new segmentation with masks (0/1) by name, each with its color, as outlines over ``volume``."""
+    """Fill a new segmentation with masks (0/1) by name, each with its color, as outlines over ``volume``.
+
+    ``kinds``: which kind of bleed a mask shows, by its name, if it is not a hematoma.
+    """
     segmentation.CreateDefaultDisplayNodes()
     if volume.GetParentTransformNode() is None:
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
@@ -37,10 +47,23 @@ def add_segments(
             labelmap_from_image(mask), segment_name, color
         )
         segment = segmentation.GetSegmentation().GetSegment(segment_id)
-        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), _HEMORRHAGE)
+        kind = kinds.get(segment_name, Kind.INTRAPARENCHYMAL)
+        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), _terminology(kind))
     display = segmentation.GetDisplayNode()
     display.SetVisibility2DFill(False)
     display.SetSliceIntersectionThickness(2)
+
+
+def _terminology(kind: Kind) -> str:
+    """A kind as Slicer's terminology entry; Slicer's DICOM export writes these codes."""
+    look = LOOKS[kind]
+    category, concept, region = (
+        f"SCT^{code.value}^{code.meaning}" for code in (CATEGORY, look.concept, look.region)
+    )
+    return (
+        f"Segmentation category and type - DICOM master list~{category}~{concept}~^^"
+        f"~Anatomic codes - DICOM master list~{region}~^^"
+    )
 
 
 def add_surface(polydata: vtk.vtkPolyData, name: str) -> slicer.vtkMRMLModelNode:

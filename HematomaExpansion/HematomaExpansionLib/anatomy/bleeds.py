@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..scan.grid import Array, Grid, image_on
+from ..scan.head_ct import HeadCT
 from ..scan.mask import Mask
+from .kinds import BLOOD, Kind
 from .midline import Midline
 
-
-class Kind(IntEnum):
-    """A kind of bleed, or what a bleed causes, with its value in the label map."""
-
-    INTRAPARENCHYMAL = 1
-    INTRAVENTRICULAR = 2
-    EXTRAAXIAL = 3
-    EDEMA = 4
-
-
-BLOOD = (Kind.INTRAPARENCHYMAL, Kind.INTRAVENTRICULAR, Kind.EXTRAAXIAL)
+__all__ = ["BLOOD", "DOUBTFUL", "VENTRICLES", "Bleeds", "Kind", "Presence", "labels_on"]
 
 VENTRICLES = 5
 """The class of CSF in the lateral ventricles, which follows the kinds."""
+
+DOUBTFUL = 0.5
+"""Where a hematoma is less probable than this, the reader is asked to look, and no growth is predicted."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,21 @@ class Bleeds:
         """The hematoma alone, from a method or a reader that looked for nothing else."""
         return cls(sitk.Mask(hematoma.image, hematoma.image), frozenset({Kind.INTRAPARENCHYMAL}))
 
+    @classmethod
+    def of_result(cls, labels: sitk.Image, described: Mapping[str, Any] | None) -> Bleeds:
+        """The bleeds in a label map and in the ``bleeds`` of ``prediction.json``; in an earlier version's result,
+        which has none, the hematoma is all that was looked for.
+        """
+        if not described:
+            return cls(labels, frozenset({Kind.INTRAPARENCHYMAL}))
+        probability = described["probability_of_hematoma"]
+        return cls(
+            labels,
+            frozenset(kind for kind in Kind if described[kind.key] is not None),
+            None if probability is None else Presence(probability, described["slice"]),
+            Midline.of(described["midline"]) if described.get("midline") else None,
+        )
+
     @cached_property
     def hematoma(self) -> Mask:
         """The intraparenchymal hematoma, the only kind that grows here."""
@@ -94,11 +104,37 @@ class Bleeds:
             return None
         return int(np.count_nonzero(self.voxels == kind)) * self.grid.voxel_volume_ml
 
+    @cached_property
+    def blood(self) -> Mask:
+        """Where blood of any kind lies."""
+        return Mask.on(self.grid, np.isin(self.voxels, BLOOD))
+
     @property
-    def has_intraventricular_blood(self) -> bool | None:
-        """None if it was not looked for."""
-        volume_ml = self.volume_ml(Kind.INTRAVENTRICULAR)
-        return None if volume_ml is None else volume_ml > 0
+    def tells_kinds_apart(self) -> bool:
+        """Whether all kinds were looked for."""
+        return self.looked_for == frozenset(Kind)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether something was found that is too improbable to be a hematoma for predicting its growth."""
+        return self.presence is not None and self.presence.probability < DOUBTFUL and not self.hematoma.is_empty
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The ``bleeds`` of ``prediction.json``: volumes in mL; None for what is not known."""
+        presence = self.presence
+        return {
+            **{kind.key: self.volume_ml(kind) for kind in Kind},
+            "midline_shift_mm": self.midline_shift_mm,
+            "midline": None if self.midline is None else asdict(self.midline),
+            "probability_of_hematoma": None if presence is None else presence.probability,
+            "slice": None if presence is None else presence.slice_number,
+            "doubtful": None if presence is None else self.is_doubtful,
+        }
+
+    def restored(self, scan: HeadCT) -> Bleeds:
+        """The same in the scan's stored axis order."""
+        return replace(self, labels=scan.restore(self.labels))
 
 
 def labels_on(grid: Grid, parts: Iterable[tuple[Kind, Array]]) -> sitk.Image:

@@ -25,10 +25,11 @@ _THICK, _MIN_THICK, _LARGE_ML = 3, 0.3, 8.0
 _MIN_SYMMETRY, _VENTRICLES_DEEP_MM, _VENTRICLES_WIDE_MM = 0.6, 25.0, 40.0
 
 
-def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[str]:
+def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool, guess: bool) -> list[str]:
     """Reasons to doubt that a subject's hematoma is one inside the brain, one sentence each.
 
-    ``view`` is of the same subject. ``drawn``: the user gave the mask.
+    ``view`` is of the same subject. ``drawn``: the user gave the mask. ``guess``: tell from its shape whether it
+    is another kind of bleeding, which a method that tells them apart knows better.
 
     Raises:
         InputError: the user's mask lies elsewhere, marks the brain, or is no denser than the brain.
@@ -46,7 +47,7 @@ def check_hematoma(subject: Subject, view: CoarseView, *, drawn: bool) -> list[s
             f"{100 * outside:.0f} % of the mask lies on bone or outside the skull, so its volume is too large: "
             "check the mask."
         )
-    return [*notes, *_strip(view), *_kind(view, subject.hematoma.volume_ml)]
+    return [*notes, *_strip(view), *(_kind(view, subject.hematoma.volume_ml) if guess else [])]
 
 
 def _check_place(hematoma: Mask, inside_skull: Mask) -> None:

@@ -9,9 +9,13 @@ from scipy.ndimage import find_objects
 from ..scan.grid import Array, box_slices
 from ..scan.mask import Mask
 from ..scan.shapes import distance_map
+from .kinds import Kind
 
 MIN_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
+
+MIN_ML_OF = {Kind.INTRAVENTRICULAR: 0.2, Kind.EXTRAAXIAL: 1.0}
+"""Smaller connected components of these kinds are calcification, or partial volume of bone, rather than blood."""
 
 MIN_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
 """Smaller components of at least this volume (4 mm across) count this near a hematoma: its satellites."""

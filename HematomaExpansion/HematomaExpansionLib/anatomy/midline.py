@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates
@@ -34,6 +36,12 @@ class Midline:
     septum: tuple[float, float, float]
     front: tuple[float, float, float]
     back: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Midline:
+        """The midline in a result, where lists stand for tuples."""
+        points = {name: tuple(described[name]) for name in ("septum", "front", "back")}
+        return cls(shift_mm=float(described["shift_mm"]), **points)
 
 
 def find_midline(inside_skull: Array, ventricles: Array, grid: Grid) -> Midline | None:

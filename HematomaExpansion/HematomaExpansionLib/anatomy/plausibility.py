@@ -18,9 +18,9 @@ from scipy.spatial import ConvexHull
 from ..errors import InputError
 from ..scan.grid import Array
 from ..scan.head_ct import HeadCT
-from ..scan.mask import Mask
 from ..scan.shapes import largest_component
 from ..scan.subject import Subject
+from .bleeds import Bleeds
 from .brain import Brain
 from .coarse_view import CoarseView
 from .hematoma_checks import check_hematoma
@@ -35,7 +35,7 @@ _TOP_CM2, _BOTTOM_CM2 = 60.0, 45.0
 _MIN_SHARE_OF_HULL, _HEAD_CM2, _MIN_SHARE_OF_HEAD, _MAX_EMPTY_MM = 0.82, 90.0, 0.25, 20.0
 _BLOOD_HU, _DENSER_HU = (52.0, 95.0), 110.0
 _BLOOD_LEFT_ML, _BLOOD_OUTSIDE_ML, _DENSER_ML, _DEEP_MM = 3.5, 1.0, 1.5, 8.0
-_BESIDE_HEMATOMA_MM = 6.0
+_BESIDE_BLOOD_MM = 6.0
 # A layer along the skull: its depth, its part of the brain's height, and how much denser than brain it is. Partial
 # volume of bone is similar on both sides: they differ by at most 2 mL in 17 heads without a bleed, and by 15 mL
 # with a 5 mm subdural hematoma on one side.
@@ -61,26 +61,28 @@ class _Slices:
         return areas
 
 
-def check_plausibility(scan: HeadCT, brain: Brain, hematoma: Mask, *, drawn: bool) -> list[str]:
+def check_plausibility(scan: HeadCT, brain: Brain, bleeds: Bleeds, *, drawn: bool) -> list[str]:
     """What the user must know about a scan, the inside of its skull, and the hematoma, one sentence each.
 
-    ``hematoma`` lies on the scan's grid and is empty if none was found; ``drawn``: the user gave it.
+    ``bleeds`` lies on the scan's grid; ``drawn``: the user gave the hematoma. Other kinds of blood are guessed
+    from density and shape only where they were not looked for.
 
     Raises:
         InputError: a result from this scan or mask could not be trusted.
     """
     x_mm, y_mm, z_mm = scan.grid.spacing
     slices = _Slices(sitk.GetArrayViewFromImage(scan.image), brain.mask.voxels, x_mm * y_mm / 100, z_mm)
-    subject = Subject(scan.image, brain.mask, hematoma)
-    view = CoarseView.of(subject)
+    subject = Subject(scan.image, brain.mask, bleeds.hematoma)
+    view = CoarseView.of(subject, bleeds.blood)
+    guess = not bleeds.tells_kinds_apart
     return [
         *_density(slices),
         *_neighbors(slices, even=not scan.resampled),
-        *_ends(slices, hematoma.voxels),
+        *_ends(slices, bleeds.hematoma.voxels),
         *_skull(brain),
         *_gaps(slices, view),
-        *_dense_elsewhere(view),
-        *check_hematoma(subject, view, drawn=drawn),
+        *_dense_elsewhere(view, guess=guess),
+        *check_hematoma(subject, view, drawn=drawn, guess=guess),
     ]
 
 
@@ -207,11 +209,11 @@ def _gaps(slices: _Slices, view: CoarseView) -> list[str]:
     ]
 
 
-def _dense_elsewhere(view: CoarseView) -> list[str]:
-    """Regions as dense as blood, or denser, that do not count as hematoma."""
+def _dense_elsewhere(view: CoarseView, *, guess: bool) -> list[str]:
+    """Regions as dense as blood, or denser, that do not count as blood; ``guess``: say what they may be."""
     smooth, voxel_ml = ndimage.gaussian_filter(view.hu, _NOISE_VOXELS), view.grid.voxel_volume_ml
     low, high = _BLOOD_HU
-    dense = (smooth > low) & (smooth < high) & (view.from_bleed_mm > _BESIDE_HEMATOMA_MM)
+    dense = (smooth > low) & (smooth < high) & (view.from_blood_mm > _BESIDE_BLOOD_MM)
     left = _largest_compact(dense & view.inside)
     outside = _largest_compact(_within(view.hull, dense & ~view.inside))
     denser = (smooth > _DENSER_HU) & (view.depth_inside_mm > _DEEP_MM)
@@ -223,8 +225,11 @@ def _dense_elsewhere(view: CoarseView) -> list[str]:
             f"At least {min_ml:.0f} mL inside the skull is as dense as blood but does not count as hematoma: "
             "check for blood outside of the brain (epidural, subdural, subarachnoid), which this tool is not made "
             "for."
+            if guess
+            else f"At least {min_ml:.0f} mL inside the skull is as dense as blood but was not taken for blood: "
+            "check it on the scan."
         )
-    else:
+    elif guess:
         notes += _layer(view, smooth)
     if np.count_nonzero(outside) * voxel_ml > _BLOOD_OUTSIDE_ML:
         min_ml = np.count_nonzero(_with_margin(outside, dense)) * voxel_ml
@@ -249,7 +254,7 @@ def _layer(view: CoarseView, smooth: Array) -> list[str]:
     brain_hu = float(np.median(smooth[inside & (smooth > _TISSUE_HU)]))
     dense = (smooth > brain_hu + _LAYER_HU) & (smooth < _BLOOD_HU[1])
     depth = view.depth_inside_mm
-    layer = dense & (depth > low) & (depth < high) & (view.from_bleed_mm > _BESIDE_HEMATOMA_MM)
+    layer = dense & (depth > low) & (depth < high) & (view.from_blood_mm > _BESIDE_BLOOD_MM)
     slices = np.flatnonzero(inside.any(axis=(1, 2)))
     first, last = (round(slices[0] + part * np.ptp(slices)) for part in _LAYER_HEIGHT)
     middle = round(np.argwhere(inside)[:, 2].mean())

@@ -22,24 +22,15 @@ from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
 from ..scan.resampling import average_onto, resample, where_at_least
 from ..scan.shapes import bounding_box
-from .bleeds import BLOOD, VENTRICLES, Bleeds, Kind, labels_on
-from .hematomas import MIN_HEMATOMA_ML, keep_hematomas, keep_large, keep_touching
+from .bleeds import VENTRICLES, Bleeds, labels_on
+from .hematomas import MIN_ML_OF, keep_hematomas, keep_large, keep_touching
+from .kinds import BLOOD, Kind
 from .midline import find_midline
 from .presence import presence_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-LOOKED_FOR = f"blood inside the brain, from {MIN_HEMATOMA_ML:.0f} mL"
-NOT_LOOKED_FOR = "blood outside of the brain (epidural, subdural, subarachnoid) or in the ventricles"
-NO_HEMATOMA = (
-    f"No hematoma was found ({LOOKED_FOR}). This does not rule out a bleed: a small or faint one can be missed, "
-    f"and {NOT_LOOKED_FOR} was not looked for."
-)
-
-MIN_ML_OF = {Kind.INTRAVENTRICULAR: 0.2, Kind.EXTRAAXIAL: 1.0}
-"""Smaller connected components of these kinds are calcification, or partial volume of bone, rather than blood."""
 
 # How a result names the source of a mask that no model package made.
 USER_MASK: dict[str, str | None] = {"name": "user mask", "version": None, "sha256": None, "trained_on": None}
@@ -152,7 +143,7 @@ def _likeliest(where: Array, probability: Sequence[sitk.Image], grid: Grid) -> A
     if where.any():
         first, size = bounding_box(where)
         box, part = box_slices(first, size), grid.cropped(first.tolist(), size.tolist())
-        values = [sitk.GetArrayViewFromImage(resample(image, part)) for image in probability]
+        values = [sitk.GetArrayFromImage(resample(image, part)) for image in probability]
         numbers[box] = (np.argmax(values, axis=0) + 1) * where[box]
     return numbers
 

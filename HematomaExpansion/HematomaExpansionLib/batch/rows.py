@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..anatomy.kinds import Kind
 from ..errors import InputError
 from ..files.folders import check_output_folder, make_folder
 from ..files.provenance import Provenance, is_made_from, read_provenance
 from ..forecast.forecast import columns_of
 from ..markers.scores import markers_text
-from ..output.prediction_folder import PREDICTION, RESULT_FILE, SCAN_AND_MASK, prediction_sources
+from ..output.prediction_folder import PREDICTION, RESULT_FILE, SCAN_AND_MASK, prediction_sources, read_result
 from ..prediction import PredictionOptions
 from ..scan.volume_files import stored_sha256
 from .cases import RESULTS_FILE, BatchCase
 
 DONE, FAILED = "done", "failed"
 _MAX_NAMED = 5
+_OF_BLEEDS = ("probability_of_hematoma", "doubtful", *(kind.key for kind in Kind), "midline_shift_mm")
 
 WORKER_DIED = (
     "The computation ended unexpectedly, most likely for lack of memory. "
@@ -36,8 +37,10 @@ class CaseRow:
 
     ``probability_of_expansion`` and the volumes are those of the forecast: percentiles among all patients like
     this one, and the median and the 80 % range among those who expand; ``followup_ml`` is that of the mask
-    written. ``corrected_baseline_ml``: corrected for the segmenter's bias, where its package knows it.
-    ``bat_low``, ``bat_high``: the BAT score; they differ if the time from onset is unknown.
+    written. ``doubtful``: what was found is too improbable to be a hematoma, so nothing was predicted. The volumes
+    of the kinds of bleeds are None where they were not looked for. ``corrected_baseline_ml``: corrected for the
+    segmenter's bias, where its package knows it. ``bat_low``, ``bat_high``: the BAT score; they differ if the time
+    from onset is unknown.
     """
 
     case: str
@@ -46,6 +49,13 @@ class CaseRow:
     baseline_ml: float | None = None
     corrected_baseline_ml: float | None = None
     abc2_ml: float | None = None
+    probability_of_hematoma: float | None = None
+    doubtful: bool | None = None
+    intraparenchymal_ml: float | None = None
+    intraventricular_ml: float | None = None
+    extraaxial_ml: float | None = None
+    edema_ml: float | None = None
+    midline_shift_mm: float | None = None
     followup_ml: float | None = None
     probability_of_expansion: float | None = None
     probability_low: float | None = None
@@ -89,6 +99,8 @@ def predicted_row(case: BatchCase, result: dict[str, Any]) -> CaseRow:
     """The row for the contents of ``prediction.json``."""
     followup, growth, forecast = (result[name] or {} for name in ("followup", "growth", "forecast"))
     figures: dict[str, Any] = dict(columns_of(forecast)) if forecast else {}
+    bleeds = result.get("bleeds") or {}
+    figures |= {name: bleeds.get(name) for name in _OF_BLEEDS}
     bat = (result["scores"] or {}).get("bat", {"total": None})
     low, high = (
         bat.get(f"total_if_{when}") if bat["total"] is None else bat["total"] for when in ("late", "early")
@@ -139,7 +151,7 @@ def finished_rows(cases: Sequence[BatchCase], output: Path, options: PredictionO
     rows, otherwise, changed = {}, [], []
     for case in cases:
         folder = output / case.name
-        result = _read_result(folder)
+        result = read_result(folder)
         if result is None:
             continue
         today, then = _provenance_of(case, options), read_provenance(folder)
@@ -192,14 +204,6 @@ def _differ_in_input_alone(then: Provenance, today: Provenance) -> bool:
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MAX_NAMED
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _read_result(folder: Path) -> Any:
-    """The contents of ``prediction.json`` there; None if it is missing or damaged."""
-    try:
-        return json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def check_batch_folder(output: Path, resume: bool) -> None:

@@ -47,7 +47,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _batch(arguments: argparse.Namespace) -> int:
-    from ..anatomy.segmentation import LOOKED_FOR
+    from ..anatomy.scope import HEMATOMA
     from ..batch.case_numbers import PRIVATE_FILE
     from ..batch.cases import RESULTS_FILE, find_cases
     from ..batch.rows import FAILED, check_batch_folder
@@ -81,9 +81,11 @@ def _batch(arguments: argparse.Namespace) -> int:
         )
         if none_found:
             print(
-                f"No hematoma was found in {none_found} of them. The search is for {LOOKED_FOR}; "
+                f"No hematoma was found in {none_found} of them. The search is for {HEMATOMA}; "
                 "finding none does not rule out a bleed."
             )
+        if doubtful := sum(bool(row.doubtful) for row in rows):
+            print(f"In {doubtful} of them it is doubtful whether there is a hematoma: look at these scans.")
         print(f"One folder per case, and one table of all, {RESULTS_FILE}, in {arguments.output}")
         if any(case.place is not None for case in cases):
             print(f"{PRIVATE_FILE} says which case is which scan. Keep it private: it may name patients.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+from ..markers.scores import found_in_ventricles
 from ..progress import Stages
 from .options import (
     Commands,
@@ -35,6 +37,12 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--prediction", type=Path, metavar="DIR", help="folder that `hematoma predict` wrote for this baseline"
     )
+    parser.add_argument(
+        "--new-intraventricular",
+        action=argparse.BooleanOptionalAction,
+        help="whether the follow-up has blood in the ventricles and the baseline had none, for the revised "
+        "definition (default: as found in both scans)",
+    )
     add_output(parser, "DIR", "folder for the result")
     add_segmenter(parser)
     add_definition(parser)
@@ -48,6 +56,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from ..device import choose_device
     from ..files.folders import check_output_folder
     from ..output.comparison_folder import COMPARISON, comparison_rows, write_comparison
+    from ..output.prediction_folder import read_result
     from ..scan.mask_files import read_mask_file
 
     check_output_folder(arguments.output, COMPARISON)
@@ -59,6 +68,8 @@ def _compare(arguments: argparse.Namespace) -> int:
             predicted = None
             if arguments.prediction is not None:
                 predicted = read_mask_file(arguments.prediction / "followup-mask.nii.gz")
+                found_ml = found_in_ventricles(read_result(arguments.prediction) or {})
+                baseline = replace(baseline, intraventricular_ml=found_ml)
         comparison = compare(
             baseline,
             followup,
@@ -67,6 +78,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             choose_device(arguments.device),
             arguments.expansion_definition,
             stages,
+            arguments.new_intraventricular,
         )
         progress("write", 0.9)
         failed = write_comparison(comparison, arguments.output)

@@ -89,6 +89,12 @@ def _add_predict(commands: Commands) -> None:
         help="also write outcomes.nii.gz: for each voxel around the hematoma, the volume in mL of the smallest "
         "outcome that reaches it",
     )
+    parser.add_argument(
+        "--dicom",
+        action="store_true",
+        help="also write the bleeds as a DICOM segmentation, bleeds.dcm, to file with the scan; like the scan's "
+        "own files, it names the patient",
+    )
     add_json_progress(parser)
     parser.set_defaults(run=_predict)
 
@@ -123,6 +129,7 @@ def prediction_options(arguments: argparse.Namespace) -> PredictionOptions:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from ..files.folders import check_output_folder
+    from ..output.dicom_bleeds import check_dicom_output
     from ..output.drawing import new_figure
     from ..output.prediction_folder import PREDICTION, prediction_sources, write_prediction
     from ..output.report import summary_rows
@@ -147,10 +154,13 @@ def _predict(arguments: argparse.Namespace) -> int:
         with stages("read", 0.0):
             scan = read_head_ct(arguments.input)
             mask = read_given_mask(arguments.mask, scan, arguments.label)
+            if arguments.dicom:
+                check_dicom_output(scan.dicom_files)
         prediction = predict(scan, options, mask, stages)
         progress("write", 0.8)
         sources = prediction_sources(scan.sha256, arguments.mask, arguments.label, options)
-        result = write_prediction(prediction, arguments.output, sources)
+        dicom_files = scan.dicom_files if arguments.dicom else ()
+        result = write_prediction(prediction, arguments.output, sources, dicom_files)
         progress("done", 1.0)
     if not arguments.json_progress:
         for warning in result["input"]["warnings"]:

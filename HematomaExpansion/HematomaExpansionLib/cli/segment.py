@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from ..progress import Stages
 from .options import (
@@ -30,6 +31,13 @@ def _add_segment(commands: Commands) -> None:
     parser = add_command(commands, "segment", "find the hematoma and write its mask")
     add_scan(parser)
     add_output(parser, "MASK", "mask file to write, which must not exist yet")
+    parser.add_argument(
+        "--bleeds",
+        type=Path,
+        metavar="FILE",
+        help="also write a label map, which must not exist yet: 1 hematoma, 2 blood in the ventricles, 3 blood "
+        "outside of the brain, 4 edema, as far as the segmenter tells them apart",
+    )
     add_segmenter(parser)
     add_device(parser)
     parser.set_defaults(run=_segment)
@@ -38,12 +46,16 @@ def _add_segment(commands: Commands) -> None:
 def _segment(arguments: argparse.Namespace) -> int:
     from ..anatomy.brain import extract_brain
     from ..anatomy.plausibility import check_plausibility
-    from ..anatomy.segmentation import NO_HEMATOMA, segment
+    from ..anatomy.scope import notes_on_bleeds
+    from ..anatomy.segmentation import find_bleeds
     from ..device import choose_device
+    from ..output.findings import findings, likely_text
     from ..scan.head_ct import read_head_ct
     from ..scan.volume_files import check_volume_output, write_volume
 
-    check_volume_output(arguments.output)
+    outputs = [path for path in (arguments.output, arguments.bleeds) if path is not None]
+    for path in outputs:
+        check_volume_output(path)
     segmenter, device = find_segmenter(arguments.segmenter), choose_device(arguments.device)
     with reporting() as progress:
         stages = Stages(progress)
@@ -52,14 +64,23 @@ def _segment(arguments: argparse.Namespace) -> int:
         with stages("brain", 0.3):
             brain = extract_brain(scan.image)
         with stages("segmentation", 0.6):
-            mask = segment(scan.image, brain.mask, segmenter, device)
-            notes = [*scan.warnings, *check_plausibility(scan, brain, mask, drawn=False)]
-        write_volume(scan.restore_mask(mask).image, arguments.output)
-    if mask.is_empty:
-        notes.append(NO_HEMATOMA)
+            bleeds = find_bleeds(scan.image, brain.mask, segmenter, device)
+            notes = [
+                *notes_on_bleeds(bleeds),
+                *scan.warnings,
+                *check_plausibility(scan, brain, bleeds, drawn=False),
+            ]
+        restored = bleeds.restored(scan)
+        for path, image in zip(outputs, (restored.hematoma.image, restored.labels), strict=False):
+            write_volume(image, path)
     for note in notes:
         print(f"Note: {note}")
-    print(f"Hematoma: {mask.volume_ml:.1f} mL. Research use only.")
+    volume_ml = bleeds.hematoma.volume_ml
+    result = {"baseline": {"volume_ml": volume_ml}, "bleeds": bleeds.described}
+    likely = likely_text(result)
+    print(f"Hematoma: {volume_ml:.1f} mL{likely and f' ({likely})'}. Research use only.")
+    for finding in findings(result):
+        print(f"{finding.title}: {finding.value}.")
     return 0
 
 

@@ -56,11 +56,12 @@ def probability_from_brain(facts: Facts) -> Probability:
     ]
     value = sum(share * probability for share, probability in ways)
     words = "known points" if open_questions else "points"
+    origin = f" (blood in the ventricles {facts.ventricles})" if facts.ventricles else ""
     return Probability(
         value=value,
         low=min(probability for _, probability in ways) if open_questions else None,
         high=max(probability for _, probability in ways) if open_questions else None,
         source=SOURCE,
         definition=ExpansionDefinition.SIX_ML_ALONE,
-        evidence=(Evidence(f"BRAIN, {sure} {words}", float(sure), None, value, SOURCE),),
+        evidence=(Evidence(f"BRAIN, {sure} {words}{origin}", float(sure), None, value, SOURCE),),
     )

@@ -183,7 +183,10 @@ def probability_from_evidence(
     for name, known_value, factor, origin in _further(facts, likelihood_ratio):
         shift += math.log(factor)
         after = sigmoid(float(log_odds(pieces[-1].probability)) + math.log(factor))
-        pieces.append(Evidence(_words(name, known_value), known_value, factor, after, origin, multiplied=True))
+        words = _words(name, known_value)
+        if name == "intraventricular" and facts.ventricles:
+            words += f" ({facts.ventricles})"
+        pieces.append(Evidence(words, known_value, factor, after, origin, multiplied=True))
     middle = float(log_odds(value)) + shift
     return Probability(
         value=pieces[-1].probability,

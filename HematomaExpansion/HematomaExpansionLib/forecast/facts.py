@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..markers.scores import GCS_RANGE, MAX_ONSET_HOURS
+from ..markers.scores import GCS_RANGE, MAX_ONSET_HOURS, ClinicalData, found_in_ventricles, ventricles_text
 
 FEWEST_HOURS = 0.25
 """Shorter times from onset count as this: nobody is scanned earlier, and the logarithm needs a limit."""
@@ -29,6 +29,7 @@ class Facts:
         irregular, blend: how probable it is that the sign is present: 0 or 1 if a reader decided.
         gcs: Glasgow Coma Scale, 3 to 15.
         warfarin, recurrent, intraventricular: see ``markers.scores.ClinicalData``.
+        ventricles: from whom ``intraventricular`` is known, in words, if the scan was searched for it.
         hypodensity, swirl, black_hole, heterogeneous: like ``irregular``.
     """
 
@@ -44,6 +45,7 @@ class Facts:
     swirl: float | None = None
     black_hole: float | None = None
     heterogeneous: float | None = None
+    ventricles: str = ""
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` for a value out of range."""
@@ -64,12 +66,17 @@ class Facts:
         onset_hours: float | None,
         markers: Mapping[str, Mapping[str, Any]],
         clinical: Mapping[str, Any],
+        intraventricular_ml: float | None = None,
     ) -> Facts:
         """The facts in CT markers as ``prediction.json`` holds them, a reader's decisions included, and in
-        clinical data by the names of the fields.
+        clinical data by the names of the fields; blood in the ventricles as found on the scan (None: not looked
+        for) counts where nobody has told.
         """
         signs = {name: sign_probability(markers[name]) for name in SIGNS if name in markers}
-        return cls(volume_ml, onset_hours, **{**signs, **clinical})
+        told = ClinicalData(**clinical)
+        known = asdict(told.with_found(intraventricular_ml))
+        ventricles = ventricles_text(told.intraventricular, intraventricular_ml)
+        return cls(volume_ml, onset_hours, **{**signs, **known}, ventricles=ventricles)
 
     @classmethod
     def of_result(cls, result: Mapping[str, Any]) -> Facts:
@@ -80,6 +87,7 @@ class Facts:
             told.get("onset_hours"),
             result.get("markers") or {},
             told.get("clinical") or {},
+            found_in_ventricles(result),
         )
 
 

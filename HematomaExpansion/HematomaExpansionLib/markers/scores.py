@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import InputError
@@ -83,6 +83,14 @@ class ClinicalData:
         """Raise ``InputError`` for a score out of range."""
         if self.gcs is not None and not is_gcs(self.gcs):
             raise InputError("The Glasgow Coma Scale must lie between 3 and 15.")
+
+    def with_found(self, intraventricular_ml: float | None) -> ClinicalData:
+        """The same, with blood in the ventricles as found on the scan where nobody has told; None: not looked
+        for.
+        """
+        if self.intraventricular is not None or intraventricular_ml is None:
+            return self
+        return replace(self, intraventricular=intraventricular_ml > 0)
 
 
 NO_CLINICAL_DATA = ClinicalData()
@@ -201,10 +209,31 @@ def _certainty_text(marker: Mapping[str, Any]) -> str:
     return f" ({100 * marker['probability']:.0f} % likely)" if is_unsure(marker) else ""
 
 
-def brain_text(score: Mapping[str, int]) -> str:
-    """A BRAIN score in words."""
+def brain_text(score: Mapping[str, int], ventricles: str = "") -> str:
+    """A BRAIN score in words; ``ventricles``: from whom blood in them is known (``ventricles_of``)."""
     points = ", ".join(f"{part} {score[part]}" for part in score if part != "total")
-    return f"{score['total']} of 24 ({points})"
+    return f"{score['total']} of 24 ({points}{ventricles and f'; blood in the ventricles: {ventricles}'})"
+
+
+def found_in_ventricles(result: Mapping[str, Any]) -> float | None:
+    """Blood in mL found in the ventricles; None if it was not looked for, as in an earlier version's result."""
+    return (result.get("bleeds") or {}).get("intraventricular_ml")
+
+
+def ventricles_of(result: Mapping[str, Any]) -> str:
+    """``ventricles_text`` of a result."""
+    told = (result["input"].get("clinical") or {}).get("intraventricular")
+    return ventricles_text(told, found_in_ventricles(result))
+
+
+def ventricles_text(told: bool | None, found_ml: float | None) -> str:
+    """From whom it is known whether there is blood in the ventricles, the user's word first; empty if nobody has
+    looked on the scan.
+    """
+    if found_ml is None:
+        return ""
+    found = f"found on the scan, {found_ml:.1f} mL" if found_ml > 0 else "none found on the scan"
+    return found if told is None else f"{'present' if told else 'absent'} as told; {found}"
 
 
 def bat_text(score: Mapping[str, int | None]) -> str:

@@ -9,6 +9,9 @@ DETECTABLE_GROWTH_ML = 3.8
 """Smallest change that one rater can tell from measurement error, for hematomas without intraventricular blood
 (Rodriguez-Luna 2016)."""
 
+_REVISED = "growth >= 6 mL or >= 33 % of baseline"
+_REVISED_ASSESSED = f"{_REVISED} or new intraventricular blood"
+
 
 class ExpansionDefinition(Enum):
     """When growth counts as expansion; the values are the names used on the command line.
@@ -27,8 +30,7 @@ class ExpansionDefinition(Enum):
         return {
             ExpansionDefinition.SIX_ML: "growth > 6 mL or > 33 % of baseline",
             ExpansionDefinition.TWELVE_AND_A_HALF_ML: "growth > 12.5 mL or > 33 % of baseline",
-            ExpansionDefinition.REVISED: "growth >= 6 mL or >= 33 % of baseline "
-            "(new intraventricular blood not assessed)",
+            ExpansionDefinition.REVISED: f"{_REVISED} (new intraventricular blood not assessed)",
             ExpansionDefinition.SIX_ML_ALONE: "growth >= 6 mL",
         }[self]
 
@@ -57,6 +59,15 @@ def expansion_limit_ml(definition: ExpansionDefinition, baseline_ml: float) -> f
     return baseline_ml + min(absolute, _LIMIT_SHARE * baseline_ml)
 
 
+def is_new(before_ml: float | None, after_ml: float | None) -> bool | None:
+    """Whether there is something at follow-up and was nothing at baseline, from two volumes in mL; None where they
+    do not tell, because one was not measured.
+    """
+    if after_ml == 0 or (before_ml is not None and before_ml > 0):
+        return False
+    return None if before_ml is None or after_ml is None else True
+
+
 @dataclass(frozen=True)
 class GrowthMeasures:
     """Growth in mL and relative to the baseline, and what it means.
@@ -71,14 +82,25 @@ class GrowthMeasures:
     detectable: bool
 
 
-def measure_growth(baseline_ml: float, followup_ml: float, definition: ExpansionDefinition) -> GrowthMeasures:
-    """Growth from two volumes in mL; the baseline volume must be above zero."""
+def measure_growth(
+    baseline_ml: float,
+    followup_ml: float,
+    definition: ExpansionDefinition,
+    new_intraventricular: bool | None = None,
+) -> GrowthMeasures:
+    """Growth from two volumes in mL; the baseline volume must be above zero.
+
+    ``new_intraventricular``: whether the follow-up has blood in the ventricles and the baseline had none; None if
+    that is not known. Only the revised definition asks for it.
+    """
     absolute = followup_ml - baseline_ml
     relative = absolute / baseline_ml
     expansion = {
         ExpansionDefinition.SIX_ML: absolute > 6.0 or relative > 0.33,
         ExpansionDefinition.TWELVE_AND_A_HALF_ML: absolute > 12.5 or relative > 0.33,
-        ExpansionDefinition.REVISED: absolute >= 6.0 or relative >= 0.33,
+        ExpansionDefinition.REVISED: absolute >= 6.0 or relative >= 0.33 or bool(new_intraventricular),
         ExpansionDefinition.SIX_ML_ALONE: absolute >= 6.0,
     }[definition]
-    return GrowthMeasures(absolute, relative, expansion, definition.text, abs(absolute) > DETECTABLE_GROWTH_ML)
+    is_assessed = definition is ExpansionDefinition.REVISED and new_intraventricular is not None
+    words = _REVISED_ASSESSED if is_assessed else definition.text
+    return GrowthMeasures(absolute, relative, expansion, words, abs(absolute) > DETECTABLE_GROWTH_ML)

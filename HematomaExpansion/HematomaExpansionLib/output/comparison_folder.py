@@ -28,6 +28,7 @@ from .drawing import (
     new_figure,
     slices_through,
 )
+from .findings import new_blood_text
 
 COMPARISON_FILE = "comparison.json"
 COMPARISON = "comparison"
@@ -75,6 +76,8 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
         rows.append(
             ("Growth", f"{growth['absolute_ml']:+.1f} mL ({100 * growth['relative']:+.0f} %), {expansion}")
         )
+    if new := new_blood_text(result):
+        rows.append(("New blood in the ventricles", new))
     if prediction is not None and growth is None:
         rows.append(("Predicted", f"{prediction['volume_ml']:.1f} mL (the truth is not known)"))
     elif prediction is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.kinds import LOOKS, Kind
 from ..errors import MissingLibraryError
 from ..scan.grid import Array, Grid, oriented
 from ..scan.mask import Mask
@@ -37,7 +38,7 @@ def draw_each(pictures: Mapping[str, Callable[[Path], None]], folder: Path) -> l
 WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
 # As in Abramova 2024, Figure 5.
 TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = "#e02020", "#20c020", "#3060ff"
-BASELINE_COLOR, FOLLOWUP_COLOR = "#ffd21f", "#ff4d5e"
+BASELINE_COLOR, FOLLOWUP_COLOR = LOOKS[Kind.INTRAPARENCHYMAL].color, "#ff4d5e"
 
 
 def new_figure(width: float, height: float, face: str) -> Figure:
@@ -94,10 +95,22 @@ def draw_slice(axes: Axes, ct: Array, aspect: float) -> None:
     axes.set_axis_off()
 
 
-def draw_outline(axes: Axes, mask: Array, color: str, width: float) -> None:
+def draw_outline(axes: Axes, mask: Array, color: str, width: float, dashes: str = "solid") -> None:
     """The outline of a mask on the slice drawn in ``axes``."""
     if mask.any() and not mask.all():
-        axes.contour(mask.astype(float), levels=[0.5], colors=[color], linewidths=width)
+        axes.contour(mask.astype(float), levels=[0.5], colors=[color], linewidths=width, linestyles=[dashes])
+
+
+def draw_midline(axes: Axes, points: Array) -> None:
+    """The ideal midline, dashed, and how far the septum lies from it; ``points`` (front, back, septum) in pixels
+    (x, y).
+    """
+    front, back, septum = points
+    along = (back - front) / np.linalg.norm(back - front)
+    foot = front + along * float((septum - front) @ along)
+    axes.plot(*np.array([front, back]).T, color="white", linewidth=0.8, linestyle="dashed")
+    axes.plot(*np.array([foot, septum]).T, color="white", linewidth=2.0)
+    axes.plot(*septum, marker="o", markersize=3, color="white")
 
 
 PROBABILITY_COLORS = "cool"

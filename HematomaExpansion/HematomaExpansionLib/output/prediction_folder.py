@@ -12,7 +12,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..anatomy.segmentation import identity_of_segmenter
+from ..anatomy.bleeds import Bleeds
+from ..anatomy.segmentation import USER_MASK, identity_of_segmenter
 from ..errors import InputError
 from ..files.folders import whole_or_nothing
 from ..files.provenance import Provenance
@@ -21,6 +22,7 @@ from ..prediction import Prediction, PredictionOptions
 from ..scan.intensities import as_int16
 from ..scan.mask import Mask
 from ..scan.volume_files import stored_sha256, write_image
+from .dicom_bleeds import write_dicom_bleeds
 from .drawing import draw_each
 from .report import write_overlay, write_report
 
@@ -28,7 +30,7 @@ RESULT_FILE = "prediction.json"
 PREDICTION = "prediction"
 """The kind of result, as recorded in its provenance."""
 
-_PARTS_FILE, _BASELINE_CT, _BASELINE_MASK = "parts.json", "baseline_ct", "baseline_mask"
+_PARTS_FILE, _BASELINE_CT, _BLEEDS = "parts.json", "baseline_ct", "bleeds"
 _GROWTH = ("displacement", "followup_ct", "followup_mask", "outcomes")
 _MAP = "growth_probability"
 
@@ -67,11 +69,15 @@ def prediction_sources(
 
 
 def write_prediction(
-    prediction: Prediction, folder: Path, made_from: Mapping[str, Any] | None = None
+    prediction: Prediction,
+    folder: Path,
+    made_from: Mapping[str, Any] | None = None,
+    dicom_files: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write all files of a prediction; the folder appears whole or not at all.
 
-    A folder left by an earlier prediction is replaced. ``made_from``: what its provenance records, where known.
+    A folder left by an earlier prediction is replaced. ``made_from``: what its provenance records, where known;
+    ``dicom_files``: of the scan, if its bleeds are wanted in DICOM too.
     Returns the contents of ``prediction.json``: the prediction's result, with a warning for each picture that
     could not be made.
 
@@ -86,8 +92,20 @@ def write_prediction(
             failed = draw_each({name: partial(write, prediction)}, scratch)
             prediction = _with_warnings(prediction, failed)  # the report mentions a failed picture
         (scratch / RESULT_FILE).write_text(json.dumps(prediction.result, indent=2) + "\n", encoding="utf-8")
+        if dicom_files:
+            found_by = prediction.result["models"]["segmentation"]
+            segmenter = None if found_by == USER_MASK else found_by["name"]
+            write_dicom_bleeds(prediction.bleeds, dicom_files, segmenter, scratch / "bleeds.dcm")
         images_written.result()
     return prediction.result
+
+
+def read_result(folder: Path) -> Any:
+    """The contents of ``prediction.json`` there; None if it is missing or damaged."""
+    try:
+        return json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def write_parts(prediction: Prediction, folder: Path) -> None:
@@ -96,7 +114,7 @@ def write_parts(prediction: Prediction, folder: Path) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
-    images = {_BASELINE_CT: prediction.baseline_ct, _BASELINE_MASK: prediction.baseline_mask.image}
+    images = {_BASELINE_CT: prediction.baseline_ct, _BLEEDS: prediction.bleeds.labels}
     if (growth := prediction.growth) is not None:
         images |= dict(
             zip(
@@ -121,9 +139,9 @@ def read_parts(folder: Path) -> Prediction:
     """
     try:
         values = json.loads((folder / _PARTS_FILE).read_text(encoding="utf-8"))
-        names = (_BASELINE_CT, _BASELINE_MASK, *_GROWTH, _MAP)
+        names = (_BASELINE_CT, _BLEEDS, *_GROWTH, _MAP)
         images = {name: sitk.ReadImage(str(path)) for name in names if (path := folder / f"{name}.nrrd").is_file()}
-        baseline_ct, baseline_mask = images.pop(_BASELINE_CT), Mask(images.pop(_BASELINE_MASK))
+        baseline_ct, labels = images.pop(_BASELINE_CT), images.pop(_BLEEDS)
         probability_map = images.pop(_MAP, None)
         growth = None
         if images:
@@ -131,7 +149,7 @@ def read_parts(folder: Path) -> Prediction:
             growth = Growth(displacement, followup_ct, Mask(followup_mask), order)
         return Prediction(
             baseline_ct,
-            baseline_mask,
+            Bleeds.of_result(labels, values["result"].get("bleeds")),
             growth,
             probability_map,
             bool(values["resampled"]),
@@ -160,7 +178,7 @@ def _images(prediction: Prediction) -> dict[str, sitk.Image]:
 
     The outcomes, if requested, cover a box of that grid.
     """
-    images = {"baseline-mask.nii.gz": prediction.baseline_mask.image}
+    images = {"baseline-mask.nii.gz": prediction.baseline_mask.image, "bleeds.nii.gz": prediction.bleeds.labels}
     if prediction.resampled:
         images["baseline-ct.nii.gz"] = as_int16(prediction.baseline_ct)
     if prediction.inside_skull is not None:

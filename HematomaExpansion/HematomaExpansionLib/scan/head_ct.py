@@ -48,6 +48,7 @@ class HeadCT:
         warnings: plain sentences for the user.
         sha256: of the file, or of the files in the folder, that the scan was read from; None if there is none.
         is_position_certain: whether the file states unambiguously where in the patient the scan lies.
+        dicom_files: the files of its DICOM series; empty if it comes from elsewhere.
     """
 
     image: sitk.Image
@@ -56,6 +57,7 @@ class HeadCT:
     warnings: tuple[str, ...] = ()
     sha256: str | None = None
     is_position_certain: bool = True
+    dicom_files: tuple[Path, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -128,7 +130,8 @@ def _check_no_image_files(files: Sequence[Path]) -> None:
 def _from_dicom(files: Sequence[Path]) -> HeadCT:
     scan = read_dicom_series(files)
     _check_values(sitk.GetArrayViewFromImage(scan.image))
-    return _checked(scan.image, resampled=scan.resampled, warnings=scan.warnings)
+    checked = _checked(scan.image, resampled=scan.resampled, warnings=scan.warnings)
+    return replace(checked, dicom_files=tuple(scan.files))
 
 
 # --- checks -------------------------------------------------------------------------------------------

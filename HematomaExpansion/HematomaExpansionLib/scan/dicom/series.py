@@ -38,11 +38,15 @@ _SKEW_TOLERANCE = 0.01  # cosine between a slice's axes
 
 @dataclass(frozen=True)
 class DicomScan:
-    """A series as float32 HU on a regular orthogonal grid, whether it was resampled, and warnings for the user."""
+    """A series as float32 HU on a regular orthogonal grid, and where it comes from.
+
+    ``resampled``: whether its slices were tilted or unevenly spaced; ``warnings``: for the user.
+    """
 
     image: sitk.Image
     resampled: bool
     warnings: list[str]
+    files: list[Path]
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def _stacked(slices: Sequence[_Slice], notes: Sequence[str]) -> DicomScan:
     else:
         grid = _grid_at(slices[0].position, first.size, len(slices), first.spacing, gaps.mean(), direction)
         image = image_on(grid, np.stack(planes))
-    return DicomScan(image, tilted or uneven, notes)
+    return DicomScan(image, tilted or uneven, notes, [s.path for s in slices])
 
 
 def _stack(slices: Sequence[_Slice], gaps: Array) -> Stack:
