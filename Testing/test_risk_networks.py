@@ -481,8 +481,8 @@ def test_a_mask_network_of_slices_is_trained_and_used_like_any_other(
         "--preset",
         "slices",
     ]
-    small = ["--network", "unet", "--channels", "4,4,8,8,8", "--size", "64,64", "--epochs", "6"]
-    assert main([*train, *small, "--batch-size", "8", "--learning-rate", "0.05"]) == 0
+    small = ["--network", "unet", "--channels", "4,4,8,8,8", "--size", "64,64", "--epochs", "4"]
+    assert main([*train, *small, "--batch-size", "4", "--learning-rate", "0.03"]) == 0
     assert open_package(package).description.patch_size == (64, 64, 1)
     evaluate = ["evaluate", "segmentation", "--cohort", str(cohorts["unseen"]), "-o", str(tmp_path / "out")]
     assert main([*evaluate, "--model", str(package)]) == 0
