@@ -3,6 +3,10 @@ simulates the patients that several tests share."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import os
+import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 for _folder in ("HematomaExpansion", "HematomaSynthesis", "Testing"):
@@ -21,29 +26,133 @@ if TYPE_CHECKING:
 REAL_HEAD_CT = _REPOSITORY.parent / "shared" / "data" / "real-head-ct"
 
 
+_LONG = (
+    "test_bad_input.py",
+    "test_slicer_scene.py",
+    "test_slicer_window.py",
+    "test_simulation.py",
+    "test_prediction.py",
+    "test_slicer_synthesis.py",
+    "test_comparison.py",
+    "test_batch.py",
+    "test_risk_networks.py",
+    "test_training.py",
+    "test_growth.py",
+    "test_adaptation.py",
+    "test_reuse.py",
+    "test_faults.py",
+    "test_variants.py",
+    "test_same_scan.py",
+    "test_markers.py",
+    "test_batch_script.py",
+    "test_cluster.py",
+)
+"""The files that take longest, longest first; begun last, one of them would leave the other workers idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files."""
+    places = {name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(_LONG)))
+
+
 @pytest.fixture(autouse=True)
 def no_models_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever models are installed on this machine, tests see the shipped ones."""
     monkeypatch.setenv("HEMATOMA_MODELS", str(tmp_path / "installed-models"))
 
 
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def patient() -> SimulatedPatient:
-    """A simulated patient with a medium-sized hematoma, at a coarse matrix."""
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Gives the folder of a name, which all worker processes share: the first that asks has it filled."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
+    shared = run / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name: str, fill: Callable[[Path], None]) -> Path:
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / name).exists():
+                unfinished = tmp_path_factory.mktemp(name) / name
+                unfinished.mkdir()
+                fill(unfinished)
+                unfinished.rename(shared / name)
+        return shared / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def simulated(made_once: MadeOnce) -> Path:
+    """The folder of a simulated patient with a medium-sized hematoma, at a coarse matrix, in two forms."""
     from HematomaSynthesisLib.simulation.causal_model import SimulationOptions
+    from HematomaSynthesisLib.simulation.cohort import write_case
     from HematomaSynthesisLib.simulation.patient import simulate_patient
 
-    return simulate_patient(7, 5, SimulationOptions(matrix=192, slice_mm=5.0))
+    def simulate(folder: Path) -> None:
+        patient = simulate_patient(7, 5, SimulationOptions(matrix=192, slice_mm=5.0))
+        write_case(patient, folder / "cohort" / "patient")
+        (folder / "patient.pickle").write_bytes(pickle.dumps(patient))
+
+    return made_once("simulated", simulate)
 
 
 @pytest.fixture(scope="session")
-def case_folder(patient: SimulatedPatient, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That patient on disk, in the layout of a cohort."""
-    from HematomaSynthesisLib.simulation.cohort import write_case
+def patient(simulated: Path) -> SimulatedPatient:
+    """That patient."""
+    made: SimulatedPatient = pickle.loads((simulated / "patient.pickle").read_bytes())
+    return made
 
-    folder = tmp_path_factory.mktemp("cohort") / "patient"
-    write_case(patient, folder)
-    return folder
+
+@pytest.fixture(scope="session")
+def case_folder(simulated: Path) -> Path:
+    """That patient on disk, in the layout of a cohort."""
+    return simulated / "cohort" / "patient"
+
+
+@pytest.fixture
+def cases_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands prepare the cases of a cohort here: workers would take longer to start than such cases need."""
+    from HematomaExpansionLib.training.data import each_case
+
+    monkeypatch.setattr(each_case, "_FEW_CASES", 100)
+
+
+_WITH_BRAINS = (
+    "anatomy.brain",
+    "comparison",
+    "prediction",
+    "training.data.cohort",
+    "training.risk.evaluation",
+    "training.risk.networks",
+    "training.segmentation.adaptation",
+)
+"""The modules of the engine that look for the inside of the skull."""
+
+_brains: dict[bytes, Any] = {}
+
+
+@pytest.fixture
+def each_brain_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inside of a skull is remembered: finding it takes a second, and such tests show the same few scans."""
+    import SimpleITK as sitk
+    from HematomaExpansionLib.anatomy.brain import extract_brain
+    from HematomaExpansionLib.scan.grid import Grid
+
+    def remembered(image: sitk.Image) -> Any:
+        voxels = sitk.GetArrayViewFromImage(image)
+        key = hashlib.sha256(f"{Grid.of(image)}{voxels.dtype}".encode() + voxels.tobytes()).digest()
+        if key not in _brains:
+            _brains[key] = extract_brain(image)
+        return _brains[key]
+
+    for name in _WITH_BRAINS:
+        module = importlib.import_module(f"HematomaExpansionLib.{name}")
+        monkeypatch.setattr(module, "extract_brain", remembered)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ def head_grid(
 
 def head_image(grid: Grid, sphere_mm: float = 0.0, noise_hu: float = 3.0) -> sitk.Image:
     """The head around the origin, as int16 HU on any grid."""
+    return sitk.Image(_head_image(grid, sphere_mm, noise_hu))
+
+
+@lru_cache(maxsize=16)
+def _head_image(grid: Grid, sphere_mm: float, noise_hu: float) -> sitk.Image:
     noise = np.random.default_rng(0).normal(0, noise_hu, grid.shape)
     return image_on(grid, np.round(head_hu(positions(grid), sphere_mm=sphere_mm) + noise).astype(np.int16))
 

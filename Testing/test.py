@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> int:
     chosen = [argument for argument in arguments if argument != "--slow"]
     cores = os.cpu_count() or 1
     workers = min(cores, _MAX_WORKERS)
-    side_by_side = ("-n", str(workers), "--dist", "loadfile")
+    # A file's tests share what they make; ``conftest.py`` puts the long files first.
+    side_by_side = ("-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder")
     # Threads of several workers that compete for the same cores take several times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
     checks = (

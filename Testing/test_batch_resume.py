@@ -19,6 +19,8 @@ from HematomaExpansionLib.models.package import find_package
 from HematomaExpansionLib.prediction import PredictionOptions
 from phantoms import head_grid, head_image, write_dicom_series
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 COARSE = head_grid((4.0, 4.0, 8.0))
 
 

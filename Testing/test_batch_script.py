@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 from environment import REPOSITORY
+from phantoms import head_grid, head_image
 
 SCRIPT = REPOSITORY / "HematomaExpansion" / "Scripts" / "predict_expansion.py"
 
@@ -18,18 +20,24 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env={"PATH": ""}, capture_output=True, text=True, check=False)
 
 
-def test_a_prediction_by_the_script_is_that_of_the_command(case_folder: Path, tmp_path: Path) -> None:
-    done = run(
-        "--", "-i", str(case_folder / "baseline.nii.gz"), "-o", "out", "--segmenter", "threshold", cwd=tmp_path
-    )
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A coarse head with a ball of blood."""
+    path = tmp_path / "scan.nii.gz"
+    sitk.WriteImage(head_image(head_grid((4.0, 4.0, 8.0)), 20.0), str(path))
+    return path
+
+
+def test_a_prediction_by_the_script_is_that_of_the_command(scan: Path, tmp_path: Path) -> None:
+    done = run("--", "-i", str(scan), "-o", "out", "--segmenter", "threshold", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out" / "prediction.json").read_text())
     assert result["baseline"]["volume_ml"] > 1
     assert "Research use only." in done.stdout
 
 
-def test_a_batch_by_the_script_is_that_of_the_command(case_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text(f"case,scan\nP1,{case_folder / 'baseline.nii.gz'}\nP2,absent.nii.gz\n")
+def test_a_batch_by_the_script_is_that_of_the_command(scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"case,scan\nP1,{scan}\nP2,absent.nii.gz\n")
     done = run("batch", "-i", "list.csv", "-o", "out", "--segmenter", "threshold", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 of 2 cases predicted" in done.stdout

@@ -17,14 +17,14 @@ from HematomaExpansionLib.errors import InputError
 from HematomaExpansionLib.models.package import open_package
 from HematomaExpansionLib.scan.grid import image_on
 from HematomaExpansionLib.training.data import cohort as cohort_module
-from HematomaExpansionLib.training.data import each_case, preparation
+from HematomaExpansionLib.training.data import preparation
 from HematomaExpansionLib.training.data.case_description import (
     has_automatic_masks,
     kind_of_cases,
     note_on_masks,
     read_description,
 )
-from HematomaExpansionLib.training.data.each_case import LeftOut, prepare_all, prepare_each, prepare_parts
+from HematomaExpansionLib.training.data.each_case import prepare_parts
 from HematomaExpansionLib.training.data.preparation import read_pairs
 from HematomaExpansionLib.training.growth import evaluation
 from HematomaExpansionLib.training.growth import samples as growth_samples
@@ -35,6 +35,8 @@ from HematomaExpansionLib.training.risk.evaluation import check_folds
 from HematomaExpansionLib.training.risk.logistic import fit_risk
 from phantoms import head_grid, head_image, positions
 from test_risk import TRUE_MASKS, patients
+
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
 
 GRID = head_grid((3.0, 3.0, 5.0))
 
@@ -238,34 +240,6 @@ def test_evaluation_leaves_out_damaged_cases_and_says_so(
         (cohort / name / "baseline.nii.gz").write_bytes(b"nothing")
     assert run(*command) == 2
     assert "None of the 4 cases can be used" in capsys.readouterr().err
-
-
-def number_of(folder: Path) -> int | None:
-    number = int(folder.name)
-    if number == 3:
-        raise RuntimeError("not foreseen")
-    if number == 4:
-        raise MemoryError
-    if number == 5:
-        raise InputError("A sentence.")
-    return None if number == 6 else number
-
-
-def test_whatever_goes_wrong_with_a_case_is_told_with_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(each_case, "_FEW_CASES", 100)
-    folders = [tmp_path / str(number) for number in range(8)]
-    done = prepare_each(number_of, folders, "Cases")
-    assert [done[k] for k in (0, 1, 2, 6, 7)] == [0, 1, 2, None, 7]
-    reasons = [result.reason for result in done[3:6] if isinstance(result, LeftOut)]
-    assert len(reasons) == 3
-    assert all(
-        word in reason for word, reason in zip(("failed unexpectedly", "memory", "sentence"), reasons, strict=True)
-    )
-    assert "RuntimeError: not foreseen" in capfd.readouterr().err
-    with pytest.raises(InputError, match=r"3 of 8 cases .* 3: .* 4: .* 5: A sentence\."):
-        prepare_all(number_of, folders, "Cases")
 
 
 def test_parts_are_prepared_at_once_and_kept_apart(tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
 
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
+
 def moved(image: sitk.Image, transform: sitk.Transform, outside: float) -> sitk.Image:
     """The image of a patient who lies elsewhere: ``result(x) = image(transform(x))``, on another grid."""
     grid = Grid.of(image)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,6 +26,11 @@ from HematomaExpansionLib.models.package import find_package, write_package
 from HematomaExpansionLib.scan.volume_files import write_image
 from phantoms import head_grid, head_image
 from test_prediction import FILES, refused
+
+if TYPE_CHECKING:
+    from HematomaSynthesisLib.simulation.patient import SimulatedPatient
+
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +51,11 @@ def start(scan: Path, output: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_killed_at_any_moment_leaves_no_half_folder(kills: int, scan: Path, tmp_path: Path) -> None:
-    output = tmp_path / "result"
+def test_a_run_killed_at_any_moment_leaves_no_half_folder(
+    kills: int, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    scan, output = tmp_path_factory.mktemp("coarse") / "scan.nii.gz", tmp_path / "result"
+    sitk.WriteImage(head_image(head_grid((4.0, 4.0, 8.0)), BALL_MM), str(scan))
     begun = time.perf_counter()
     assert start(scan, output).wait() == 0
     seconds = time.perf_counter() - begun
@@ -109,8 +118,11 @@ def test_a_full_disk_gets_a_sentence_and_leaves_nothing(
 
 
 def test_a_simulation_on_a_full_disk_gets_a_sentence_and_goes_on_afterward(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    patient: SimulatedPatient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from HematomaSynthesisLib.simulation import cohort
+
+    monkeypatch.setattr(cohort, "simulate_patient", lambda *_: patient)
     simulate = ["simulate", "-n", "1", "--seed", "1", "--matrix", "96", "-o", str(tmp_path / "cohort")]
     with files_no_larger_than(2_000):
         assert "The result could not be written: a file would be larger" in refused(capsys, *simulate)

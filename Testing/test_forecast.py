@@ -52,6 +52,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phantoms import STRAIGHT
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 SIX, TWELVE, REVISED = SELECTABLE
 ALONE = ExpansionDefinition.SIX_ML_ALONE
 SPREAD = Spread(middle=0.0, deviation=0.12, excess=0.3, by_volume=-0.25, by_network=0.0, shape=1.1)

@@ -33,6 +33,8 @@ from test_prediction import refused
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 
 def files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -31,6 +31,8 @@ from phantoms import volume_ml
 if TYPE_CHECKING:
     from HematomaSynthesisLib.simulation.patient import SimulatedPatient
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 FILES = {
     "growth-probability.nii.gz",
     "prediction.json",
@@ -225,23 +227,21 @@ def test_no_bleed_is_invented(segmenter: list[str], healthy_head: Path, tmp_path
     }  # fmt: skip
 
 
-def test_nothing_goes_over_the_network(case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*arguments: object, **options: object) -> None:
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr(socket, "socket", forbidden)
-    monkeypatch.setattr(socket, "create_connection", forbidden)
-    predict(case_folder / "baseline.nii.gz", tmp_path / "result")
-
-
-def test_no_pickle_is_read(case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_goes_over_the_network_and_no_pickle_is_read(
+    case_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pickle
 
-    def forbidden(*arguments: object, **options: object) -> None:
-        raise AssertionError("a pickle was read")
+    def forbidden(what: str) -> Callable[..., None]:
+        def fail(*arguments: object, **options: object) -> None:
+            raise AssertionError(what)
 
+        return fail
+
+    for name in ("socket", "create_connection"):
+        monkeypatch.setattr(socket, name, forbidden("a socket was opened"))
     for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
-        monkeypatch.setattr(module, name, forbidden)
+        monkeypatch.setattr(module, name, forbidden("a pickle was read"))
     predict(case_folder / "baseline.nii.gz", tmp_path / "result")
 
 

@@ -47,12 +47,12 @@ def make_cohort(folder: Path, count: int) -> Path:
     return folder
 
 
-def two_scans(_: object) -> list[dict[str, Array]]:
-    """What a segmentation network sees of a case made of a few balls."""
+def scans_of(_: object) -> list[dict[str, Array]]:
+    """What a segmentation network sees of a case that consists of a ball."""
     z, y, x = np.ogrid[-16:16, -32:32, -32:32]
     ball = z**2 + y**2 + x**2 < 8**2
     ct, mask = (0.3 + 0.4 * ball)[None].astype(np.float16), ball[None].astype(np.uint8)
-    return [{"ct": ct, "mask": mask, "bone": np.zeros_like(ct)} for _ in range(2)]
+    return [{"ct": ct, "mask": mask, "bone": np.zeros_like(ct)}]
 
 
 def images_of(cases: Sequence[Path]) -> dict[Path, RiskImages]:
@@ -130,7 +130,7 @@ def training(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
             return growing_balls(given[2])
         if chosen.prepare == "prepare_images":
             return images_of(given[-1])
-        return [[scan for case in part for scan in two_scans(case)] for part in given[1:]]
+        return [[scan for case in part for scan in scans_of(case)] for part in given[1:]]
 
     monkeypatch.setattr(chosen.module, chosen.prepare, prepared)
     return command
@@ -275,7 +275,7 @@ def test_evaluating_a_model_on_its_training_cases_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def prepare(_: object, *parts: Sequence[Path]) -> object:
-        return [[scan for case in part for scan in two_scans(case)] for part in parts]
+        return [[scan for case in part for scan in scans_of(case)] for part in parts]
 
     def rows(cohort: Path, *_: object) -> list[SegmentationRow]:
         return [SegmentationRow(case.name, "baseline", 9.0, 9.0, 0.9, 0.9, 0.9) for case in case_folders(cohort)]

@@ -33,6 +33,8 @@ from HematomaExpansionLib.training.statistics import at_threshold, auc, compare_
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 TRUE_MASKS = MaskSource("true", torch.device("cpu"))
 
 
@@ -252,6 +254,7 @@ def test_prediction_tells_the_probability_of_a_risk_model_if_one_is_named(
     assert ("BRAIN score", brain_text(asdict(brain))) in summary_rows(untold)
 
 
+@pytest.mark.usefixtures("cases_in_this_process")
 def test_risk_is_trained_and_evaluated_by_one_command_each(
     case_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

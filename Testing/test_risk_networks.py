@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from HematomaExpansionLib.anatomy.brain import extract_brain
+from HematomaExpansionLib.anatomy import brain
 from HematomaExpansionLib.anatomy.mask_source import MaskSource
 from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import InputError, ModelPackageError
@@ -43,6 +43,8 @@ from HematomaExpansionLib.training.risk.networks import (
 from HematomaExpansionLib.training.segmentation.slices import MASK_NETWORKS, mask_preset, slice_transform
 from phantoms import head_grid, head_image, positions, volume_ml
 from torch import nn
+
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
 
 CPU = torch.device("cpu")
 SMALL_VIEWS = {
@@ -252,7 +254,7 @@ def package_of(folder: Path, architecture: str, seed: int = 1) -> ModelPackage:
 def scan_of(folder: Path) -> Subject:
     scan = read_head_ct(folder / "baseline.nii.gz")
     hematoma = read_mask(folder / "baseline-mask.nii.gz", scan)
-    return Subject(scan.image, extract_brain(scan.image).mask, hematoma)
+    return Subject(scan.image, brain.extract_brain(scan.image).mask, hematoma)
 
 
 def test_the_brain_is_standardized_and_nothing_else_is_seen(cohorts: dict[str, Path]) -> None:
@@ -349,10 +351,11 @@ def test_a_network_that_tells_no_probability_is_refused(tmp_path: Path) -> None:
             write_package(tmp_path / "claimed", replace(description, **change), network)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("cases_in_this_process")
 @pytest.mark.parametrize(
     ("preset", "options"),
     [
-        ("two-output", "--size 32,32,8 --channels 8,8,16,16 --epochs 4 --batch-size 2 --learning-rate 0.002"),
+        ("two-output", "--size 32,32,8 --channels 8,8,16,16 --epochs 2 --batch-size 2 --learning-rate 0.004"),
         (
             "slices",
             "--network resnet18 --size 64,64 --channels 4,4,8,8 --epochs 5 --batch-size 8 --learning-rate 0.005",
@@ -478,8 +481,8 @@ def test_a_mask_network_of_slices_is_trained_and_used_like_any_other(
         "--preset",
         "slices",
     ]
-    small = ["--network", "unet", "--channels", "4,4,8,8,8", "--size", "64,64", "--epochs", "12"]
-    assert main([*train, *small, "--batch-size", "8", "--learning-rate", "0.03"]) == 0
+    small = ["--network", "unet", "--channels", "4,4,8,8,8", "--size", "64,64", "--epochs", "4"]
+    assert main([*train, *small, "--batch-size", "4", "--learning-rate", "0.03"]) == 0
     assert open_package(package).description.patch_size == (64, 64, 1)
     evaluate = ["evaluate", "segmentation", "--cohort", str(cohorts["unseen"]), "-o", str(tmp_path / "out")]
     assert main([*evaluate, "--model", str(package)]) == 0

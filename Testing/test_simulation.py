@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -391,6 +394,19 @@ def test_the_pair_shows_what_its_description_says(patient: SimulatedPatient) -> 
     assert not np.array_equal(baseline, array(patient.followup))
 
 
+SIMULATE = ["simulate", "--seed", "9", "--matrix", "96"]
+
+
+@pytest.fixture(scope="module")
+def cohort_of_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort with its first patient, as the command makes it."""
+    cohort, said = tmp_path_factory.mktemp("simulated") / "cohort", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main([*SIMULATE, "-n", "1", "-o", str(cohort), "--jobs", "1"]) == 0
+    assert "made before" not in said.getvalue()
+    return cohort
+
+
 def checksums(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -399,10 +415,10 @@ def checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_cohort_is_the_same_for_its_seed_and_resumes(tmp_path: Path) -> None:
-    simulate = ["simulate", "-n", "2", "--seed", "9", "--matrix", "96"]
+def test_a_cohort_is_the_same_for_its_seed_and_resumes(cohort_of_one: Path, tmp_path: Path) -> None:
+    simulate = [*SIMULATE, "-n", "2"]
     assert main([*simulate, "-o", str(tmp_path / "once"), "--jobs", "2"]) == 0
-    assert main([*simulate[:1], "-n", "1", *simulate[3:], "-o", str(tmp_path / "again"), "--jobs", "1"]) == 0
+    shutil.copytree(cohort_of_one, tmp_path / "again")
     (tmp_path / "again" / "simulated-9-0001" / "mine.txt").touch()
     assert main([*simulate, "-o", str(tmp_path / "again"), "--jobs", "1"]) == 0
     again = checksums(tmp_path / "again")
@@ -414,17 +430,17 @@ def test_a_cohort_is_the_same_for_its_seed_and_resumes(tmp_path: Path) -> None:
 
 
 def test_simulated_patients_made_otherwise_are_not_taken_for_new_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cohort_of_one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cohort = tmp_path / "cohort"
-    simulate = ["simulate", "-n", "1", "--seed", "9", "--matrix", "96", "-o", str(cohort)]
+    cohort = shutil.copytree(cohort_of_one, tmp_path / "cohort")
+    simulate = [*SIMULATE, "-n", "1", "-o", str(cohort)]
+    first = checksums(cohort)
+    capsys.readouterr()
 
     def simulated(*options: str) -> tuple[dict[str, str], str]:
         assert main([*simulate, *options]) == 0
         return checksums(cohort), capsys.readouterr().out
 
-    first, said = simulated()
-    assert "made before" not in said
     again, said = simulated()
     assert again == first
     assert "1 of them had been made before" in said

@@ -29,6 +29,8 @@ from HematomaSynthesisSlicerLib import patient_nodes, target_preview, variant_di
 from HematomaSynthesisSlicerLib.variant_nodes import ORIGINAL, VariantSet, add_variants, variant_name  # noqa: E402
 from phantoms import volume_ml  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 
 @pytest.fixture(scope="module")
 def variants_case(case_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

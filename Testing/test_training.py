@@ -48,6 +48,8 @@ from monai.transforms import Compose, EnsureTyped, RandFlipd
 from phantoms import volume_ml
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 COMPACT, PAPER = PRESETS["compact"], PRESETS["paper"]
 
 

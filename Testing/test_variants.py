@@ -26,6 +26,8 @@ from HematomaSynthesisLib.variants import UNTOUCHED_MM, Variant, make_variants
 from phantoms import volume_ml
 from scipy import ndimage
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.1, 0.2).GetMatrix()
 

@@ -25,6 +25,8 @@ from HematomaExpansionLib.training.segmentation.evaluation import SegmentationRo
 from HematomaExpansionLib.training.segmentation.volume_correction import fit_volume_correction
 from phantoms import head_grid, head_image, positions
 
+pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+
 LINE = {"constant_ml": 1.5, "slope": 1.2, "smallest_ml": 3.0, "largest_ml": 60.0}
 
 

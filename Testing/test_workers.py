@@ -17,10 +17,10 @@ import torch
 from environment import variables
 from HematomaExpansionLib.batch.run import default_jobs
 from HematomaExpansionLib.batch.workers import available_cores, case_workers, each_result
-
-
-def square(number: int) -> int:
-    return number * number
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.training.data import each_case
+from HematomaExpansionLib.training.data.each_case import LeftOut, prepare_all, prepare_each
+from worker_tasks import number_of, square, square_or_die
 
 
 def test_every_case_is_done_once() -> None:
@@ -73,14 +73,6 @@ def test_who_stops_asking_stops_the_work() -> None:
     assert counted.most == 4
 
 
-def square_or_die(always: bool, file: Path, number: int) -> int:
-    """Ends its worker at 5, always or the first time."""
-    if number == 5 and (always or not file.exists()):
-        file.touch()
-        os._exit(1)
-    return number * number
-
-
 @pytest.mark.parametrize("always", [True, False])
 def test_only_a_case_whose_worker_dies_twice_has_no_result(always: bool, tmp_path: Path) -> None:
     function = partial(square_or_die, always, tmp_path / "died")
@@ -89,6 +81,24 @@ def test_only_a_case_whose_worker_dies_twice_has_no_result(always: bool, tmp_pat
     if always:
         expected[5] = None
     assert results == expected
+
+
+@pytest.mark.parametrize("few", [100, 6], ids=["here", "in workers"])
+def test_whatever_goes_wrong_with_a_case_is_told_with_its_name(
+    few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(each_case, "_FEW_CASES", few)
+    folders = [tmp_path / str(number) for number in range(8)]
+    done = prepare_each(number_of, folders, "Cases")
+    assert [done[k] for k in (0, 1, 2, 6, 7)] == [0, 1, 2, None, 7]
+    reasons = [result.reason for result in done[3:6] if isinstance(result, LeftOut)]
+    assert len(reasons) == 3
+    assert all(
+        word in reason for word, reason in zip(("failed unexpectedly", "memory", "sentence"), reasons, strict=True)
+    )
+    assert "RuntimeError: not foreseen" in capfd.readouterr().err
+    with pytest.raises(InputError, match=r"3 of 8 cases .* 3: .* 4: .* 5: A sentence\."):
+        prepare_all(number_of, folders, "Cases")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,7 +15,7 @@ from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU
 from ..scan.mask import Mask
 from ..scan.resampling import average_onto, where_at_least
-from ..scan.shapes import bounding_box, distance_map, largest_component
+from ..scan.shapes import bounding_box, largest_component
 from .skull_openings import find_openings
 
 PLAUSIBLE_ML = (500.0, 2300.0)
@@ -146,20 +148,32 @@ def _filled(mask: Array) -> Array:
     return sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(mask.astype(np.uint8)))) > 0
 
 
-def _distance(mask: Array) -> Array:
-    """Distance in mm from each voxel to the mask, 0 inside."""
-    if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
-    distance = distance_map(sitk.GetImageFromArray(mask.astype(np.uint8)))  # in voxels: it has no spacing
-    return np.maximum(sitk.GetArrayFromImage(distance), 0) * _SPACING_MM
-
-
 def _dilated(mask: Array, radius_mm: float) -> Array:
-    return _distance(mask) <= radius_mm
+    """Voxels within that distance of the mask, from center to center.
+
+    The mask is moved to each row of a ball, as wide as the row: ten times as fast as a map of distances.
+    """
+    radius = radius_mm / _SPACING_MM
+    reach = int(radius)
+    widened = [np.pad(mask, reach)]  # by 0, 1, … voxels along the rows
+    for _ in range(reach):
+        wider = widened[-1].copy()
+        wider[..., 1:] |= widened[-1][..., :-1]
+        wider[..., :-1] |= widened[-1][..., 1:]
+        widened.append(wider)
+    dilated = np.zeros(mask.shape, bool)
+    for moved in product(range(-reach, reach + 1), repeat=2):
+        squared = radius**2 - moved[0] ** 2 - moved[1] ** 2
+        if squared >= 0:
+            first = (reach + moved[0], reach + moved[1], reach)
+            part = tuple(slice(start, start + size) for start, size in zip(first, mask.shape, strict=True))
+            dilated |= widened[int(math.sqrt(squared))][part]
+    return dilated
 
 
 def _eroded(mask: Array, radius_mm: float) -> Array:
-    return _distance(~mask) > radius_mm
+    """Voxels farther than that from all voxels outside of the mask."""
+    return ~_dilated(~mask, radius_mm)
 
 
 def _closed(mask: Array, radius_mm: float) -> Array:
