@@ -16,14 +16,13 @@ from ..scan.intensities import AIR_HU
 from ..scan.mask import Mask
 from ..scan.resampling import average_onto, where_at_least
 from ..scan.shapes import bounding_box, largest_component
-from .skull_openings import find_openings
+from .skull_openings import BONE_HU, find_openings
 
 PLAUSIBLE_ML = (500.0, 2300.0)
 """Range of the volume inside the skull, from a child's to the largest."""
 
 # Lengths below are in mm, so one grid of that spacing serves thin and thick slices alike.
 _SPACING_MM = 2.0
-_BONE_HU = 220.0
 # From fluid to clotted blood; above it is bone, even where bone fills only part of a thick slice.
 _SOFT_HU = (-15.0, 130.0)
 # The same for the scan's own voxels, with room for their noise; it excludes fat and air.
@@ -64,13 +63,14 @@ def extract_brain(image: sitk.Image) -> Brain:
     grid = coarse.cropped((-_MARGIN, -_MARGIN, 0), (columns + 2 * _MARGIN, rows + 2 * _MARGIN, slices))
     hu = average_onto(image, grid, outside=AIR_HU)
     head = largest_component(hu > -300)
-    bone = head & (hu > _BONE_HU)
+    bone = head & (hu > BONE_HU)
     possible = head & (hu < _SOFT_HU[1])
     openings = find_openings(hu, head, _SPACING_MM, _MARGIN)
     if openings is not None:
         bone |= openings.shell
         possible &= ~openings.beyond
-    enclosed = possible & (hu > _SOFT_HU[0]) & _enclosed(bone)
+    enclosed = _enclosed(bone) if openings is None else _enclosed(bone) | openings.under
+    enclosed &= possible & (hu > _SOFT_HU[0])
     core = largest_component(_eroded(enclosed, _CUT_MM))
     inside = _dilated(core, _CUT_MM + 1.0) & enclosed
     inside = _filled(largest_component(_closed(inside, 6.0) & possible))
@@ -85,7 +85,10 @@ def _implausible(mask: Mask) -> str:
     """The message for a mask that is not the size of an adult brain."""
     inside_ml = mask.volume_ml
     if inside_ml < _HARDLY_ANY_ML:
-        return f"No brain was found inside a skull ({inside_ml:.0f} mL enclosed by bone): give a CT of the head."
+        return (
+            f"No brain was found inside a skull ({inside_ml:.0f} mL enclosed by bone): give a CT of an adult's "
+            "head. An infant's skull is too thin and open for this tool."
+        )
     if inside_ml > PLAUSIBLE_ML[1]:
         return f"What lies inside the skull measures {inside_ml:.0f} mL, more than a brain: give a CT of the head."
     x_mm, y_mm, _ = mask.grid.spacing

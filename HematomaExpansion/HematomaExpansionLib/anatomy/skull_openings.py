@@ -20,13 +20,14 @@ _MIN_DEGREES, _MIN_IN_FRONT_DEGREES, _MIN_DEGREES_OF_ORBITS = -44.0, 2.0, -20.0
 _IN_FRONT = 0.7  # cosine between a direction and straight ahead, in the axial plane
 _NEAREST_MM, _FARTHEST_MM = 20.0, 170.0
 _VERTEX_TO_CENTER_MM, _CENTER_SLAB_MM, _MIN_VERTEX_CM2 = 75.0, 40.0, 20.0
-# A voxel that is half bone counts, as where bone is thin or slants through a thick slice.
-_SOME_BONE_HU = 150.0
+BONE_HU = 120.0
+"""Denser than a clot, whose density rises with its hematocrit (New and Aronow 1976, Radiology 121:635). A voxel
+that is only part bone counts, as where bone is thin, soft as an infant's, or slants through a thick slice."""
 _SKIN_HU = -300.0
 _MIN_OPENING_CM2 = 6.0
 _SHELL_MM = 3.0
 _MAX_BULGE_MM = 10.0
-_SCALP_MM = (3.0, 12.0)
+_SCALP_MM = (3.0, 15.0)
 _SMOOTHING_STEPS = 400
 
 
@@ -37,12 +38,15 @@ class Openings:
     Attributes:
         shell: a shell that stands in for missing bone: under the scalp, or at the edge of the field of view.
         beyond: the shell and everything outside it.
+        under: what lies between the middle of the head and the shell, and so inside the skull. Where the skull is
+            open at the top, no bone on a slice says so.
         missing_cm2: area without bone.
         unseen_cm2: area outside the field of view.
     """
 
     shell: Array
     beyond: Array
+    under: Array
     missing_cm2: float
     unseen_cm2: float
 
@@ -66,7 +70,7 @@ def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Ope
     values = ndimage.map_coordinates(np.where(head, hu, AIR_HU), points, order=1, cval=AIR_HU)
     in_stack, in_plane = _seen(points, hu.shape, margin)
     in_head = in_stack & in_plane & (values > _SKIN_HU)
-    bone = in_head & (values > _SOME_BONE_HU)
+    bone = in_head & (values > BONE_HU)
     last = _last(in_head)
     after = np.minimum(last + 1, len(radii) - 1)[..., None]
     ends, unseen = (~np.take_along_axis(seen, after, axis=-1)[..., 0] for seen in (in_stack, in_plane))
@@ -76,20 +80,28 @@ def find_openings(hu: Array, head: Array, spacing_mm: float, margin: int) -> Ope
     # An opening only a ray or two wide is a suture, the channel of a vessel, or a burr hole.
     opening = _all_around(ndimage.binary_opening, open_there & (~in_front | (degrees >= _MIN_IN_FRONT_DEGREES)))
     area = opening * np.cos(height) * np.radians(_STEP_DEGREES) ** 2 * radii[last] ** 2 / 100
-    if area.sum() < _MIN_OPENING_CM2:
+    if area.sum() < _MIN_OPENING_CM2 or not hard.any():
         return None
     outer_table = radii[_last(bone)]
-    scalp = (
-        float(np.clip(np.median((radii[last] - outer_table)[hard]), *_SCALP_MM)) if hard.any() else _SCALP_MM[0]
+    table = _continued(outer_table, hard)
+    # Scalp and muscle are as thick as on the other side, or else as around the opening.
+    scalp = np.clip(_continued(radii[last] - outer_table, hard), *_SCALP_MM)
+    radius = np.where(unseen, radii[last] + spacing_mm, np.minimum(radii[last] - scalp, table + _MAX_BULGE_MM))
+    radius = np.where(ends, np.minimum(radii[last] + spacing_mm, table), radius)
+    # An opening that reaches the last slice or the orbits continues there.
+    opening = _continues(opening, ends & ~hard & (degrees > 0))
+    wider = _continues(opening, open_there & in_front & (degrees >= _MIN_DEGREES_OF_ORBITS))
+    wider |= _all_around(ndimage.binary_dilation, wider) & ~hard  # so that the shell meets the bone
+    row, column, distance = _as_seen_from(center, hu.shape, spacing_mm, wider.shape)
+    outward, known = distance - radius[row, column], row >= 0
+    in_opening = known & wider[row, column]
+    return Openings(
+        in_opening & (np.abs(outward) <= _SHELL_MM),
+        in_opening & (outward >= -_SHELL_MM),
+        known & opening[row, column] & (outward < -_SHELL_MM),
+        float(area[~unseen].sum()),
+        float(area[unseen].sum()),
     )
-    under_scalp = np.minimum(radii[last] - scalp, _continued(outer_table, hard) + _MAX_BULGE_MM)
-    # An opening that reaches down to the orbits continues there.
-    near = open_there & (degrees >= _MIN_DEGREES_OF_ORBITS)
-    opening |= ndimage.binary_propagation(opening, mask=opening | (near & in_front))
-    radius = np.where(unseen, radii[last] + spacing_mm, under_scalp)
-    wider = opening | (_all_around(ndimage.binary_dilation, opening) & ~hard)  # so that the shell meets the bone
-    shell, beyond = _shell(hu.shape, center, spacing_mm, wider, radius)
-    return Openings(shell, beyond, float(area[~unseen].sum()), float(area[unseen].sum()))
 
 
 def _directions() -> tuple[Array, Array]:
@@ -150,19 +162,23 @@ def _continued(radius: Array, known: Array) -> Array:
     return filled
 
 
-def _shell(
-    shape: tuple[int, ...], center: Array, spacing_mm: float, opening: Array, radius: Array
-) -> tuple[Array, Array]:
-    """Voxels on a surface given by its radii (height, turn) in mm, and voxels on or beyond it."""
+def _continues(opening: Array, beside: Array) -> Array:
+    """An opening (height, turn) with the directions in ``beside`` that are connected to it."""
+    wider: Array = ndimage.binary_propagation(opening, mask=opening | beside)
+    return wider
+
+
+def _as_seen_from(
+    center: Array, shape: tuple[int, ...], spacing_mm: float, directions: tuple[int, ...]
+) -> tuple[Array, Array, Array]:
+    """For each voxel, the indices (height, turn) of its direction and its distance in mm.
+
+    The height is negative below the lowest direction.
+    """
     z, y, x = (
         axis - middle for axis, middle in zip(np.indices(shape, np.float32, sparse=True), center, strict=True)
     )
-    in_plane = np.hypot(y, x)
-    step = np.radians(_STEP_DEGREES)
+    in_plane, step = np.hypot(y, x), np.radians(_STEP_DEGREES)
     row = np.rint((np.arctan2(z, in_plane) - np.radians(_MIN_DEGREES)) / step).astype(int)
-    column = np.rint(np.arctan2(y, x) / step).astype(int) % opening.shape[1]
-    known = (row >= 0) & (row < len(opening))
-    row = np.clip(row, 0, len(opening) - 1)
-    outward = np.hypot(in_plane, z) * spacing_mm - radius[row, column]
-    in_opening = known & opening[row, column]
-    return in_opening & (np.abs(outward) <= _SHELL_MM), in_opening & (outward >= -_SHELL_MM)
+    column = np.rint(np.arctan2(y, x) / step).astype(int) % directions[1]
+    return np.minimum(row, directions[0] - 1), column, np.hypot(in_plane, z) * spacing_mm
