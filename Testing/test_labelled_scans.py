@@ -12,11 +12,13 @@ import torch
 from HematomaExpansionLib.anatomy.bleeds import VENTRICLES, Kind
 from HematomaExpansionLib.cli.main import main as hematoma
 from HematomaExpansionLib.models.description import CLASSES
+from HematomaExpansionLib.models.networks.build import build_network
 from HematomaExpansionLib.models.package import find_package, open_package
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.training.data.labelled import LabelledScan, read_labelled, split_by_head
 from HematomaExpansionLib.training.segmentation.kinds import classes_on, kinds_loss, prepare_labelled
+from HematomaExpansionLib.training.segmentation.training import hematoma_logit, segmentation_loss
 from HematomaSynthesisLib.simulation import blood_elsewhere, findings
 from HematomaSynthesisLib.simulation.anatomy import Anatomy
 from HematomaSynthesisLib.simulation.artifacts import Slices
@@ -239,6 +241,20 @@ def test_the_loss_falls_to_zero_for_the_truth_and_not_for_another_kind() -> None
     assert float(perfect["each_dice"]) < 1e-3
     assert float(wrong["each_dice"]) > 0.9
     assert float(wrong["dice"]) > float(perfect["dice"]) + 0.3
+
+
+def test_from_six_classes_the_hematoma_against_the_rest() -> None:
+    """Where only the hematoma is outlined, the odds of it against all other classes are what is learned."""
+    logits = torch.randn(2, CLASSES, 3, 3, 3)
+    own = torch.softmax(logits, dim=1)[:, 1:2]
+    torch.testing.assert_close(torch.sigmoid(hematoma_logit(logits)), own)
+    alone = torch.randn(2, 1, 3, 3, 3)
+    assert hematoma_logit(alone) is alone
+    mask = (torch.rand(2, 1, 32, 32, 32) > 0.5).float()
+    network = build_network("segmentation-unet", {"channels": [4, 8], "classes": CLASSES})
+    loss = segmentation_loss(network, {"ct": torch.rand(2, 1, 32, 32, 32), "mask": mask})
+    torch.stack(list(loss.values())).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 @pytest.fixture(scope="module")

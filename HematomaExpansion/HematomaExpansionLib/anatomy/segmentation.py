@@ -75,7 +75,7 @@ def find_bleeds(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None
 
 def tells_kinds_apart(package: ModelPackage) -> bool:
     """Whether a segmentation package finds all kinds of bleeds, not just the hematoma."""
-    return bool(package.description.arguments.get("classes", 1) == CLASSES)
+    return package.description.classes == CLASSES
 
 
 def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Grid:

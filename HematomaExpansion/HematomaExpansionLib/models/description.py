@@ -162,6 +162,12 @@ class ModelDescription:
         text = ", then ".join(part for part in said if part)
         return text if len(text) <= _SHORT else text[: _SHORT - 2].rstrip() + " …"
 
+    @property
+    def classes(self) -> int:
+        """Number of classes that a segmentation network tells apart; 1 for the hematoma alone."""
+        arguments = self.arguments["arguments"] if self.architecture == ENSEMBLE else self.arguments
+        return int(arguments.get("classes", 1))
+
     def result(self, name: str) -> float:
         """A figure from the model's training.
 

@@ -129,8 +129,7 @@ def _run_once(network: nn.Module, description: ModelDescription) -> None:
     channels = {"growth": 2}.get(description.task, 1)
     shape = (1, channels, z, y, x) if description.task != "risk" or z > 1 else (1, channels, y, x)
     output = network(torch.empty(shape, device="meta"))
-    classes = description.arguments.get("classes", 1)
-    expected = {"segmentation": (1, classes, z, y, x), "growth": (1, 3, z, y, x)}
+    expected = {"segmentation": (1, description.classes, z, y, x), "growth": (1, 3, z, y, x)}
     if description.task in expected and getattr(output, "shape", None) != expected[description.task]:
         raise ValueError("other output")
 

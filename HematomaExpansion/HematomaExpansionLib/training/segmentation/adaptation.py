@@ -32,7 +32,7 @@ from ...anatomy.brain import extract_brain
 from ...anatomy.segmentation import brain_region, segmentation_channels
 from ...device import choose_device
 from ...errors import InputError, ModelPackageError
-from ...models.description import VOLUME_CORRECTION, ModelDescription, TrainingStep, package_name
+from ...models.description import PRESENCE, VOLUME_CORRECTION, ModelDescription, TrainingStep, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
 from ...scan.head_ct import read_head_ct
@@ -224,8 +224,9 @@ def _check_grid(description: ModelDescription) -> None:
 def _described(
     source: ModelPackage, name: str, trained_on: tuple[TrainingStep, ...], results: dict[str, float]
 ) -> ModelDescription:
-    """The source's description for another network, without the volume correction, which no longer fits."""
-    settings = {key: value for key, value in source.description.settings.items() if key != VOLUME_CORRECTION}
+    """The source's description for another network, without what was fitted to the outputs of its own."""
+    fitted = {VOLUME_CORRECTION, PRESENCE}
+    settings = {key: value for key, value in source.description.settings.items() if key not in fitted}
     return replace(
         source.description, name=name, version="1", trained_on=trained_on, results=results, settings=settings
     )

@@ -149,7 +149,7 @@ def train_kinds(
 
 def _initial(channels: tuple[int, ...], start: Sequence[ModelPackage], seed: int) -> DescribedNetwork:
     arguments = {"channels": list(channels), "classes": CLASSES}
-    if not start or start[0].description.arguments.get("classes") == CLASSES:
+    if not start or start[0].description.classes == CLASSES:
         return initial_network("segmentation-unet", arguments, start, seed)
     narrow = initial_network("segmentation-unet", {"channels": list(channels)}, start, seed)
     wide = initial_network("segmentation-unet", arguments, (), seed)

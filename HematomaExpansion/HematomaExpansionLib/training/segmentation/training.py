@@ -30,6 +30,7 @@ from monai.transforms import (
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from ...anatomy.kinds import Kind
 from ...anatomy.segmentation import brain_region, segmentation_channels
 from ...models.description import ModelGrid, package_name
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
@@ -123,11 +124,20 @@ def patch_transform(*, vary: bool) -> Compose:
     )
 
 
+def hematoma_logit(logits: Tensor) -> Tensor:
+    """The logit of the hematoma against everything else, (batch, 1, z, y, x), of a network of any classes."""
+    if logits.shape[1] == 1:
+        return logits
+    own = int(Kind.INTRAPARENCHYMAL)
+    others = torch.cat([logits[:, :own], logits[:, own + 1 :]], dim=1)
+    return logits[:, own : own + 1] - torch.logsumexp(others, dim=1, keepdim=True)
+
+
 def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: mean Dice of the patches that hold
     blood, where a bleed of 2 mL counts as much as one of 50 mL.
     """
-    logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
+    logits = hematoma_logit(network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float())
     with torch.autocast(logits.device.type, enabled=False):
         bleeding = batch["mask"].flatten(1).any(dim=1)
         each = DiceLoss(sigmoid=True, reduction="none")(logits, batch["mask"]).flatten()
@@ -146,14 +156,17 @@ def train_segmentation(
 ) -> ModelPackage:
     """Train on the cases of a cohort and write the package; checkpoints and log go to ``output/training``.
 
-    ``start``: begin from the weights of this model instead of random ones.
+    ``start``: begin from the weights of this model instead of random ones; one that tells the kinds of bleeds
+    apart keeps doing so, though it learns only what is hematoma and what is not.
 
     Raises:
         InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
             (``runs.py``).
         ModelPackageError: ``start`` has other channels.
     """
-    name, arguments = package_name(output), {"channels": list(channels)}
+    name, arguments = package_name(output), dict[str, Any](channels=list(channels))
+    if start and start[0].description.classes > 1:
+        arguments["classes"] = start[0].description.classes
     initial = initial_network("segmentation-unet", arguments, start, options.seed)
     network = initial.network
     training, validation = split_by_case(cases, 0.2, options.seed)
