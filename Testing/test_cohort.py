@@ -36,7 +36,7 @@ from HematomaExpansionLib.training.risk.logistic import fit_risk
 from phantoms import head_grid, head_image, positions
 from test_risk import TRUE_MASKS, patients
 
-pytestmark = pytest.mark.usefixtures("each_brain_found_once")
+pytestmark = pytest.mark.usefixtures("each_brain_found_once", "cases_in_this_process")
 
 GRID = head_grid((3.0, 3.0, 5.0))
 

@@ -246,6 +246,7 @@ def test_folds_are_not_used_again_after_the_cohort_has_changed(
     assert written() == first
 
 
+@pytest.mark.usefixtures("cases_in_this_process")
 def test_folds_of_a_risk_network_are_not_used_again_after_the_cohort_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
