@@ -135,5 +135,5 @@ def segmentation_unet(
     network = UNet(in_channels, classes, channels, norm="BATCH", squeeze_and_excitation=True)
     bias: Tensor = network.head.bias  # type: ignore[assignment]
     with torch.no_grad():  # start at the small share of blood in a patch, which takes long to learn
-        bias[min(1, classes - 1) :] = _RARE
+        bias[min(1, classes - 1) :] = _RARE if classes == 1 else _RARE / 2
     return network

@@ -39,6 +39,8 @@ _PATCHES_PER_SCAN = 2
 _KEYS = ("ct", "classes", "bone")
 _CENTERED_IN = (5.0, 4.0, 2.0, 2.0, 1.0, 0.5)
 """How often a patch is centered in each class, background first."""
+_LESS_LIKELY = 1.5
+"""How much less likely, as a logit, the new classes are at first when training starts from one class."""
 _IN_DICE = (2.0, 1.0, 1.0, 1.0, 0.5)
 """Weight of each class but the background in the Dice over the batch."""
 
@@ -121,8 +123,8 @@ def train_kinds(
 ) -> ModelPackage:
     """Train on labelled scans and write the package; checkpoints and log go to ``output/training``.
 
-    ``start``: begin from the weights of this model; from one that finds the hematoma alone, all but the last
-    layer's other classes.
+    ``start``: begin from the weights of this model. In one that finds the hematoma alone, other blood looks like a
+    hematoma at first.
 
     Raises:
         InputError: the folder's name is no valid model name, or it holds a model or checkpoints made differently
@@ -155,9 +157,14 @@ def _initial(channels: tuple[int, ...], start: Sequence[ModelPackage], seed: int
     wide = initial_network("segmentation-unet", arguments, (), seed)
     weights, own = wide.network.state_dict(), int(Kind.INTRAPARENCHYMAL)
     for key, value in narrow.network.state_dict().items():
-        if key.startswith("head."):
-            weights[key][own] = value[0]
-        else:
+        if not key.startswith("head."):
             weights[key] = value
+            continue
+        weights[key][own] = value[0]
+        for kind in (Kind.INTRAVENTRICULAR, Kind.EXTRAAXIAL):  # they look like it; where they lie is to be learned
+            weights[key][kind] = value[0]
+    for other in (Kind.INTRAVENTRICULAR, Kind.EXTRAAXIAL):
+        weights["head.bias"][other] -= _LESS_LIKELY
+    weights["head.bias"][[int(Kind.EDEMA), VENTRICLES]] = -_LESS_LIKELY
     wide.network.load_state_dict(weights)
     return wide
