@@ -29,6 +29,7 @@ from HematomaExpansionLib import prediction
 from HematomaExpansionLib.anatomy.bleeds import BLOOD, DOUBTFUL, Bleeds, Kind, Presence
 from HematomaExpansionLib.anatomy.kinds import LOOKS
 from HematomaExpansionLib.anatomy.midline import Midline
+from HematomaExpansionLib.anatomy.presence import evidence_of, presence_of
 from HematomaExpansionLib.anatomy.scope import LARGE_EXTRAAXIAL_ML, notes_on_bleeds
 from HematomaExpansionLib.anatomy.segmentation import bleeds_from, find_bleeds
 from HematomaExpansionLib.cli.main import main
@@ -39,10 +40,10 @@ from HematomaExpansionLib.output.drawing import FOLLOWUP_COLOR
 from HematomaExpansionLib.output.findings import findings, first_line
 from HematomaExpansionLib.output.report import summary_rows
 from HematomaExpansionLib.scan.dicom.segmentation import read_dicom_segmentation
-from HematomaExpansionLib.scan.grid import Grid
+from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask
 from HematomaSlicerLib.result_card import card, scores_text
-from phantoms import STRAIGHT, head_grid, volume_ml, write_dicom_series
+from phantoms import STRAIGHT, head_grid, positions, volume_ml, write_dicom_series
 from slicer_scene import DIRECTIONS
 
 # --- from probabilities to a label map ------------------------------------------------------------------
@@ -591,3 +592,39 @@ def test_every_kind_has_a_code_of_its_own() -> None:
     codes = {(look.concept.value, look.region.value) for look in LOOKS.values()}
     assert len(codes) == len(Kind)
     assert {kind for kind in Kind if LOOKS[kind].concept.meaning == "Hemorrhage"} == set(BLOOD)
+
+
+# --- how sure ------------------------------------------------------------------------------------------
+
+COEFFICIENTS = {"constant": 0.0, "volume": 0.5, "peak": 0.5}
+
+
+def ball_of(probability: float, radius_mm: float = 12.0) -> tuple[sitk.Image, Mask]:
+    """The probability of a hematoma on the model grid, and the mask where it is more likely than not."""
+    scan, model = head_grid((1.0, 1.0, 5.0)), head_grid((1.5, 1.5, 2.5))
+    inside = [np.linalg.norm(positions(grid) - (10.0, 0.0, 8.0), axis=-1) < radius_mm for grid in (scan, model)]
+    image = image_on(model, (probability * inside[1]).astype(np.float32))
+    return image, Mask.on(scan, inside[0] & (probability > 0.5))
+
+
+def test_the_evidence_for_a_hematoma_is_what_can_be_expected_of_it() -> None:
+    volume, peak = evidence_of(*ball_of(0.9))
+    assert np.exp(volume) == pytest.approx(0.9 * 4 / 3 * np.pi * 1.2**3, rel=0.1)  # slices of 5 mm cut it
+    assert peak == pytest.approx(np.log(0.9 / 0.1), abs=0.01)
+
+
+def test_a_hematoma_is_the_surer_the_larger_and_the_more_likely_it_is() -> None:
+    told = [presence_of(*ball_of(*drawn), COEFFICIENTS) for drawn in ((0.99, 14.0), (0.9, 14.0), (0.9, 7.0))]
+    assert told[0].probability > told[1].probability > told[2].probability
+    faint = presence_of(*ball_of(0.3), COEFFICIENTS)
+    nothing = presence_of(*ball_of(0.0), COEFFICIENTS)
+    assert told[2].probability > faint.probability > nothing.probability
+    assert faint.slice_number is None
+
+
+def test_the_slice_to_look_at_shows_most_of_it() -> None:
+    image, mask = ball_of(0.9)
+    number = presence_of(image, mask, COEFFICIENTS).slice_number
+    assert number is not None
+    height = positions(mask.grid)[number - 1, 0, 0, 2]
+    assert height == pytest.approx(8.0, abs=2.6)
