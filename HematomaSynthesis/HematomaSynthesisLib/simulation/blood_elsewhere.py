@@ -83,8 +83,7 @@ def paint_falcine(canvas: Canvas, random: np.random.Generator) -> Drawn:
     """A thin subdural layer along the falx or on the tentorium."""
     thickness = float(random.uniform(2.0, 7.0))
     part = canvas.whole
-    sampled = Part(part.slices, part.grid)
-    points = sampled.points
+    points = part.points
     if random.random() < 0.6:
         name, side = "falx", float(random.choice([-1.0, 1.0]))
         middle = canvas.template_point(np.array([0.0, 20.0, 30.0]))[0]
@@ -98,7 +97,7 @@ def paint_falcine(canvas: Canvas, random: np.random.Generator) -> Drawn:
         center = top + np.array([side * random.uniform(12, 35), random.uniform(5, 40), 0.0])
         center[2] = top[2] - aside * abs(center[0] - top[0]) - back * max(center[1] - top[1], 0.0)
     reach = float(random.uniform(15, 45))
-    profile = np.clip(1 - (sampled.distance_from(center) / reach) ** 2, 0, 1)
+    profile = np.clip(1 - (part.distance_from(center) / reach) ** 2, 0, 1)
     layer = np.minimum(thickness * profile - away - 0.2, away + 0.3)
     level = np.where(profile > 0, np.minimum(layer, canvas.depth), -5.0)
     return _layer(canvas, part, level, name, thickness, random)

@@ -68,7 +68,6 @@ def paint_pale_white_matter(canvas: Canvas, random: np.random.Generator) -> Draw
     drop, reach = float(random.uniform(3, 10)), float(random.uniform(5, 16))
     near = gaussian_filter(canvas.ventricles, reach / 2)
     canvas.hu -= np.float32(drop) * np.clip(3 * near, 0, 1) * canvas.tissue * (canvas.ventricles < 0.5)
-    canvas.covered = np.maximum(canvas.covered, np.where(near > 0.02, 1e-3, 0).astype(np.float32))
     return {"drop_hu": drop, "reach_mm": reach}
 
 
