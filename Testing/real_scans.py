@@ -4,8 +4,9 @@
 which kinds of blood two readers saw in it: the columns ``scan``, ``slice`` and one per kind (0 or 1). Each scan
 goes through ``hematoma predict``; its pictures and files stay in ``DIR`` if one is given.
 
-A slice counts as called if the hematoma's mask has a voxel in it. The tool looks only for blood inside the brain,
-so every slice called for another kind of blood is one too many.
+A slice counts as called if the hematoma's mask has a voxel in it, and as told if the label map of bleeds shows
+blood of the kind that readers saw in it; of slices without blood, those count as told that show any. Only blood in
+the brain's tissue and in the ventricles is to be called or told; every other slice called is one too many.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from pathlib import Path
 from environment import continue_in_environment
 
 NO_BLOOD = "no blood"
+VALUES = {"intraparenchymal": 1, "intraventricular": 2, "epidural": 3, "subdural": 3, "subarachnoid": 3}
+"""Which value of the label map stands for a kind of blood in ``labels.csv``."""
+BLOOD = {1, 2, 3}
+_NAMES = {2: "intraventricular", 3: "extra-axial", 4: "edema"}
 
 
 @dataclass(frozen=True)
@@ -37,24 +42,28 @@ class ReadSlice:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What ``predict`` made of a scan: ``slice_ml`` is the volume found in each slice, feet first. It is empty if
-    the scan was refused, and ``sentence`` says why.
+    """What ``predict`` made of a scan: ``slice_ml`` is the volume of the hematoma in each slice, feet first. It is
+    empty if the scan was refused, and ``sentence`` says why. ``kinds``: the values of the label map in each slice.
     """
 
     scan: str
     status: int
     slice_ml: tuple[float, ...] = ()
+    kinds: tuple[frozenset[int], ...] = ()
     warnings: tuple[str, ...] = ()
     sentence: str = ""
 
 
 @dataclass(frozen=True)
 class KindCount:
-    """Slices that hold a kind of blood: how many there are, how many were called, and which were not."""
+    """Slices that hold a kind of blood: how many there are, how many were called, in how many that kind was told,
+    and which were neither.
+    """
 
     kind: str
     slices: int
     called: int
+    told: int
     missed: tuple[ReadSlice, ...]
 
 
@@ -80,8 +89,10 @@ def count_by_kind(labels: Sequence[ReadSlice], results: Iterable[ScanResult]) ->
     counts = []
     for kind in (*kinds, NO_BLOOD):
         own = [label for label in labels if (kind in label.kinds if kind != NO_BLOOD else not label.kinds)]
-        missed = tuple(label for label in own if not _is_called(label, by_scan[label.scan]))
-        counts.append(KindCount(kind, len(own), len(own) - len(missed), missed))
+        called = [_is_called(label, by_scan[label.scan]) for label in own]
+        told = [_is_told(label, kind, by_scan[label.scan]) for label in own]
+        missed = tuple(label for label, *found in zip(own, called, told, strict=True) if not any(found))
+        counts.append(KindCount(kind, len(own), sum(called), sum(told), missed))
     return counts
 
 
@@ -95,8 +106,15 @@ def _is_called(label: ReadSlice, result: ScanResult) -> bool:
     return result.slice_ml[label.number] > 0
 
 
+def _is_told(label: ReadSlice, kind: str, result: ScanResult) -> bool:
+    """Whether a kind of blood, or without one any, is in the label map of a slice."""
+    values = result.kinds[label.number] if result.kinds else frozenset()
+    return bool(values & (BLOOD if kind == NO_BLOOD else {VALUES[kind]} if kind in VALUES else set()))
+
+
 def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
     """Send a scan through the command, and measure what it left in ``output``."""
+    import numpy as np
     import SimpleITK as sitk
     from HematomaExpansionLib.cli.main import main as hematoma
 
@@ -110,7 +128,9 @@ def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
     x, y, z = mask.GetSpacing()
     voxels = (sitk.GetArrayViewFromImage(mask) > 0).sum(axis=(1, 2))
     slice_ml = tuple(float(count) * x * y * z / 1000 for count in voxels)
-    return ScanResult(name, status, slice_ml, tuple(result["input"]["warnings"]))
+    labels = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(output / "bleeds.nii.gz")), "LPS"))
+    kinds = tuple(frozenset(int(value) for value in np.unique(part)) for part in labels)
+    return ScanResult(name, status, slice_ml, kinds, tuple(result["input"]["warnings"]))
 
 
 def print_result(result: ScanResult, labels: Sequence[ReadSlice]) -> None:
@@ -121,9 +141,11 @@ def print_result(result: ScanResult, labels: Sequence[ReadSlice]) -> None:
         print(f"{result.scan} ({seen}): exit {result.status}, {result.sentence}", flush=True)
         return
     without = sum(ml for number, ml in enumerate(result.slice_ml) if not own.get(number))
+    others = sorted({kind for value in result.kinds for kind in value} - {0, 1})
+    told = f"; also {', '.join(_NAMES[value] for value in others)}" if others else ""
     print(
         f"{result.scan} ({seen}): {sum(result.slice_ml):.1f} mL found, {without:.1f} mL of it in slices without "
-        "blood",
+        f"blood{told}",
         flush=True,
     )
     for warning in result.warnings:
@@ -132,10 +154,10 @@ def print_result(result: ScanResult, labels: Sequence[ReadSlice]) -> None:
 
 def print_counts(counts: Sequence[KindCount]) -> None:
     """Print a table, and where blood inside the brain was missed."""
-    print("\n| slices with | slices | called | not called |")
-    print("| --- | --- | --- | --- |")
+    print("\n| slices with | slices | called hematoma | kind told | neither |")
+    print("| --- | --- | --- | --- | --- |")
     for count in counts:
-        print(f"| {count.kind} | {count.slices} | {count.called} | {len(count.missed)} |")
+        print(f"| {count.kind} | {count.slices} | {count.called} | {count.told} | {len(count.missed)} |")
     for count in counts:
         if count.kind != NO_BLOOD and count.missed:
             places: dict[str, list[str]] = {}

@@ -29,9 +29,17 @@ def test_slices_are_counted_for_each_kind_and_those_without_blood() -> None:
         ReadSlice("c", 0, ("subdural",)),
     ]
     refused = ScanResult("c", 2, sentence="The scan is blank.")
-    counts = count_by_kind(labels, [ScanResult("a", 0, (0.2, 1.0, 0.0)), ScanResult("b", 0, (0.0,)), refused])
-    told = {count.kind: (count.slices, count.called, [label.number for label in count.missed]) for count in counts}
-    assert told == {"intraparenchymal": (2, 1, [2]), "subdural": (2, 0, [2, 0]), NO_BLOOD: (2, 1, [0])}
+    found = ScanResult("a", 0, (0.2, 1.0, 0.0), (frozenset({0, 1}), frozenset({0, 1}), frozenset({0, 3})))
+    counts = count_by_kind(labels, [found, ScanResult("b", 0, (0.0,), (frozenset({0}),)), refused])
+    told = {
+        count.kind: (count.slices, count.called, count.told, [label.number for label in count.missed])
+        for count in counts
+    }
+    assert told == {
+        "intraparenchymal": (2, 1, 1, [2]),
+        "subdural": (2, 0, 1, [0]),
+        NO_BLOOD: (2, 1, 1, [0]),
+    }
 
 
 def test_labels_of_a_slice_that_the_scan_does_not_have_are_an_error() -> None:
