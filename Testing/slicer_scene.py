@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from HematomaExpansionLib.anatomy.bleeds import Bleeds, Kind, Presence
+from HematomaExpansionLib.anatomy.midline import Midline
 from HematomaExpansionLib.forecast.facts import Facts
 from HematomaExpansionLib.forecast.forecast import Circumstances, ForecastModel, make_forecast
 from HematomaExpansionLib.growth.outcomes import NEVER_ML, mask_of_outcome
@@ -111,7 +112,8 @@ def add_bleeds(folder: Path, direction: str) -> sitk.Image:
     for kind, shift in shifts.items():
         labels[_offsets(where, np.array(shift)) < 7.0] = kind
     labels[hematoma] = Kind.INTRAPARENCHYMAL
-    bleeds = Bleeds(image_on(where, labels), frozenset(Kind), Presence(0.97, 10), 3.4)
+    midline = Midline(3.4, (3.4, 0.0, 0.0), (0.0, -60.0, 0.0), (0.0, 60.0, 0.0))
+    bleeds = Bleeds(image_on(where, labels), frozenset(Kind), Presence(0.97, 10), midline)
     sitk.WriteImage(bleeds.labels, folder / "bleeds.nii.gz")
     result = json.loads((folder / "prediction.json").read_text())
     (folder / "prediction.json").write_text(json.dumps({**result, "bleeds": bleeds.described}))

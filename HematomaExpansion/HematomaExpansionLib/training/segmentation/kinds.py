@@ -94,21 +94,23 @@ def kinds_transform(*, vary: bool) -> Compose:
 
 
 def kinds_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """``dice``: weighted mean over the classes of the Dice over the whole batch. ``ce``: cross-entropy.
-    ``each_dice``: mean Dice of the hematoma in the patches that hold one.
+    """``dice``: weighted mean of the Dice over the whole batch, of the classes that it holds; of an absent class
+    the Dice has no slope to follow. ``ce``: cross-entropy. ``each_dice``: mean Dice of the hematoma in the patches
+    that hold one.
     """
     logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
     with torch.autocast(logits.device.type, enabled=False):
         truth = one_hot(batch["classes"], CLASSES)
         probability = torch.softmax(logits, dim=1)
         dice = DiceLoss(include_background=False, batch=True, reduction="none")(probability, truth).flatten()
-        weight = torch.tensor(_IN_DICE, device=dice.device)
+        present = truth[:, 1:].flatten(2).any(dim=2).any(dim=0)
+        weight = torch.tensor(_IN_DICE, device=dice.device) * present
         own = int(Kind.INTRAPARENCHYMAL)
         hematoma, marked = probability[:, own : own + 1], truth[:, own : own + 1]
         bleeding = marked.flatten(1).any(dim=1)
         each = DiceLoss(reduction="none")(hematoma, marked).flatten()
         return {
-            "dice": (dice * weight).sum() / weight.sum(),
+            "dice": (dice * weight).sum() / weight.sum().clamp(min=1),
             "ce": nn.functional.cross_entropy(logits, batch["classes"][:, 0].long()),
             "each_dice": (each * bleeding).sum() / bleeding.sum().clamp(min=1),
         }
