@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -126,7 +126,7 @@ class Bleeds:
         return {
             **{kind.key: self.volume_ml(kind) for kind in Kind},
             "midline_shift_mm": self.midline_shift_mm,
-            "midline": None if self.midline is None else asdict(self.midline),
+            "midline": None if self.midline is None else self.midline.described,
             "probability_of_hematoma": None if presence is None else presence.probability,
             "slice": None if presence is None else presence.slice_number,
             "doubtful": None if presence is None else self.is_doubtful,

@@ -37,6 +37,12 @@ class Midline:
     front: tuple[float, float, float]
     back: tuple[float, float, float]
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a result says of it."""
+        points = {name: list(getattr(self, name)) for name in ("septum", "front", "back")}
+        return {"shift_mm": self.shift_mm, **points}
+
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Midline:
         """The midline in a result, where lists stand for tuples."""
