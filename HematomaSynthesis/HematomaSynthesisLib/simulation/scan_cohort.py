@@ -7,7 +7,7 @@ A case holds ``baseline.nii.gz``, ``baseline-mask.nii.gz`` (the hematoma, empty 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,9 @@ from .labelled_scan import LabelledScan, ScanOptions, simulate_scan
 
 SIMULATED_SCAN = "simulated scan"
 """The kind of folder, as recorded in its provenance."""
+
+_Case = tuple[int, Path, Mapping[str, Any]]
+"""Its number, its folder, and what it is made from."""
 
 _AS_IT_IS = ScanOptions(findings=frozenset())
 _GROUP = 6
@@ -85,20 +88,27 @@ def simulate_scans(
     # Scans of one head follow each other in one process, which then makes or reads that head once.
     by_head = sorted(missing, key=lambda k: (k % len(heads), k) if heads else (0, k))
     groups = [by_head[start : start + _GROUP] for start in range(0, len(by_head), _GROUP)]
-    with case_workers(len(groups), jobs, use_one_torch_thread, ()) as pool:
-        make = partial(_simulate_group, seed, options, tuple(heads))
-        tasks = [pool.submit(make, [(k + 1, folders[k], sources[k]) for k in group]) for group in groups]
-        for done, task in enumerate(tasks, start=1):
-            task.result()
-            progress("scans", done / len(tasks))
+    make = partial(_simulate_group, seed, options, tuple(heads))
+    tasks = [[(k + 1, folders[k], sources[k]) for k in group] for group in groups]
+    for done, _ in enumerate(_each(make, tasks, jobs), start=1):
+        progress("scans", done / len(tasks))
     yield from folders
+
+
+def _each(make: Callable[[Sequence[_Case]], None], tasks: Sequence[Sequence[_Case]], jobs: int) -> Iterator[None]:
+    """Do each task, in workers unless there is one alone: it is done before a worker would have started."""
+    if len(tasks) <= 1:
+        yield from map(make, tasks)
+        return
+    with case_workers(len(tasks), jobs, use_one_torch_thread) as pool:
+        yield from pool.map(make, tasks)
 
 
 def _simulate_group(
     seed: int,
     options: ScanOptions,
     heads: tuple[Path, ...],
-    cases: Sequence[tuple[int, Path, Mapping[str, Any]]],
+    cases: Sequence[_Case],
 ) -> None:
     for number, folder, made_from in cases:
         head = head_at(heads[(number - 1) % len(heads)]) if heads else None
