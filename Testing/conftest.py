@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
-import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -86,9 +86,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
     return folder
 
 
+_IMAGES = ("baseline", "baseline_mask", "followup", "followup_mask")
+
+
 @pytest.fixture(scope="session")
 def simulated(made_once: MadeOnce) -> Path:
     """The folder of a simulated patient with a medium-sized hematoma, at a coarse matrix, in two forms."""
+    import SimpleITK as sitk
     from HematomaSynthesisLib.simulation.causal_model import SimulationOptions
     from HematomaSynthesisLib.simulation.cohort import write_case
     from HematomaSynthesisLib.simulation.patient import simulate_patient
@@ -96,7 +100,10 @@ def simulated(made_once: MadeOnce) -> Path:
     def simulate(folder: Path) -> None:
         patient = simulate_patient(7, 5, SimulationOptions(matrix=192, slice_mm=5.0))
         write_case(patient, folder / "cohort" / "patient")
-        (folder / "patient.pickle").write_bytes(pickle.dumps(patient))
+        for name in _IMAGES:  # as NRRD, which keeps positions in double precision
+            image = getattr(patient, name)
+            sitk.WriteImage(getattr(image, "image", image), str(folder / f"{name}.nrrd"))
+        (folder / "description.json").write_text(json.dumps(patient.description))
 
     return made_once("simulated", simulate)
 
@@ -104,8 +111,14 @@ def simulated(made_once: MadeOnce) -> Path:
 @pytest.fixture(scope="session")
 def patient(simulated: Path) -> SimulatedPatient:
     """That patient."""
-    made: SimulatedPatient = pickle.loads((simulated / "patient.pickle").read_bytes())
-    return made
+    import SimpleITK as sitk
+    from HematomaExpansionLib.scan.mask import Mask
+    from HematomaSynthesisLib.simulation.patient import SimulatedPatient
+
+    images = {name: sitk.ReadImage(str(simulated / f"{name}.nrrd")) for name in _IMAGES}
+    masks = {name: Mask(image) for name, image in images.items() if name.endswith("mask")}
+    description = json.loads((simulated / "description.json").read_text())
+    return SimulatedPatient(**{**images, **masks}, description=description)
 
 
 @pytest.fixture(scope="session")

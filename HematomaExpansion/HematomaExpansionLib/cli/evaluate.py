@@ -120,19 +120,25 @@ def _evaluate_segmentation(arguments: argparse.Namespace) -> Evaluated:
     left_out: list[LeftOut] = []
     if _has_kinds(arguments.cohort):
         of_kinds = evaluate_kinds(arguments.cohort, segmenter, choose_device(arguments.device), left_out)
-        return Evaluated(
-            summarize_kinds(of_kinds),
-            lambda folder: write_rows(KindRow, of_kinds, folder / "segmentation.csv"),
-            _notes_on_seen(arguments, [segmenter]),
-            left_out,
-        )
+        return _with_table(arguments, KindRow, of_kinds, summarize_kinds(of_kinds), [segmenter], left_out)
     rows = evaluate_segmentation(arguments.cohort, segmenter, choose_device(arguments.device), left_out)
-    return Evaluated(
-        summarize_segmentation(rows),
-        lambda folder: write_rows(SegmentationRow, rows, folder / "segmentation.csv"),
-        _notes_on_seen(arguments, [segmenter]),
-        left_out,
-    )
+    return _with_table(arguments, SegmentationRow, rows, summarize_segmentation(rows), [segmenter], left_out)
+
+
+def _with_table(
+    arguments: argparse.Namespace,
+    row: type[Any],
+    rows: Sequence[Any],
+    summary: Summary,
+    models: Sequence[ModelPackage | None],
+    left_out: list[LeftOut],
+) -> Evaluated:
+    """An evaluation whose rows are one table, named after the task; ``models``: those evaluated."""
+
+    def write_table(folder: Path) -> None:
+        write_rows(row, rows, folder / f"{arguments.task}.csv")
+
+    return Evaluated(summary, write_table, _notes_on_seen(arguments, models), left_out)
 
 
 def _has_kinds(cohort: Path) -> bool:
@@ -148,12 +154,7 @@ def _evaluate_markers(arguments: argparse.Namespace) -> Evaluated:
 
     left_out: list[LeftOut] = []
     rows = evaluate_markers(arguments.cohort, mask_source(arguments), left_out)
-    return Evaluated(
-        summarize_markers(rows),
-        lambda folder: write_rows(MarkerRow, rows, folder / "markers.csv"),
-        _notes_on_seen(arguments, []),
-        left_out,
-    )
+    return _with_table(arguments, MarkerRow, rows, summarize_markers(rows), [], left_out)
 
 
 def _evaluate_risk(arguments: argparse.Namespace) -> Evaluated:

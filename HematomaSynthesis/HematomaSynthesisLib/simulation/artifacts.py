@@ -7,13 +7,12 @@ what it drew. ``spacing`` is (x, y, z) in mm; ``inside``, of the same shape, is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from HematomaExpansionLib.scan.grid import Array
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
-Drawn = dict[str, Any]
+from .canvas import Drawn
 
 _BONE_HU = 300.0
 _AIR_HU = -1000.0

@@ -7,17 +7,13 @@ on a canvas, marks its kind there, and returns what it drew.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from HematomaExpansionLib.anatomy.bleeds import Kind
-from HematomaExpansionLib.scan.grid import Array, box_slices
+from HematomaExpansionLib.scan.grid import Array
 from HematomaExpansionLib.scan.shapes import bounding_box
 from scipy.ndimage import gaussian_filter
 
-from .canvas import Canvas, Part, smooth_noise, soft
-
-Drawn = dict[str, Any]
+from .canvas import Canvas, Drawn, Part, smooth_noise, soft
 
 _CISTERNS = ((0.0, -8.0, -22.0), (0.0, 18.0, -22.0), (34.0, -6.0, -8.0), (40.0, 4.0, 4.0))
 """Centers of the suprasellar and ambient cisterns and the Sylvian fissure, ICBM152 space (LPS mm)."""
@@ -32,7 +28,7 @@ def paint_ventricular(canvas: Canvas, random: np.random.Generator) -> Drawn:
     if not inside.any():
         return {}
     first, size = bounding_box(inside)
-    part = _part(canvas, first, size, 2)
+    part = canvas.part(first - 2, first + size + 2)
     share, points = canvas.ventricles[part.slices], part.points
     within = share > 0.5
     middle = canvas.template_point(np.array([0.0, 20.0, 10.0]))[0]
@@ -154,9 +150,3 @@ def at_skull(canvas: Canvas, random: np.random.Generator, lowest: float) -> Arra
         if point[2] > canvas.template_point(np.array([0.0, 18.0, lowest]))[2]:
             return point
     return point
-
-
-def _part(canvas: Canvas, first: Array, size: Array, margin: int) -> Part:
-    low = np.maximum(first - margin, 0)
-    high = np.minimum(first + size + margin, canvas.grid.size)
-    return Part(box_slices(low, high - low), canvas.grid.cropped(low.tolist(), (high - low).tolist()))

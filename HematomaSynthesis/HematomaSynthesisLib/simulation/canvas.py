@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,6 +18,10 @@ from .anatomy import Anatomy
 
 _CANVAS_MM = 1.0
 _MARGIN_MM = 12
+
+
+Drawn = dict[str, Any]
+"""What was drawn, for a scan's description."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,11 @@ class Canvas:
         index = np.linalg.solve(axes, point - np.array(self.grid.origin))
         reach = reach_mm / np.array(self.grid.spacing)
         low = np.clip(np.floor(index - reach).astype(int), 0, np.array(self.grid.size) - 1)
-        high = np.clip(np.ceil(index + reach).astype(int) + 1, low + 1, self.grid.size)
+        return self.part(low, np.maximum(np.ceil(index + reach).astype(int) + 1, low + 1))
+
+    def part(self, first: Array, end: Array) -> Part:
+        """The box of voxels from ``first`` to before ``end`` (x, y, z), as far as the canvas has them."""
+        low, high = np.maximum(first, 0), np.minimum(end, self.grid.size)
         return Part(box_slices(low, high - low), self.grid.cropped(low.tolist(), (high - low).tolist()))
 
     def template_point(self, position: Array) -> Array:

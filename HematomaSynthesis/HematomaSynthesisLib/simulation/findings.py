@@ -6,17 +6,13 @@ returns what it drew; only contusions are blood.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from HematomaExpansionLib.anatomy.bleeds import Kind
 from HematomaExpansionLib.scan.grid import Array
 from scipy.ndimage import gaussian_filter
 
 from .blood_elsewhere import at_skull
-from .canvas import Canvas, smooth_noise, soft
-
-Drawn = dict[str, Any]
+from .canvas import Canvas, Drawn, smooth_noise, soft
 
 _POLES = ((22.0, -58.0, 8.0), (14.0, -48.0, -14.0), (44.0, -14.0, -28.0), (52.0, 8.0, -22.0))
 """Frontal and temporal poles, where brains hit bone; ICBM152 space (LPS mm), for one side."""

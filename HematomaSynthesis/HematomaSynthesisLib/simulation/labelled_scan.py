@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -25,12 +24,11 @@ from . import artifacts, blood_elsewhere, findings
 from .anatomy import Anatomy, icbm_anatomy, with_ventricles
 from .artifacts import Slices
 from .bleeding import make_hematoma
-from .canvas import Canvas, Part, smooth_noise
+from .canvas import Canvas, Drawn, Part, smooth_noise
 from .causal_model import SimulationOptions, draw_parameters
 from .mass_effect import move, push_from
 from .scanner import ScannerParameters, acquire_clean, scan_grid
 
-Drawn = dict[str, Any]
 Painter = Callable[[Canvas, np.random.Generator], Drawn]
 Artifact = Callable[[Slices, np.random.Generator], tuple[Array, Drawn]]
 
@@ -247,8 +245,7 @@ def _scanned(
             noise_hu=0.0,
             noise_width_mm=0.5,
         )
-        head = resample(anatomy.ct, Grid.of(anatomy.ct))
-        return acquire_clean(_pasted(head, canvas), parameters), scan_grid(Grid.of(head), parameters)
+        return acquire_clean(_pasted(anatomy.ct, canvas), parameters), scan_grid(Grid.of(anatomy.ct), parameters)
     scan = sitk.Cast(anatomy.ct, sitk.sitkFloat32)
     for pull in fields:
         scan = warp_image(scan, field_on(scan, pull))

@@ -75,8 +75,7 @@ def split_by_head(folders: Sequence[Path], validation_share: float, seed: int) -
     """
     heads = [head_of(folder) for folder in folders]
     names = list(dict.fromkeys(heads))
-    count = min(max(1, round(validation_share * len(names))), len(names) - 1)
-    if count < 1:
+    if len(names) < 2:
         raise InputError("Training needs scans of at least two heads: one to learn from, one to validate on.")
     # Real heads are few and simulated ones many: the same share of each.
     chosen: set[str] = set()

@@ -31,7 +31,7 @@ from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, fit, init
 from ..runs import begin_run, made_from
 from ..steps import training_steps
 from .presence import fit_presence
-from .training import GRID, PATCH, SPACING_MM, WINDOW_HU, bone_around, variations
+from .training import GRID, PATCH, SPACING_MM, WINDOW_HU, bone_around, dice_of_each, variations
 
 FIT = FitOptions(epochs=40, batch_size=8, learning_rate=3e-3, patience=40, seed=0, annealed=True)
 
@@ -106,13 +106,10 @@ def kinds_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         present = truth[:, 1:].flatten(2).any(dim=2).any(dim=0)
         weight = torch.tensor(_IN_DICE, device=dice.device) * present
         own = int(Kind.INTRAPARENCHYMAL)
-        hematoma, marked = probability[:, own : own + 1], truth[:, own : own + 1]
-        bleeding = marked.flatten(1).any(dim=1)
-        each = DiceLoss(reduction="none")(hematoma, marked).flatten()
         return {
             "dice": (dice * weight).sum() / weight.sum().clamp(min=1),
             "ce": nn.functional.cross_entropy(logits, batch["classes"][:, 0].long()),
-            "each_dice": (each * bleeding).sum() / bleeding.sum().clamp(min=1),
+            "each_dice": dice_of_each(probability[:, own : own + 1], truth[:, own : own + 1]),
         }
 
 
@@ -157,16 +154,13 @@ def _initial(channels: tuple[int, ...], start: Sequence[ModelPackage], seed: int
         return initial_network("segmentation-unet", arguments, start, seed)
     narrow = initial_network("segmentation-unet", {"channels": list(channels)}, start, seed)
     wide = initial_network("segmentation-unet", arguments, (), seed)
-    weights, own = wide.network.state_dict(), int(Kind.INTRAPARENCHYMAL)
+    weights, blood = wide.network.state_dict(), list(BLOOD)
     for key, value in narrow.network.state_dict().items():
-        if not key.startswith("head."):
+        if key.startswith("head."):
+            weights[key][blood] = value[0]  # other blood looks like a hematoma; where it lies is to be learned
+        else:
             weights[key] = value
-            continue
-        weights[key][own] = value[0]
-        for kind in (Kind.INTRAVENTRICULAR, Kind.EXTRAAXIAL):  # they look like it; where they lie is to be learned
-            weights[key][kind] = value[0]
-    for other in (Kind.INTRAVENTRICULAR, Kind.EXTRAAXIAL):
-        weights["head.bias"][other] -= _LESS_LIKELY
+    weights["head.bias"][blood[1:]] -= _LESS_LIKELY
     weights["head.bias"][[int(Kind.EDEMA), VENTRICLES]] = -_LESS_LIKELY
     wide.network.load_state_dict(weights)
     return wide

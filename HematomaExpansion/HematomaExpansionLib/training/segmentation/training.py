@@ -133,17 +133,22 @@ def hematoma_logit(logits: Tensor) -> Tensor:
     return logits[:, own : own + 1] - torch.logsumexp(others, dim=1, keepdim=True)
 
 
+def dice_of_each(probability: Tensor, mask: Tensor) -> Tensor:
+    """One minus the Dice of each patch by itself, (batch, 1, z, y, x); mean of those whose mask is not empty."""
+    bleeding = mask.flatten(1).any(dim=1)
+    each = DiceLoss(reduction="none")(probability, mask).flatten()
+    return (each * bleeding).sum() / bleeding.sum().clamp(min=1)
+
+
 def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: mean Dice of the patches that hold
     blood, where a bleed of 2 mL counts as much as one of 50 mL.
     """
     logits = hematoma_logit(network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float())
     with torch.autocast(logits.device.type, enabled=False):
-        bleeding = batch["mask"].flatten(1).any(dim=1)
-        each = DiceLoss(sigmoid=True, reduction="none")(logits, batch["mask"]).flatten()
         return {
             "dice_ce": DiceCELoss(sigmoid=True, batch=True)(logits, batch["mask"]),
-            "each_dice": (each * bleeding).sum() / bleeding.sum().clamp(min=1),
+            "each_dice": dice_of_each(torch.sigmoid(logits), batch["mask"]),
         }
 
 
