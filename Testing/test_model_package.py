@@ -15,8 +15,10 @@ from HematomaExpansionLib.cli.main import main
 from HematomaExpansionLib.errors import ModelPackageError
 from HematomaExpansionLib.models.description import (
     ARCHITECTURES_OF,
+    CLASSES,
     ENSEMBLE,
     EVIDENCE_LOGISTIC,
+    PRESENCE,
     SPREAD_NUMBERS,
     ModelDescription,
     TrainingStep,
@@ -260,6 +262,15 @@ def test_the_shipped_packages_are_whole_small_and_say_what_they_are(task: str) -
     assert (package.folder / "weights.safetensors").stat().st_size <= 12e6
     assert package.description.training_sources == "simulated patients, no real ones"
     assert "Not for diagnosis" in package.description.intended_use
+
+
+def test_the_shipped_network_for_kinds_tells_them_all_apart_and_how_sure() -> None:
+    package = find_package("segmentation-kinds", "segmentation")
+    package.load()
+    assert (package.folder / "weights.safetensors").stat().st_size <= 12e6
+    assert package.description.classes == CLASSES
+    assert PRESENCE in package.description.settings
+    assert "simulated bleeds in a real scan" in package.description.training_sources
 
 
 def risk_package(folder: Path, features: Any = FEATURES, results: dict[str, Any] | None = None) -> Path:

@@ -16,7 +16,7 @@ from ..scan.mask import Mask
 from .kinds import BLOOD, Kind
 from .midline import Midline
 
-__all__ = ["BLOOD", "DOUBTFUL", "VENTRICLES", "Bleeds", "Kind", "Presence", "labels_on"]
+__all__ = ["BLOOD", "DOUBTFUL", "VENTRICLES", "Bleeds", "Kind", "Presence", "class_of_most", "labels_on"]
 
 VENTRICLES = 5
 """The class of CSF in the lateral ventricles, which follows the kinds."""
@@ -143,3 +143,17 @@ def labels_on(grid: Grid, parts: Iterable[tuple[Kind, Array]]) -> sitk.Image:
     for kind, where in parts:
         labels[where] = kind
     return image_on(grid, labels)
+
+
+def class_of_most(share: Array) -> Array:
+    """The class of most of each voxel, uint8 (z, y, x), from the share of each class, (class, z, y, x).
+
+    Two kinds of blood that share a voxel make it blood, of the kind that has more of it; blood and edema make it
+    edema. What fills no half is background. ``segmentation.bleeds_from`` decides by the same rule.
+    """
+    of_blood = share[list(BLOOD)]
+    blood = of_blood.sum(axis=0)
+    kind = np.array(BLOOD, np.uint8)[of_blood.argmax(axis=0)]
+    swollen = blood + share[Kind.EDEMA] >= 0.5
+    rest = np.where(swollen, int(Kind.EDEMA), np.where(share[VENTRICLES] >= 0.5, VENTRICLES, 0))
+    return np.where(blood >= 0.5, kind, rest).astype(np.uint8)

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.anatomy.bleeds import BLOOD, VENTRICLES, Kind
+from HematomaExpansionLib.anatomy.bleeds import VENTRICLES, Kind, class_of_most
 from HematomaExpansionLib.growth.warping import field_on, warp_image
 from HematomaExpansionLib.scan.grid import Array, Grid, image_on
 from HematomaExpansionLib.scan.intensities import as_int16
@@ -82,7 +82,7 @@ _OF_REAL_SCAN = {
 }
 """Shares in real scans, which have their own."""
 
-_SCANS_PER_HEAD, _ATROPHIC_SHARE = 3, 0.35
+SCANS_PER_HEAD, _ATROPHIC_SHARE = 3, 0.35
 _SLICES_MM = ((1.0, 0.1), (2.5, 0.2), (5.0, 0.6), (7.0, 0.1))
 _SUBSLICE_MM = 1.0
 _GRAIN_MM = 1.2
@@ -122,7 +122,7 @@ def simulate_scan(seed: int, number: int, options: ScanOptions, head: Anatomy | 
     chance = _Chance(options, random)
     has_hematoma = HEMATOMA in options.findings and bool(random.random() < options.hematoma_share)
     shares = _WITH_HEMATOMA if has_hematoma else {}
-    anatomy = _simulated_head(seed, number // _SCANS_PER_HEAD) if head is None else _with_ventricles(head)
+    anatomy = _simulated_head(seed, head_number(number)) if head is None else _with_ventricles(head)
     if head is not None:
         shares = {**shares, **_OF_REAL_SCAN}
     canvas, fields = _blank(anatomy).copy(), []
@@ -160,9 +160,15 @@ def simulate_scan(seed: int, number: int, options: ScanOptions, head: Anatomy | 
     )
 
 
+def head_number(number: int) -> int:
+    """Which simulated head a scan shows: heads take longer to make than all that is painted on them, so each
+    serves several scans.
+    """
+    return number // SCANS_PER_HEAD
+
+
 @lru_cache(maxsize=1)
 def _simulated_head(seed: int, number: int) -> Anatomy:
-    """Heads take longer to make than all that is painted on them, so each serves several scans."""
     random = np.random.default_rng([seed, number, 3])
     return icbm_anatomy(random, (0.0, 0.95) if random.random() < _ATROPHIC_SHARE else (0.0, 0.35))
 
@@ -272,7 +278,7 @@ def _pasted(head: sitk.Image, canvas: Canvas) -> sitk.Image:
 
 
 def _labels_on(canvas: Canvas, grid: Grid) -> Array:
-    """The class of most of each voxel of thick slices, uint8 (z, y, x): background unless half is something."""
+    """The class of most of each voxel of thick slices, uint8 (z, y, x)."""
     labels = canvas.image(canvas.labels)
     normal = grid.axes[:, 2]
     count = max(1, round(float(np.linalg.norm(normal)) / _SUBSLICE_MM))
@@ -284,9 +290,4 @@ def _labels_on(canvas: Canvas, grid: Grid) -> Array:
         sampled = sitk.GetArrayFromImage(resample(labels, moved, interpolator=sitk.sitkNearestNeighbor))
         for value in range(1, VENTRICLES + 1):
             votes[value] += sampled == value
-    votes[0] = count - votes.sum(axis=0)
-    blood = votes[list(BLOOD)].sum(axis=0)
-    chosen = votes.argmax(axis=0).astype(np.uint8)
-    # Two kinds of blood share a voxel: it is blood, of the kind that has more of it.
-    bloody = np.array(BLOOD)[votes[list(BLOOD)].argmax(axis=0)].astype(np.uint8)
-    return np.where(2 * blood >= count, bloody, chosen)
+    return class_of_most(votes / np.float32(count))

@@ -19,9 +19,10 @@ from HematomaExpansionLib.files.folders import check_output_folder, make_folder,
 from HematomaExpansionLib.files.provenance import Provenance, is_made_from
 from HematomaExpansionLib.progress import Progress, silent
 from HematomaExpansionLib.scan.volume_files import write_image
+from HematomaExpansionLib.training.data.labelled import SIMULATED_HEAD
 
 from .heads import checksums_of, head_at
-from .labelled_scan import LabelledScan, ScanOptions, simulate_scan
+from .labelled_scan import LabelledScan, ScanOptions, head_number, simulate_scan
 
 SIMULATED_SCAN = "simulated scan"
 """The kind of folder, as recorded in its provenance."""
@@ -69,12 +70,17 @@ def simulate_scans(
     heads = heads or []
     make_folder(output)
     checksums = checksums_of(heads)
+    chosen = {**asdict(options), "findings": sorted(options.findings), "always": sorted(options.always)}
+    if heads:
+        del chosen["matrix"]  # a real scan has its own
     sources = [
         {
             "seed": seed,
             "number": number,
-            "options": {**asdict(options), "findings": sorted(options.findings), "always": sorted(options.always)},
-            "head": checksums[(number - 1) % len(heads)] if heads else "icbm",
+            "options": chosen,
+            "head": checksums[(number - 1) % len(heads)]
+            if heads
+            else f"{SIMULATED_HEAD}-{seed}-{head_number(number)}",
         }
         for number in range(1, count + 1)
     ]

@@ -18,6 +18,8 @@ from ...scan.mask import Mask
 from .case_description import read_description
 
 CLASSES_FILE = "baseline-bleeds.nii.gz"
+SIMULATED_HEAD = "icbm"
+"""How the name of a simulated head begins; a real one is named by the checksum of its scan."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +65,7 @@ def read_labelled(folder: Path) -> LabelledScan:
 
 def head_of(folder: Path) -> str:
     """Whose head a scan shows: all scans of one head must stay on the same side of a split."""
-    head = read_description(folder).get("head", "icbm")
-    return folder.name if head == "icbm" else str(head)
+    return str(read_description(folder).get("head", folder.name))
 
 
 def split_by_head(folders: Sequence[Path], validation_share: float, seed: int) -> tuple[list[Path], list[Path]]:
@@ -79,8 +80,8 @@ def split_by_head(folders: Sequence[Path], validation_share: float, seed: int) -
         raise InputError("Training needs scans of at least two heads: one to learn from, one to validate on.")
     # Real heads are few and simulated ones many: the same share of each.
     chosen: set[str] = set()
-    real = [name for name in names if heads.count(name) > 1]
-    for group in (real, [name for name in names if name not in real]):
+    simulated = [name for name in names if name.startswith(SIMULATED_HEAD)]
+    for group in ([name for name in names if name not in simulated], simulated):
         order = np.random.default_rng(seed).permutation(len(group))
         chosen |= {group[k] for k in order[: round(validation_share * len(group))]}
     chosen = chosen or {names[0]}

@@ -96,13 +96,13 @@ class RandBrightenNearBone(Randomizable):
         return {**patch, "ct": patch["ct"] + strength * patch["bone"]}
 
 
-def variations(keys: Sequence[str]) -> list[Any]:
-    """Flips of a patch, and changes of the brightness, contrast, noise and sharpness of its CT.
+def variations(keys: Sequence[str], axes: Sequence[int] = (0, 1, 2)) -> list[Any]:
+    """Flips of a patch along some axes (z, y, x), and changes of its CT's brightness, contrast, noise, sharpness.
 
     Brightness also varies slowly across the patch, as cupping makes the brain brighter toward the skull.
     """
     return [
-        *[RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(3)],
+        *[RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in axes],
         RandBrightenNearBone(),
         RandScaleIntensityd("ct", factors=0.1, prob=0.5),
         RandShiftIntensityd("ct", offsets=0.06, prob=0.5),
