@@ -12,7 +12,6 @@ the brain's tissue and in the ventricles is to be called or told; every other sl
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import tempfile
@@ -21,23 +20,16 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from environment import continue_in_environment
 
+if TYPE_CHECKING:
+    from HematomaExpansionLib.training.data.reader_labels import ReadSlice
+
 NO_BLOOD = "no blood"
-VALUES = {"intraparenchymal": 1, "intraventricular": 2, "epidural": 3, "subdural": 3, "subarachnoid": 3}
-"""Which value of the label map stands for a kind of blood in ``labels.csv``."""
 BLOOD = {1, 2, 3}
 _NAMES = {2: "intraventricular", 3: "extra-axial", 4: "edema"}
-
-
-@dataclass(frozen=True)
-class ReadSlice:
-    """A slice, counted from 0, feet first, and the kinds of blood that readers saw in it."""
-
-    scan: str
-    number: int
-    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,17 +59,6 @@ class KindCount:
     missed: tuple[ReadSlice, ...]
 
 
-def read_labels(table: Path) -> list[ReadSlice]:
-    """The lines of ``labels.csv``."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        return [
-            ReadSlice(
-                row.pop("scan"), int(row.pop("slice")), tuple(kind for kind, seen in row.items() if seen == "1")
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
 def count_by_kind(labels: Sequence[ReadSlice], results: Iterable[ScanResult]) -> list[KindCount]:
     """For each kind of blood, and for slices without any; slices of a scan that was refused count as not called.
 
@@ -85,10 +66,10 @@ def count_by_kind(labels: Sequence[ReadSlice], results: Iterable[ScanResult]) ->
         ValueError: the labels name a slice that a scan does not have.
     """
     by_scan = {result.scan: result for result in results}
-    kinds = sorted({kind for label in labels for kind in label.kinds})
+    kinds = sorted({kind for label in labels for kind in label.seen})
     counts = []
     for kind in (*kinds, NO_BLOOD):
-        own = [label for label in labels if (kind in label.kinds if kind != NO_BLOOD else not label.kinds)]
+        own = [label for label in labels if (kind in label.seen if kind != NO_BLOOD else not label.seen)]
         called = [_is_called(label, by_scan[label.scan]) for label in own]
         told = [_is_told(label, kind, by_scan[label.scan]) for label in own]
         missed = tuple(label for label, *found in zip(own, called, told, strict=True) if not any(found))
@@ -108,8 +89,10 @@ def _is_called(label: ReadSlice, result: ScanResult) -> bool:
 
 def _is_told(label: ReadSlice, kind: str, result: ScanResult) -> bool:
     """Whether a kind of blood, or without one any, is in the label map of a slice."""
+    from HematomaExpansionLib.training.data.reader_labels import KINDS_READ
+
     values = result.kinds[label.number] if result.kinds else frozenset()
-    return bool(values & (BLOOD if kind == NO_BLOOD else {VALUES[kind]} if kind in VALUES else set()))
+    return bool(values & (BLOOD if kind == NO_BLOOD else {int(KINDS_READ[kind])}))
 
 
 def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
@@ -135,7 +118,7 @@ def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
 
 def print_result(result: ScanResult, labels: Sequence[ReadSlice]) -> None:
     """Print a line per scan, with the volume in slices where no reader saw blood, and what the tool said."""
-    own = {label.number: label.kinds for label in labels if label.scan == result.scan}
+    own = {label.number: label.seen for label in labels if label.scan == result.scan}
     seen = ", ".join(sorted({kind for kinds in own.values() for kind in kinds})) or NO_BLOOD
     if not result.slice_ml:
         print(f"{result.scan} ({seen}): exit {result.status}, {result.sentence}", flush=True)
@@ -176,6 +159,8 @@ def main(arguments: Sequence[str]) -> int:
     table = chosen.folder / "labels.csv"
     if not table.is_file():
         parser.error("The folder holds no labels.csv.")
+    from HematomaExpansionLib.training.data.reader_labels import read_labels
+
     labels = read_labels(table)
     results = []
     with tempfile.TemporaryDirectory() as scratch:

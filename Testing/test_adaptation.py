@@ -332,10 +332,10 @@ def test_what_cannot_be_adapted_is_refused(tmp_path: Path, capsys: pytest.Captur
 
     description = find_package(None, "segmentation").description
     assert "for risk, not for segmentation" in refused("risk-compact")
-    finer = replace(description, name="finer", arguments=ARGUMENTS, spacing_mm=(1.0, 1.0, 1.0))
-    assert "its grid or intensity window is not the one" in refused(
-        str(write_package(tmp_path / "finer", finer, network_of()).folder)
-    )
+    flat = replace(description, name="flat", architecture="slice-segmentation", patch_size=(64, 64, 1),
+                   arguments={"network": "unet", "channels": [4, 4, 4, 4, 4]})  # fmt: skip
+    folder = write_package(tmp_path / "flat", flat, build_network(flat.architecture, flat.arguments)).folder
+    assert "works on slices" in refused(str(folder))
     assert not output.exists()
 
 

@@ -137,7 +137,7 @@ def described(package: ModelPackage, change: Callable[[dict[str, Any]], object])
         lambda v: v.update(name="C:\\elsewhere"),
         lambda v: v.update(name="con/../.."),
         lambda v: v.update(patch_size=[1e400, 16, 16]),
-        lambda v: v.update(intended_use="everything " * 2000),
+        lambda v: v.update(intended_use="everything " * 8000),
         lambda v: v.update(settings={"spread": {}}),
         lambda v: v.update(settings={"spread": {"true": {"middle": 0.0}}}),
         lambda v: v.update(settings={"spread": {"drawn": SPREAD}}),

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import real_scans
 from conftest import REAL_HEAD_CT
-from real_scans import NO_BLOOD, ReadSlice, ScanResult, count_by_kind, read_labels
-
-
-def test_labels_are_read_with_the_kinds_of_blood_in_each_slice(tmp_path: Path) -> None:
-    table = tmp_path / "labels.csv"
-    table.write_text("scan,slice,intraparenchymal,subdural\na,0,0,0\na,1,1,1\nb,0,0,1\n")
-    assert read_labels(table) == [
-        ReadSlice("a", 0, ()),
-        ReadSlice("a", 1, ("intraparenchymal", "subdural")),
-        ReadSlice("b", 0, ("subdural",)),
-    ]
+from HematomaExpansionLib.training.data.reader_labels import ReadSlice
+from real_scans import NO_BLOOD, ScanResult, count_by_kind
 
 
 def test_slices_are_counted_for_each_kind_and_those_without_blood() -> None:

@@ -47,12 +47,14 @@ class Bleeds:
         looked_for: the kinds that were looked for. Volumes of others are unknown, not zero.
         presence: None if a reader drew the hematoma, or the method does not tell.
         midline: where the septum pellucidum lies, and where it should; None if unknown.
+        is_mixed: blood of any kind was looked for, and counts as hematoma wherever it lies.
     """
 
     labels: sitk.Image
     looked_for: frozenset[Kind]
     presence: Presence | None = None
     midline: Midline | None = None
+    is_mixed: bool = False
 
     @classmethod
     def of_hematoma(cls, hematoma: Mask) -> Bleeds:
@@ -72,6 +74,7 @@ class Bleeds:
             frozenset(kind for kind in Kind if described[kind.key] is not None),
             None if probability is None else Presence(probability, described["slice"]),
             Midline.of(described["midline"]) if described.get("midline") else None,
+            bool(described.get("mixed")),
         )
 
     @cached_property
@@ -111,8 +114,8 @@ class Bleeds:
 
     @property
     def tells_kinds_apart(self) -> bool:
-        """Whether all kinds were looked for."""
-        return self.looked_for == frozenset(Kind)
+        """Whether blood of every kind was looked for."""
+        return self.looked_for >= frozenset(BLOOD)
 
     @property
     def is_doubtful(self) -> bool:
@@ -127,6 +130,7 @@ class Bleeds:
             **{kind.key: self.volume_ml(kind) for kind in Kind},
             "midline_shift_mm": self.midline_shift_mm,
             "midline": None if self.midline is None else self.midline.described,
+            "mixed": self.is_mixed or None,
             "probability_of_hematoma": None if presence is None else presence.probability,
             "slice": None if presence is None else presence.slice_number,
             "doubtful": None if presence is None else self.is_doubtful,

@@ -13,18 +13,29 @@ LARGE_EXTRAAXIAL_ML = 10.0
 """From this volume on, or from more than the hematoma's, blood outside of the brain is the disease."""
 
 _OUTSIDE = "outside of the brain (epidural, subdural, subarachnoid)"
-_LOOKED_FOR = (
-    f"{HEMATOMA}, in the ventricles, from {MIN_ML_OF[Kind.INTRAVENTRICULAR]:g} mL, and {_OUTSIDE}, from "
-    f"{MIN_ML_OF[Kind.EXTRAAXIAL]:.0f} mL; edema around the hematoma"
-)
-_NOT_LOOKED_FOR = f"blood {_OUTSIDE} or in the ventricles"
+_PLACES = {
+    Kind.INTRAVENTRICULAR: "in the ventricles",
+    Kind.EXTRAAXIAL: _OUTSIDE,
+}
+_EDEMA = "edema around the hematoma"
 
 
 def scope_of(bleeds: Bleeds) -> dict[str, str | None]:
     """The ``scope`` of ``prediction.json``: what was looked for in a scan, and what was not."""
-    if bleeds.tells_kinds_apart:
-        return {"looked_for": _LOOKED_FOR, "not_looked_for": None}
-    return {"looked_for": HEMATOMA, "not_looked_for": _NOT_LOOKED_FOR}
+    if bleeds.is_mixed:
+        return {"looked_for": "blood anywhere inside the skull, from 1 mL", "not_looked_for": "which kind it is"}
+    told = [
+        f"{where}, from {MIN_ML_OF[kind]:g} mL" for kind, where in _PLACES.items() if kind in bleeds.looked_for
+    ]
+    looked_for = ", ".join([HEMATOMA, *told[:-1]]) + (f", and {told[-1]}" if told else "")
+    if Kind.EDEMA in bleeds.looked_for:
+        looked_for += f"; {_EDEMA}"
+    return {"looked_for": looked_for, "not_looked_for": _not_looked_for(bleeds)}
+
+
+def _not_looked_for(bleeds: Bleeds) -> str | None:
+    missing = [where for kind, where in _PLACES.items() if kind not in bleeds.looked_for]
+    return f"blood {' or '.join(reversed(missing))}" if missing else None
 
 
 def notes_on_bleeds(bleeds: Bleeds) -> list[str]:
@@ -34,6 +45,8 @@ def notes_on_bleeds(bleeds: Bleeds) -> list[str]:
         notes.append(_no_hematoma(bleeds))
     elif bleeds.is_doubtful:
         notes.append(_doubtful(bleeds))
+    if bleeds.is_mixed and not bleeds.hematoma.is_empty:
+        notes.append(_MIXED)
     return [*notes, *notes_on_extraaxial(bleeds)]
 
 
@@ -49,8 +62,15 @@ def notes_on_extraaxial(bleeds: Bleeds) -> list[str]:
     return []
 
 
+_MIXED = (
+    "The segmentation model knows blood, but not which kind: blood in the ventricles or outside of the brain may "
+    "be part of this hematoma, and of all volumes."
+)
+
+
 def _no_hematoma(bleeds: Bleeds) -> str:
-    others = "" if bleeds.tells_kinds_apart else f", and {_NOT_LOOKED_FOR} was not looked for"
+    missing = None if bleeds.is_mixed else _not_looked_for(bleeds)
+    others = "" if missing is None else f", and {missing} was not looked for"
     return (
         f"No hematoma was found ({HEMATOMA}). This does not rule out a bleed: a small or faint one can be "
         f"missed{others}."

@@ -6,7 +6,7 @@ Both take a CT in HU and the inside of the skull on one orthogonal grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..device import gpu_memory_errors
-from ..models.description import CLASSES, PRESENCE, ModelDescription
+from ..models.description import BLAST_CT, NNUNET, PRESENCE, ModelDescription, classes_of
 from ..models.package import ModelPackage
 from ..scan.grid import Array, Grid, box_slices, image_on
 from ..scan.intensities import AIR_HU, scale_window
@@ -23,6 +23,7 @@ from ..scan.mask import Mask
 from ..scan.resampling import average_onto, resample, where_at_least
 from ..scan.shapes import bounding_box
 from .bleeds import VENTRICLES, Bleeds, labels_on
+from .elsewhere import blast_ct_probabilities, nnunet_probabilities
 from .hematomas import MIN_ML_OF, keep_hematomas, keep_large, keep_touching
 from .kinds import BLOOD, Kind
 from .midline import find_midline
@@ -63,19 +64,11 @@ def find_bleeds(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None
     if package is None:
         return Bleeds.of_hematoma(segment_by_threshold(ct, inside_skull))
     probability = class_probabilities(ct, inside_skull, package.description, package.load(), device)
-    if tells_kinds_apart(package):
-        bleeds = bleeds_from(probability, inside_skull)
-    else:
-        bleeds = Bleeds.of_hematoma(_found(probability[Kind.INTRAPARENCHYMAL], inside_skull))
+    bleeds = replace(bleeds_from(probability, inside_skull), is_mixed=package.description.is_mixed)
     if (coefficients := package.description.settings.get(PRESENCE)) is None:
         return bleeds
     presence = presence_of(probability[Kind.INTRAPARENCHYMAL], bleeds.hematoma, coefficients)
     return replace(bleeds, presence=presence)
-
-
-def tells_kinds_apart(package: ModelPackage) -> bool:
-    """Whether a segmentation package finds all kinds of bleeds, not just the hematoma."""
-    return package.description.classes == CLASSES
 
 
 def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Grid:
@@ -83,25 +76,38 @@ def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Gri
     return inside_skull.box_grid().with_spacing(spacing)
 
 
-def segmentation_channels(ct: sitk.Image, inside_skull: Mask, grid: Grid, window_hu: tuple[float, float]) -> Array:
-    """The network's input, (1, z, y, x) on ``grid``: the windowed CT inside the skull, zero elsewhere."""
+def segmentation_channels(
+    ct: sitk.Image, inside_skull: Mask, grid: Grid, window_hu: tuple[float, float], *, whole_head: bool = False
+) -> Array:
+    """The network's input, (1, z, y, x) on ``grid``: windowed CT, zero outside the skull unless ``whole_head``."""
     windowed = scale_window(average_onto(ct, grid, outside=AIR_HU), window_hu)
+    if whole_head:
+        return windowed[None]
     return (windowed * average_onto(inside_skull.image, grid))[None]
 
 
 def class_probabilities(
     ct: sitk.Image, inside_skull: Mask, description: ModelDescription, network: nn.Module, device: torch.device
-) -> list[sitk.Image]:
-    """Probability of each class, on the model grid around the brain: background and hematoma, or all ``CLASSES``.
+) -> dict[int, sitk.Image]:
+    """Probability of each class that a network tells apart, all on one grid around the brain.
 
     Raises:
         DeviceError: the GPU runs out of memory.
     """
+    compute = _OF_ARCHITECTURE.get(description.member, _on_model_grid)
+    return compute(ct, inside_skull, description, network, device)
+
+
+def _on_model_grid(
+    ct: sitk.Image, inside_skull: Mask, description: ModelDescription, network: nn.Module, device: torch.device
+) -> dict[int, sitk.Image]:
     import torch
     from monai.inferers import sliding_window_inference
 
     region = brain_region(inside_skull, description.spacing_mm)
-    inputs = torch.from_numpy(segmentation_channels(ct, inside_skull, region, description.window_hu))[None]
+    whole_head = description.sees_whole_head
+    seen = segmentation_channels(ct, inside_skull, region, description.window_hu, whole_head=whole_head)
+    inputs = torch.from_numpy(seen)[None]
     x, y, z = description.patch_size
     with gpu_memory_errors("to segment"), torch.inference_mode():
         network.to(device)
@@ -109,32 +115,43 @@ def class_probabilities(
         if logits.shape[1] == 1:  # the hematoma against everything else
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         probability = torch.softmax(logits.float(), dim=1)[0].cpu().numpy()
-    return [image_on(region, of_class) for of_class in probability]
+    classes = classes_of(description.labels) if description.labels else range(len(probability))
+    return {number: image_on(region, of_class) for number, of_class in zip(classes, probability, strict=True)}
 
 
-def bleeds_from(probability: Sequence[sitk.Image], inside_skull: Mask) -> Bleeds:
-    """The bleeds where the probabilities of all ``CLASSES``, on one coarser grid, say so.
+_OF_ARCHITECTURE = {BLAST_CT: blast_ct_probabilities, NNUNET: nnunet_probabilities}
+"""How networks made elsewhere compute the same."""
+
+
+def bleeds_from(probability: Mapping[int, sitk.Image], inside_skull: Mask) -> Bleeds:
+    """The bleeds where the probabilities of classes, on one grid, say so; of missing classes, none is told.
 
     A voxel belongs to a bleed if blood of any kind is likelier than not, and then to the likeliest kind, so that
     no gap opens where two kinds meet, as at a ventricle's wall.
     """
-    grid, coarse = inside_skull.grid, Grid.of(probability[0])
-    of_kind = {kind: sitk.GetArrayFromImage(probability[kind]) for kind in Kind}
-    any_blood = np.sum([of_kind[kind] for kind in BLOOD], axis=0)
+    grid, coarse = inside_skull.grid, Grid.of(probability[Kind.INTRAPARENCHYMAL])
+    looked_for = frozenset(kind for kind in Kind if kind in probability)
+    bloody = [kind for kind in BLOOD if kind in looked_for]
+    shares = {kind: sitk.GetArrayFromImage(probability[kind]) for kind in looked_for}
+    any_blood = np.sum([shares[kind] for kind in bloody], axis=0)
     blood = where_at_least(0.5, image_on(coarse, any_blood), grid) & inside_skull.voxels
-    swollen = where_at_least(0.5, image_on(coarse, any_blood + of_kind[Kind.EDEMA]), grid) & inside_skull.voxels
-    likeliest = _likeliest(blood, [probability[kind] for kind in BLOOD], grid)
-    found = {
-        kind: keep_large(Mask.on(grid, likeliest == kind), MIN_ML_OF[kind])
-        for kind in (Kind.INTRAVENTRICULAR, Kind.EXTRAAXIAL)
-    }
-    hematoma = keep_hematomas(Mask.on(grid, likeliest == Kind.INTRAPARENCHYMAL), inside_skull)
-    edema = keep_touching(Mask.on(grid, swollen & ~blood), hematoma)
-    inside = average_onto(inside_skull.image, coarse) > 0.5
-    horns = sitk.GetArrayViewFromImage(probability[VENTRICLES]) + of_kind[Kind.INTRAVENTRICULAR] > 0.5
-    parts = [(Kind.EDEMA, edema), *found.items(), (Kind.INTRAPARENCHYMAL, hematoma)]
-    labels = labels_on(grid, [(kind, mask.voxels) for kind, mask in parts])
-    return Bleeds(labels, frozenset(Kind), midline=find_midline(inside, horns, coarse))
+    kinds = np.array([0, *bloody], np.uint8)[_likeliest(blood, [probability[kind] for kind in bloody], grid)]
+    hematoma = keep_hematomas(Mask.on(grid, kinds == Kind.INTRAPARENCHYMAL), inside_skull)
+    found = [
+        (kind, keep_large(Mask.on(grid, kinds == kind), MIN_ML_OF[kind]))
+        for kind in bloody
+        if kind != Kind.INTRAPARENCHYMAL
+    ]
+    if Kind.EDEMA in looked_for:
+        swollen = where_at_least(0.5, image_on(coarse, any_blood + shares[Kind.EDEMA]), grid)
+        edema = Mask.on(grid, swollen & inside_skull.voxels & ~blood)
+        found.insert(0, (Kind.EDEMA, keep_touching(edema, hematoma)))
+    parts = [*found, (Kind.INTRAPARENCHYMAL, hematoma)]
+    midline = None
+    if VENTRICLES in probability:
+        horns = sitk.GetArrayViewFromImage(probability[VENTRICLES]) + shares[Kind.INTRAVENTRICULAR] > 0.5
+        midline = find_midline(average_onto(inside_skull.image, coarse) > 0.5, horns, coarse)
+    return Bleeds(labels_on(grid, [(kind, mask.voxels) for kind, mask in parts]), looked_for, midline=midline)
 
 
 def _likeliest(where: Array, probability: Sequence[sitk.Image], grid: Grid) -> Array:

@@ -62,10 +62,34 @@ CLASSES = 6
 """What a segmentation network that tells the kinds of bleeds apart distinguishes: background, the four kinds
 (``anatomy.bleeds.Kind``), and CSF in the lateral ventricles, which shows where the midline runs."""
 
+CLASS_NAMES = {
+    "background": 0,
+    "intraparenchymal": 1,
+    "hemorrhage": 1,
+    "intraventricular": 2,
+    "extraaxial": 3,
+    "edema": 4,
+    "ventricles": 5,
+}
+"""What a network made elsewhere may call its outputs, and the class that each is. What is only known to be blood
+counts as hematoma, and the result says so."""
+
+LABELS = "labels"
+"""Argument of a network made elsewhere: the name of each of its outputs, in order."""
+
+BLAST_CT, NNUNET, MONAI = "blast-ct", "nnunet", "monai"
+"""The architectures of BLAST-CT, of what nnU-Net trained, and of bundles of MONAI."""
+
+ELSEWHERE = (BLAST_CT, NNUNET, MONAI)
+"""The architectures of segmentation networks made elsewhere, which have ``LABELS``."""
+
+LEARNED_ELSEWHERE = "learned elsewhere from"
+"""How the training step of an imported network begins."""
+
 Task = Literal["segmentation", "growth", "risk", "forecast"]
 
 ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
-    "segmentation": ("segmentation-unet", "slice-segmentation"),
+    "segmentation": ("segmentation-unet", "slice-segmentation", *ELSEWHERE),
     "growth": ("displacement-unet", "affine-regressor"),
     "risk": (MARKER_LOGISTIC, "two-output-unet", "slice-classifier"),
     "forecast": (EVIDENCE_LOGISTIC,),
@@ -75,7 +99,7 @@ ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
 _OF_SLICES = {"slice-segmentation", "slice-classifier"}
 _WITHOUT_VOXELS = {("risk", MARKER_LOGISTIC), ("forecast", EVIDENCE_LOGISTIC)}
 
-_MAX_BYTES = 1 << 14
+_MAX_BYTES = 1 << 16
 _MAX_INTEGRATION_STEPS = 12
 _MAX_LETTERS_OF_VERSION = 40
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -163,10 +187,34 @@ class ModelDescription:
         return text if len(text) <= _SHORT else text[: _SHORT - 2].rstrip() + " …"
 
     @property
+    def member(self) -> str:
+        """The architecture of its networks, whether it holds one or several."""
+        return str(self.arguments["member"]) if self.architecture == ENSEMBLE else self.architecture
+
+    @property
+    def member_arguments(self) -> dict[str, Any]:
+        """What each of its networks is built with."""
+        return dict(self.arguments["arguments"]) if self.architecture == ENSEMBLE else self.arguments
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the outputs of a segmentation network made elsewhere; none for ours."""
+        return tuple(self.member_arguments.get(LABELS, ()))
+
+    @property
     def classes(self) -> int:
-        """Number of classes that a segmentation network tells apart; 1 for the hematoma alone."""
-        arguments = self.arguments["arguments"] if self.architecture == ENSEMBLE else self.arguments
-        return int(arguments.get("classes", 1))
+        """Number of outputs of a segmentation network; 1 for the hematoma alone."""
+        return len(classes_of(self.labels)) if self.labels else int(self.member_arguments.get("classes", 1))
+
+    @property
+    def sees_whole_head(self) -> bool:
+        """Whether a segmentation network sees what lies outside the skull too; ours do not."""
+        return self.member in ELSEWHERE
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a segmentation network knows only blood, of whatever kind."""
+        return "hemorrhage" in self.labels
 
     def result(self, name: str) -> float:
         """A figure from the model's training.
@@ -190,6 +238,11 @@ class ModelDescription:
             for step in self.trained_on
         ]
         return {**values, "research_use_only": True, "sha256": sha256}
+
+
+def classes_of(labels: Sequence[str]) -> list[int]:
+    """The classes that outputs of these names tell apart, each once, in ascending order."""
+    return sorted({CLASS_NAMES[name] for name in labels})
 
 
 def package_name(folder: Path) -> str:
@@ -297,6 +350,21 @@ def _check_network(description: ModelDescription) -> None:
         )
     if architecture == MARKER_LOGISTIC:
         _check_features(name, description.arguments.get("features"))
+    if architecture in ELSEWHERE and not _are_labels(description.member_arguments.get(LABELS)):
+        raise ModelPackageError(
+            f"Model {name!r} does not say which of its outputs is which kind of blood: import it again."
+        )
+
+
+def _are_labels(labels: Any) -> bool:
+    """Whether these are names of outputs, background first, with at least one kind of blood in the brain."""
+    return (
+        isinstance(labels, list)
+        and len(labels) > 1
+        and all(isinstance(name, str) and name in CLASS_NAMES for name in labels)
+        and labels[0] == "background"
+        and 1 in classes_of(labels)
+    )
 
 
 def _check_features(name: str, features: Any) -> None:

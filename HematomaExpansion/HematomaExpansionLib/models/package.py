@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+LICENSE_FILE = "LICENSE.txt"
+"""The text of the license of a network made elsewhere."""
+
 PACKAGE = "package"
 """The kind of folder, as recorded in its provenance."""
 
@@ -90,7 +93,7 @@ class ModelPackage:
         import torch
         from safetensors.torch import load_file
 
-        from .networks.build import build_network
+        from .networks.build import build_network, own_weights
 
         description = self.description
         try:
@@ -98,7 +101,7 @@ class ModelPackage:
             with torch.device("meta"):  # takes no memory, however large a network an untrusted package describes
                 described = build_network(description.architecture, description.arguments).eval()
             if {name: tensor.shape for name, tensor in weights.items()} != {
-                name: tensor.shape for name, tensor in described.state_dict().items()
+                name: tensor.shape for name, tensor in own_weights(described).items()
             }:
                 raise ValueError("other shapes")
             if self.folder.parent != shipped_models_folder():  # takes a second; shipped models are known to run
@@ -106,7 +109,8 @@ class ModelPackage:
             if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
                 raise ValueError("not numbers")
             network = build_network(description.architecture, description.arguments)
-            network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+            exact = {name: tensor.float() for name, tensor in weights.items()}
+            network.load_state_dict(exact, strict=False)  # further names hold the same
         except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
             raise ModelPackageError(
                 f"The weights of model {description.name!r}, the network it describes and its task do not fit "
@@ -166,24 +170,35 @@ def open_package(folder: Path) -> ModelPackage:
 
 
 def write_package(
-    folder: Path, description: ModelDescription, network: nn.Module, made_from: Mapping[str, Any] | None = None
+    folder: Path,
+    description: ModelDescription,
+    network: nn.Module,
+    made_from: Mapping[str, Any] | None = None,
+    *,
+    exact: bool = False,
+    license_text: str = "",
 ) -> ModelPackage:
     """Write ``network`` with its description, whole or not at all; an existing package is replaced.
 
-    Kernels are written in half precision. Vectors, which are few, keep theirs: the variances of a layer's inputs
-    may exceed the range of half precision, and infinity in their place would silence their channels.
-    ``made_from``: what its provenance records, where known.
+    Kernels are written in half precision, unless ``exact``. Vectors, which are few, keep theirs: the variances of
+    a layer's inputs may exceed the range of half precision, and infinity in their place would silence their
+    channels.
+    ``made_from``: what its provenance records, where known. ``license_text``: of a network made elsewhere.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
     from safetensors.torch import save_file
 
+    from .networks.build import own_weights
+
     weights = {
-        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous().cpu()
-        for name, tensor in network.state_dict().items()
+        name: (tensor.half() if not exact and tensor.is_floating_point() and tensor.ndim > 1 else tensor)
+        .contiguous()
+        .cpu()
+        for name, tensor in own_weights(network).items()
     }
-    return _write(folder, description, lambda path: save_file(weights, path), made_from)
+    return _write(folder, description, lambda path: save_file(weights, path), made_from, license_text)
 
 
 def write_number_package(
@@ -203,6 +218,7 @@ def _write(
     description: ModelDescription,
     save: Callable[[Path], None],
     made_from: Mapping[str, Any] | None,
+    license_text: str = "",
 ) -> ModelPackage:
     from safetensors import SafetensorError
 
@@ -211,6 +227,8 @@ def _write(
             save(scratch / WEIGHTS_FILE)
         except SafetensorError as error:
             raise writing_fault(scratch / WEIGHTS_FILE) from error
+        if license_text:
+            (scratch / LICENSE_FILE).write_text(license_text, encoding="utf-8")
         values = description.to_json(checksum(scratch / WEIGHTS_FILE))
         (scratch / DESCRIPTION_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return open_package(folder)
@@ -304,7 +322,11 @@ def install_package(source: Path) -> ModelPackage:
         )
     make_folder(models)
     with whole_or_nothing(target, read_provenance(source) or Provenance(PACKAGE)) as scratch:
-        for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+        for name in (
+            DESCRIPTION_FILE,
+            WEIGHTS_FILE,
+            *([LICENSE_FILE] if (source / LICENSE_FILE).is_file() else []),
+        ):
             shutil.copyfile(source / name, scratch / name)
         open_package(scratch)
     return open_package(target)

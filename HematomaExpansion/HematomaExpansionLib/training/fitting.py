@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler
 
 from ..errors import InputError, MissingLibraryError, ModelPackageError
-from ..models.description import ENSEMBLE, INTENDED_USE, ModelDescription, ModelGrid, Task, TrainingStep
-from ..models.networks.build import Ensemble, build_network
+from ..models.description import ENSEMBLE
+from ..models.networks.build import build_network, members_of
+from ..models.networks.described import DescribedNetwork, ensemble_of
 from ..models.package import ModelPackage
 from ..scan.grid import Array
 from ..stopping import Stopped
@@ -208,39 +208,6 @@ def _memory_format(network: nn.Module) -> torch.memory_format:
     return torch.channels_last_3d if _has_volumes(network) else torch.preserve_format
 
 
-@dataclass(frozen=True)
-class DescribedNetwork:
-    """A network with the architecture name and arguments that its package records."""
-
-    network: nn.Module
-    architecture: str
-    arguments: dict[str, Any]
-
-    def described(
-        self,
-        name: str,
-        task: Task,
-        grid: ModelGrid,
-        trained_on: tuple[TrainingStep, ...],
-        results: Mapping[str, Any],
-        settings: Mapping[str, Any] = MappingProxyType({}),
-    ) -> ModelDescription:
-        """The description of a new model package with this network."""
-        return ModelDescription(
-            name=name,
-            version="1",
-            task=task,
-            architecture=self.architecture,
-            arguments=self.arguments,
-            **asdict(grid),
-            trained_on=trained_on,
-            results=dict(results),
-            license="Apache-2.0",
-            intended_use=INTENDED_USE[task],
-            settings=dict(settings),
-        )
-
-
 def initial_network(
     architecture: str, arguments: dict[str, Any], start: Sequence[ModelPackage], seed: int
 ) -> DescribedNetwork:
@@ -269,18 +236,8 @@ def initial_network(
                 f"Training cannot begin from model {package.description.name!r}, which is another network "
                 f"({name}, {its_arguments}): train with its preset and channels."
             )
-        members += loaded.members if isinstance(loaded, Ensemble) else [loaded]
+        members += members_of(loaded)
     return ensemble_of(members, architecture, arguments)
-
-
-def ensemble_of(members: Sequence[nn.Module], architecture: str, arguments: dict[str, Any]) -> DescribedNetwork:
-    """Networks of one architecture combined into one that returns their mean; a single network stays itself."""
-    if len(members) == 1:
-        return DescribedNetwork(members[0], architecture, arguments)
-    of_all: dict[str, Any] = {"member": architecture, "arguments": arguments, "count": len(members)}
-    ensemble = Ensemble(**of_all)
-    ensemble.members = nn.ModuleList(members)
-    return DescribedNetwork(ensemble, ENSEMBLE, of_all)
 
 
 def _precision() -> Literal["bf16-mixed", "32-true"]:

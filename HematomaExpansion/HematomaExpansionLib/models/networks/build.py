@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ModelPackageError
-from ..description import ENSEMBLE, MARKER_LOGISTIC
+from ..description import BLAST_CT, ENSEMBLE, MARKER_LOGISTIC, MONAI, NNUNET
+from .elsewhere import BlastCT, MonaiNetwork, NNUNet
 from .risk import MarkerLogistic, TwoOutputUNet, slice_classifier
 from .slices import slice_segmentation
 from .unet import affine_regressor, displacement_unet, segmentation_unet
@@ -29,7 +31,7 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 
 
-_MAX_MEMBERS = 8
+_MAX_MEMBERS = 16
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "displacement-unet": displacement_unet,
@@ -39,8 +41,23 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     MARKER_LOGISTIC: MarkerLogistic,
     "two-output-unet": TwoOutputUNet,
     "slice-classifier": slice_classifier,
+    BLAST_CT: BlastCT,
+    NNUNET: NNUNet,
+    MONAI: MonaiNetwork,
     ENSEMBLE: Ensemble,
 }
+
+
+def members_of(network: nn.Module) -> list[nn.Module]:
+    """The networks of an ensemble, or the one network itself."""
+    return list(network.members) if isinstance(network, Ensemble) else [network]
+
+
+def own_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Each weight of a network once, by its first name: networks made elsewhere hold some layers under several."""
+    saved = network.state_dict().keys()
+    named = itertools.chain(network.named_parameters(), network.named_buffers())
+    return {name: tensor.detach() for name, tensor in named if name in saved}
 
 
 def build_network(architecture: str, arguments: dict[str, Any]) -> nn.Module:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from ...growth.field import confined_displacement, warp
 from ...models.description import INTEGRATION_STEPS, MEAN_GROWTH, package_name
+from ...models.networks.described import DescribedNetwork, ensemble_of
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ..data.cohort import has_expanded, split_by_case, with_variants
 from ..data.each_case import prepare_each
-from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, ensemble_of, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
 from .samples import GrowthPreset, GrowthSample, Samples, patch_transform, prepare_growth_samples

@@ -19,6 +19,7 @@ from ...forecast.probability import measurements
 from ...markers.markers import describe_markers
 from ...markers.scores import bat_score, present_markers
 from ...models.description import MARKER_LOGISTIC, NO_GRID, SHARE_EXPANDED, TrainingStep, package_name
+from ...models.networks.described import DescribedNetwork
 from ...models.networks.risk import MarkerLogistic
 from ...models.package import ModelPackage, write_package
 from ...scan.grid import Array
@@ -26,7 +27,6 @@ from ...scan.mask import Mask
 from ..data.case_description import kind_of_cases, read_description
 from ..data.cohort import has_expanded, read_baseline
 from ..data.each_case import LeftOut, prepare_all
-from ..fitting import DescribedNetwork
 from ..runs import made_before, made_from
 from ..steps import LEARNED_FROM
 

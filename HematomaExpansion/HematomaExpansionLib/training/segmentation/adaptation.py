@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,7 @@ from ..fitting import FitOptions, Patches, fit
 from ..runs import begin_run, made_before, made_from
 from ..steps import steps_before, training_steps
 from .training import (
-    GRID,
     PATCH,
-    SPACING_MM,
-    WINDOW_HU,
     patch_pairs,
     prepare_segmentation_samples,
     segmentation_loss,
@@ -112,7 +110,12 @@ def _convolutions(network: nn.Module) -> list[nn.Conv3d]:
     return [module for module in network.modules() if isinstance(module, nn.Conv3d)]
 
 
-def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]], seed: int) -> None:
+def reestimate_statistics(
+    network: nn.Module,
+    scans: Sequence[dict[str, Array]],
+    seed: int,
+    patch: tuple[int, int, int] = PATCH,
+) -> None:
     """AdaBN: re-estimate means and variances of each batch normalization on patches from anywhere in the brain.
 
     ``scans`` hold ``ct``, (1, z, y, x), as ``anatomy.segmentation.segmentation_channels`` returns it. Leaves the
@@ -121,7 +124,7 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
     Raises:
         ModelPackageError: the network has no batch normalization.
     """
-    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+    if not _has_statistics(network):
         raise ModelPackageError(
             "The model has no batch normalization whose statistics could be estimated again: choose a "
             "segmentation model that has it."
@@ -130,8 +133,8 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
     inside_brain = Compose(
         [
             EnsureTyped("ct", dtype=torch.float32, track_meta=False),
-            SpatialPadd("ct", PATCH[::-1]),
-            RandWeightedCropd("ct", "ct", PATCH[::-1]),
+            SpatialPadd("ct", patch[::-1]),
+            RandWeightedCropd("ct", "ct", patch[::-1]),
         ]
     )
     patches = Patches([{"ct": scan["ct"]} for scan in scans], inside_brain, seed, _PATCHES_FOR_STATISTICS)
@@ -142,17 +145,23 @@ def reestimate_statistics(network: nn.Module, scans: Sequence[dict[str, Array]],
     network.cpu().eval()
 
 
-def prepare_scans(folder: Path) -> list[dict[str, Array]]:
-    """The scans of a case on the model grid, without masks: the baseline, and the follow-up if there is one."""
+def _has_statistics(network: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def prepare_scans(seen_by: ModelDescription, folder: Path) -> list[dict[str, Array]]:
+    """The scans of a case as a network sees them, without masks: baseline, and follow-up if there is one."""
     read_description(folder)  # fails now if damaged: the package's description needs it later
     paths = (folder / "baseline.nii.gz", folder / "followup.nii.gz")
-    return [{"ct": _network_input(read_head_ct(path).image)} for path in paths if path.is_file()]
+    return [{"ct": _network_input(seen_by, read_head_ct(path).image)} for path in paths if path.is_file()]
 
 
-def _network_input(ct: sitk.Image) -> Array:
+def _network_input(seen_by: ModelDescription, ct: sitk.Image) -> Array:
     inside_skull = extract_brain(ct).mask
-    grid = brain_region(inside_skull, SPACING_MM)
-    return segmentation_channels(ct, inside_skull, grid, WINDOW_HU).astype(np.float16)
+    grid = brain_region(inside_skull, seen_by.spacing_mm)
+    whole_head = seen_by.sees_whole_head
+    seen = segmentation_channels(ct, inside_skull, grid, seen_by.window_hu, whole_head=whole_head)
+    return seen.astype(np.float16)
 
 
 def adapt_statistics(cases: Sequence[Path], output: Path, source: ModelPackage, seed: int) -> ModelPackage:
@@ -160,16 +169,17 @@ def adapt_statistics(cases: Sequence[Path], output: Path, source: ModelPackage, 
 
     Raises:
         InputError: the folder's name is no valid model name, or it holds a model made differently (``runs.py``).
-        ModelPackageError: the network has no batch normalization, or uses another grid than ours.
+        ModelPackageError: the network has no batch normalization, or works on slices.
     """
     name = package_name(output)
-    _check_grid(source.description)
+    _check_dimensions(source.description)
     sources = made_from("batch-norm statistics", {"seed": seed}, learned=cases, start=[source])
     if (made := made_before(output, sources)) is not None:
         return made
     network = source.load()
-    scans = [scan for case in prepare_all(prepare_scans, cases, "Preparing scans") for scan in case]
-    reestimate_statistics(network, scans, seed)
+    prepare = partial(prepare_scans, source.description)
+    scans = [scan for case in prepare_all(prepare, cases, "Preparing scans") for scan in case]
+    reestimate_statistics(network, scans, seed, source.description.patch_size)
     details = f"seed {seed}, weights of {source.description.name}"
     step = TrainingStep("batch-norm statistics of", len(cases), kind_of_cases(cases), details)
     results = {"trained_share": 0.0, "scans": len(scans)}
@@ -181,43 +191,46 @@ def adapt(
     cases: Sequence[Path], output: Path, source: ModelPackage, rank: int, options: FitOptions
 ) -> ModelPackage:
     """AdaBN, then ConvLoRA: adapt to the cases of a cohort and write the package; checkpoints and log go to
-    ``output/training``.
+    ``output/training``. A network made elsewhere that has no batch normalization gets adapters alone.
 
     Raises:
         InputError: the rank is below 1, there are fewer than two cases, the folder's name is no valid model name,
             or it holds a model or checkpoints made differently (``runs.py``).
-        ModelPackageError: the network has no convolutions or no batch normalization, or uses another grid than
-            ours.
+        ModelPackageError: the network has no 3D convolutions.
     """
     if rank < 1:
         raise InputError("The rank of the adapters must be at least 1.")
     name = package_name(output)
-    _check_grid(source.description)
-    network = source.load()
+    _check_dimensions(source.description)
+    network, patch = source.load(), source.description.patch_size
     torch.manual_seed(options.seed)
     add_adapters(network, rank)
     training, validation = split_by_case(cases, 0.2, options.seed)
     sources = made_from("adaptation", {"rank": rank, "fit": asdict(options)}, learned=cases, start=[source])
     if (made := begin_run(output, sources)) is not None:
         return made
-    samples = prepare_parts(prepare_segmentation_samples, training, validation)
-    reestimate_statistics(network, samples[0], options.seed)
+    grid, whole_head = source.description.grid, source.description.sees_whole_head
+    prepare = partial(prepare_segmentation_samples, model_grid=grid, whole_head=whole_head)
+    samples = prepare_parts(prepare, training, validation)
+    has_statistics = _has_statistics(network)
+    if has_statistics:
+        reestimate_statistics(network, samples[0], options.seed, patch)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*in eval mode")  # intended: the statistics stay fixed
-        patches = patch_pairs(samples, options)
+        patches = patch_pairs(samples, options, patch)
         results = fit(network, segmentation_loss, patches, options, output / TRAINING_FOLDER)
     results["trained_share"] = round(trained_share(network), 4)
     merge_adapters(network)
-    counts, details = (len(training), len(validation)), [f"ConvLoRA of rank {rank}, AdaBN"]
+    counts = len(training), len(validation)
+    details = [f"ConvLoRA of rank {rank}" + (", AdaBN" if has_statistics else "")]
     trained_on = training_steps(cases, *counts, options.seed, [source], what="adapted to", details=details)
     return write_package(output, _described(source, name, trained_on, results), network, sources)
 
 
-def _check_grid(description: ModelDescription) -> None:
-    if description.grid != GRID:
+def _check_dimensions(description: ModelDescription) -> None:
+    if description.patch_size[2] == 1:
         raise ModelPackageError(
-            f"Model {description.name!r} cannot be adapted: its grid or intensity window is not the one that "
-            "`hematoma train segmentation` uses."
+            f"Model {description.name!r} works on slices, which cannot be adapted: choose a 3D model."
         )
 
 

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from ...anatomy.bleeds import BLOOD, VENTRICLES, Kind, class_of_most
 from ...anatomy.segmentation import brain_region, segmentation_channels
 from ...models.description import CLASSES, PRESENCE, package_name
+from ...models.networks.described import DescribedNetwork
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array, Grid
 from ...scan.resampling import average_onto
 from ..data.each_case import prepare_parts
 from ..data.labelled import LabelledScan, read_labelled, split_by_head
-from ..fitting import Batch, DescribedNetwork, FitOptions, PatchPairs, fit, initial_network
+from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
 from .presence import fit_presence

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,26 @@ _BRIGHTEST = 0.3
 """Largest brightening by beam hardening where bone surrounds a voxel on all sides, as a share of the window."""
 
 
-def prepare_segmentation_samples(folder: Path) -> list[dict[str, Array]]:
+def prepare_segmentation_samples(
+    folder: Path, model_grid: ModelGrid = GRID, *, whole_head: bool = False
+) -> list[dict[str, Array]]:
     """A case's two scans on the model grid, each (1, z, y, x): windowed CT, mask, and amount of bone nearby."""
-    case = read_case(folder)
-    grid = brain_region(case.baseline.inside_skull, SPACING_MM)
-    bone = bone_around(average_onto(case.baseline.inside_skull.image, grid), SPACING_MM)[None].astype(np.float16)
+    case, spacing = read_case(folder), model_grid.spacing_mm
+    grid = brain_region(case.baseline.inside_skull, spacing)
+    bone = bone_around(average_onto(case.baseline.inside_skull.image, grid), spacing)[None].astype(np.float16)
     return [
-        {**segmentation_sample(subject, grid, WINDOW_HU), "bone": bone}
+        {**segmentation_sample(subject, grid, model_grid.window_hu, whole_head=whole_head), "bone": bone}
         for subject in (case.baseline, case.followup)
     ]
 
 
-def segmentation_sample(subject: Subject, grid: Grid, window_hu: tuple[float, float]) -> dict[str, Array]:
+def segmentation_sample(
+    subject: Subject, grid: Grid, window_hu: tuple[float, float], *, whole_head: bool = False
+) -> dict[str, Array]:
     """What a segmentation network sees of a subject and should find; both (1, z, y, x) on ``grid``."""
+    seen = segmentation_channels(subject.ct, subject.inside_skull, grid, window_hu, whole_head=whole_head)
     return {
-        "ct": segmentation_channels(subject.ct, subject.inside_skull, grid, window_hu).astype(np.float16),
+        "ct": seen.astype(np.float16),
         "mask": (average_onto(subject.hematoma.image, grid)[None] >= 0.5).astype(np.uint8),
     }
 
@@ -112,13 +118,13 @@ def variations(keys: Sequence[str], axes: Sequence[int] = (0, 1, 2)) -> list[Any
     ]
 
 
-def patch_transform(*, vary: bool) -> Compose:
-    """Draws a random patch; with ``vary``, changes it at random."""
+def patch_transform(*, vary: bool, patch: tuple[int, int, int] = PATCH) -> Compose:
+    """Draws a random patch of that size (x, y, z); with ``vary``, changes it at random."""
     return Compose(
         [
             EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
-            SpatialPadd(_KEYS, PATCH[::-1]),
-            RandCropByPosNegLabeld(_KEYS, "mask", PATCH[::-1], pos=1, neg=1, image_key="ct"),
+            SpatialPadd(_KEYS, patch[::-1]),
+            RandCropByPosNegLabeld(_KEYS, "mask", patch[::-1], pos=1, neg=1, image_key="ct"),
             *(variations(_KEYS) if vary else []),
         ]
     )
@@ -186,6 +192,6 @@ def train_segmentation(
     return write_package(output, description, network, sources)
 
 
-def patch_pairs(samples: SampleParts, options: FitOptions) -> PatchPairs:
-    """The patches that the network sees of the training and validation samples."""
-    return PatchPairs.of(samples, patch_transform, options.seed, _PATCHES_PER_SCAN)
+def patch_pairs(samples: SampleParts, options: FitOptions, patch: tuple[int, int, int] = PATCH) -> PatchPairs:
+    """The patches (of size x, y, z) that the network sees of the training and validation samples."""
+    return PatchPairs.of(samples, partial(patch_transform, patch=patch), options.seed, _PATCHES_PER_SCAN)

@@ -1,0 +1,4 @@
+"""Model packages from networks that were made and trained elsewhere: BLAST-CT, nnU-Net, bundles of MONAI.
+
+Weights are read only as far as they hold numbers, and nothing is ever downloaded. Used by ``cli``.
+"""
