@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_MAX_TILE_VOXELS = 75
-"""Larger tiles are computed little faster, but need much more memory."""
+_MAX_TILE_VOXELS = 45
+"""Smaller tiles compute more margin; larger ones need so much memory that handling it costs more."""
 
 
 def blast_ct_probabilities(
@@ -58,11 +58,12 @@ def blast_ct_probabilities(
     scaled = scale_window(hu[np.ix_(*indices)], description.window_hu)
     classes = classes_of(description.labels)
     probability = np.zeros((len(classes), *(high - low)), np.float32)
-    networks: list[Any] = [member.to(device) for member in members_of(network)]
+    layout = torch.channels_last_3d  # a fifth faster on a CPU
+    networks: list[Any] = members_of(network.to(device).to(memory_format=layout))  # type: ignore[call-overload]
     with gpu_memory_errors("to segment"), torch.inference_mode():
         for first, end in tiles:
             seen = tuple(slice(a, b + 2 * margin) for a, b in zip(first - low, end - low, strict=True))
-            patch = torch.from_numpy(scaled[seen])[None, None].to(device)
+            patch = torch.from_numpy(scaled[seen])[None, None].to(device, memory_format=layout)
             told = [torch.softmax(member.of_middle(patch).float(), dim=1) for member in networks]
             own = (slice(None), *(slice(a, b) for a, b in zip(first - low, end - low, strict=True)))
             probability[own] = torch.stack(told).mean(dim=0)[0].cpu().numpy()
