@@ -1,4 +1,4 @@
-"""What the tool finds in real scans: ``python3 Testing/real_scans.py FOLDER [-o DIR]``.
+"""What the tool finds in real scans: ``python3 Testing/real_scans.py FOLDER [-o DIR] [--segmenter NAME|PATH]``.
 
 ``FOLDER`` holds scans (``NAME.nii.gz``) and ``labels.csv``, which says for each slice, counted from 0, feet first,
 which kinds of blood two readers saw in it: the columns ``scan``, ``slice`` and one per kind (0 or 1). Each scan
@@ -95,7 +95,7 @@ def _is_told(label: ReadSlice, kind: str, result: ScanResult) -> bool:
     return bool(values & (BLOOD if kind == NO_BLOOD else {int(KINDS_READ[kind])}))
 
 
-def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
+def predict_scan(scan: Path, name: str, output: Path, segmenter: str | None = None) -> ScanResult:
     """Send a scan through the command, and measure what it left in ``output``."""
     import numpy as np
     import SimpleITK as sitk
@@ -103,7 +103,8 @@ def predict_scan(scan: Path, name: str, output: Path) -> ScanResult:
 
     told, errors = StringIO(), StringIO()
     with redirect_stdout(told), redirect_stderr(errors):
-        status = hematoma(["predict", "-i", str(scan), "-o", str(output)])
+        chosen = [] if segmenter is None else ["--segmenter", segmenter]
+        status = hematoma(["predict", "-i", str(scan), "-o", str(output), *chosen])
     if status != 0:
         return ScanResult(name, status, sentence=errors.getvalue().strip())
     result = json.loads((output / "prediction.json").read_text(encoding="utf-8"))
@@ -155,6 +156,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="What the tool finds in real scans whose slices were labeled.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="scans NAME.nii.gz and labels.csv")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep results and pictures here")
+    parser.add_argument("--segmenter", metavar="NAME|PATH", help="the model (default: the one that ships)")
     chosen = parser.parse_args(arguments)
     table = chosen.folder / "labels.csv"
     if not table.is_file():
@@ -167,7 +169,8 @@ def main(arguments: Sequence[str]) -> int:
         output = chosen.output or Path(scratch)
         output.mkdir(parents=True, exist_ok=True)
         for name in dict.fromkeys(label.scan for label in labels):
-            results.append(predict_scan(chosen.folder / f"{name}.nii.gz", name, output / name))
+            scan = chosen.folder / f"{name}.nii.gz"
+            results.append(predict_scan(scan, name, output / name, chosen.segmenter))
             print_result(results[-1], labels)
     print_counts(count_by_kind(labels, results))
     return int(any(result.status != 0 for result in results))
