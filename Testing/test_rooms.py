@@ -1,11 +1,14 @@
 """The rooms of the engine: which of its packages may import which, and what each says of itself."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tomllib
+from environment import variables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ENGINE = REPOSITORY / "HematomaExpansion" / "HematomaExpansionLib"
@@ -144,3 +147,9 @@ def test_the_python_package_holds_every_room() -> None:
         for file in library.rglob("*.py")
     }
     assert folders | {"HematomaExpansionLib.models.shipped"} == set(packages)
+
+
+def test_the_pipeline_starts_without_torch() -> None:
+    """It takes seconds to import; where it is missing, a sentence says so when it is needed."""
+    code = "import sys, HematomaExpansionLib.prediction; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=variables(), check=False).returncode == 0

@@ -13,7 +13,6 @@ import SimpleITK as sitk
 
 from ..device import gpu_memory_errors
 from ..models.description import CLASS_NAMES, ModelDescription, classes_of
-from ..models.networks.build import members_of
 from ..scan.grid import Array, Grid, box_slices, image_on
 from ..scan.intensities import scale_window
 from ..scan.mask import Mask
@@ -33,7 +32,7 @@ def blast_ct_probabilities(
     """Probability of each class, on voxels of 1 mm around the brain (Monteiro 2020); several are averaged.
 
     BLAST-CT computes the whole scan in patches of 30³ voxels, each from 110³. Larger patches on the inside of the
-    skull alone give the same values in a tenth of the time: the coarse paths sample every third and fifth voxel,
+    skull alone give the same values in less time: the coarse paths sample every third and fifth voxel,
     so a patch may begin at any multiple of ``STEP``.
 
     Raises:
@@ -41,6 +40,7 @@ def blast_ct_probabilities(
     """
     import torch
 
+    from ..models.networks.build import members_of
     from ..models.networks.elsewhere import BlastCT
 
     step, margin = BlastCT.STEP, BlastCT.MARGIN
@@ -58,7 +58,7 @@ def blast_ct_probabilities(
     scaled = scale_window(hu[np.ix_(*indices)], description.window_hu)
     classes = classes_of(description.labels)
     probability = np.zeros((len(classes), *(high - low)), np.float32)
-    layout = torch.channels_last_3d  # a fifth faster on a CPU
+    layout = torch.channels_last_3d  # a sixth faster on a CPU
     networks: list[Any] = members_of(network.to(device).to(memory_format=layout))  # type: ignore[call-overload]
     with gpu_memory_errors("to segment"), torch.inference_mode():
         for first, end in tiles:
@@ -80,6 +80,8 @@ def nnunet_probabilities(
         DeviceError: the GPU runs out of memory.
     """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    from ..models.networks.build import members_of
 
     folds: list[Any] = members_of(network)
     first, grid = folds[0], Grid.of(ct)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError, ModelPackageError
-from ..models.description import BLAST_CT, MONAI, NNUNET
+from ..models.description import BLAST_CT, ELSEWHERE, NNUNET
 from ..models.package import DESCRIPTION_FILE, ModelPackage, available_packages, install_package, locate_package
 from .model_comparison import add_compare
 from .options import Commands, add_command, add_output
@@ -24,7 +24,7 @@ def add_commands(commands: Commands) -> None:
     install.add_argument("path", type=Path, metavar="PATH")
     install.set_defaults(run=_install_model)
     importing = add_command(actions, "import", "make a model package of a network trained elsewhere")
-    importing.add_argument("kind", choices=_IMPORTS, help="what it is")
+    importing.add_argument("kind", choices=ELSEWHERE, help="what it is")
     importing.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="its weight files, or their folder")
     add_output(importing, "PACKAGE", "folder of the package, which gives its name")
     importing.add_argument(
@@ -38,40 +38,6 @@ def add_commands(commands: Commands) -> None:
     importing.set_defaults(run=_import_model)
     add_compare(actions)
     add_command(actions, "verify", "check that every model is intact").set_defaults(run=_verify_models)
-
-
-def _import_blast_ct(arguments: argparse.Namespace) -> ModelPackage:
-    from ..models.imports.blast_ct import import_blast_ct
-
-    return import_blast_ct(arguments.paths, arguments.output, arguments.trained_on)
-
-
-def _import_nnunet(arguments: argparse.Namespace) -> ModelPackage:
-    from ..models.imports.labels import labels_from
-    from ..models.imports.nnunet import import_nnunet
-
-    return import_nnunet(
-        _one_folder(arguments), arguments.output, labels_from(arguments.label), arguments.trained_on
-    )
-
-
-def _import_bundle(arguments: argparse.Namespace) -> ModelPackage:
-    from ..models.imports.labels import labels_from
-    from ..models.imports.monai_bundle import import_bundle
-
-    return import_bundle(
-        _one_folder(arguments), arguments.output, labels_from(arguments.label), arguments.trained_on
-    )
-
-
-def _one_folder(arguments: argparse.Namespace) -> Path:
-    if len(arguments.paths) > 1:
-        raise InputError("Name the one folder of the model: what belongs to it is found there.")
-    folder: Path = arguments.paths[0]
-    return folder
-
-
-_IMPORTS = {BLAST_CT: _import_blast_ct, NNUNET: _import_nnunet, MONAI: _import_bundle}
 
 
 def _list_models(arguments: argparse.Namespace) -> int:
@@ -98,15 +64,28 @@ def _install_model(arguments: argparse.Namespace) -> int:
 
 
 def _import_model(arguments: argparse.Namespace) -> int:
-    if arguments.label and arguments.kind == BLAST_CT:
-        raise InputError("The labels of BLAST-CT are known: leave out --label.")
-    package = _IMPORTS[arguments.kind](arguments)
-    description = package.description
+    description = _imported(arguments).description
     print(
         f"Imported {description.name} ({description.training_sources}). Install it with `hematoma models "
         "install`, or name its folder as --segmenter. Research use only."
     )
     return 0
+
+
+def _imported(arguments: argparse.Namespace) -> ModelPackage:
+    from ..models.imports.blast_ct import import_blast_ct
+    from ..models.imports.labels import labels_from
+    from ..models.imports.monai_bundle import import_bundle
+    from ..models.imports.nnunet import import_nnunet
+
+    if arguments.kind == BLAST_CT:
+        if arguments.label:
+            raise InputError("The labels of BLAST-CT are known: leave out --label.")
+        return import_blast_ct(arguments.paths, arguments.output, arguments.trained_on)
+    if len(arguments.paths) > 1:
+        raise InputError("Name the one folder of the model: what belongs to it is found there.")
+    make = import_nnunet if arguments.kind == NNUNET else import_bundle
+    return make(arguments.paths[0], arguments.output, labels_from(arguments.label), arguments.trained_on)
 
 
 def _verify_models(arguments: argparse.Namespace) -> int:

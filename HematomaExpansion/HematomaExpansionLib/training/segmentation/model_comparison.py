@@ -19,18 +19,17 @@ from ...measures.agreement import dice
 from ...models.package import WEIGHTS_FILE, ModelPackage
 from ...scan.grid import Array, oriented
 from ...scan.head_ct import HeadCT, read_head_ct
+from ...scan.mask import Mask
 from ...scan.mask_files import read_mask
 from ..data.labelled import is_labelled, read_labelled
 from ..data.reader_labels import ReadSlice
+from .kinds_evaluation import COUNTS_FROM_ML
 
 if TYPE_CHECKING:
     import torch
 
 Models = Mapping[str, ModelPackage | None]
 """Segmentation models by name; None is the one by threshold."""
-
-COUNTS_FROM_ML = 1.0
-"""Dice is averaged over scans with at least this much."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,11 @@ def compare_on_cohort(
     for folder in cases:
         scan = read_head_ct(folder / "baseline.nii.gz")
         if is_labelled(folder):
-            truth = read_labelled(folder).bleeds.hematoma
+            labelled = read_labelled(folder)
+            truth, inside = labelled.bleeds.hematoma, labelled.inside_skull
         else:
-            truth = read_mask(folder / "baseline-mask.nii.gz", scan)
-        found, seconds = _find(scan, models, device)
+            truth, inside = read_mask(folder / "baseline-mask.nii.gz", scan), extract_brain(scan.image).mask
+        found, seconds = _find(scan, inside, models, device)
         rows = []
         for name, bleeds in found.items():
             agreement = dice(bleeds.hematoma.voxels, truth.voxels) if truth.volume_ml >= COUNTS_FROM_ML else None
@@ -102,7 +102,7 @@ def compare_on_labels(
     """
     for name in dict.fromkeys(label.scan for label in labels):
         scan = read_head_ct(folder / f"{name}.nii.gz")
-        found, seconds = _find(scan, models, device)
+        found, seconds = _find(scan, extract_brain(scan.image).mask, models, device)
         result = _stored(scan, found)
         own = [label for label in labels if label.scan == name]
         rows = [
@@ -112,8 +112,10 @@ def compare_on_labels(
         yield rows, result
 
 
-def _find(scan: HeadCT, models: Models, device: torch.device) -> tuple[dict[str, Bleeds], dict[str, float]]:
-    inside = extract_brain(scan.image).mask
+def _find(
+    scan: HeadCT, inside: Mask, models: Models, device: torch.device
+) -> tuple[dict[str, Bleeds], dict[str, float]]:
+    """What each model finds inside the skull, and the seconds it takes."""
     found, seconds = {}, {}
     for name, package in models.items():
         start = time.perf_counter()
