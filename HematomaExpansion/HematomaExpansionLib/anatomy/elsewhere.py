@@ -59,8 +59,9 @@ def blast_ct_probabilities(
     classes = classes_of(description.labels)
     probability = np.zeros((len(classes), *(high - low)), np.float32)
     layout = torch.channels_last_3d  # a sixth faster on a CPU
-    networks: list[Any] = members_of(network.to(device).to(memory_format=layout))  # type: ignore[call-overload]
     with gpu_memory_errors("to segment"), torch.inference_mode():
+        moved = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+        networks: list[Any] = members_of(moved)
         for first, end in tiles:
             seen = tuple(slice(a, b + 2 * margin) for a, b in zip(first - low, end - low, strict=True))
             patch = torch.from_numpy(scaled[seen])[None, None].to(device, memory_format=layout)
