@@ -23,6 +23,7 @@ from HematomaExpansionLib.models.package import ModelPackage, find_package, open
 from HematomaExpansionLib.scan.grid import Grid, image_on
 from HematomaExpansionLib.scan.mask import Mask
 from HematomaExpansionLib.scan.subject import Subject
+from HematomaExpansionLib.training import fitting
 from HematomaExpansionLib.training.data.cohort import case_folders, read_case, split_by_case, with_variants
 from HematomaExpansionLib.training.fitting import FitOptions, Patches, PatchPairs, fit, initial_network
 from HematomaExpansionLib.training.growth import training as growth_training
@@ -315,13 +316,15 @@ def toy_loss(network: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, to
     return {"toy": -weight * (1 + 0.1 * batch["x"].mean()) if network.training else (weight - 2.5) ** 2}
 
 
-def toy_fit(folder: Path, epochs: int, **options: float) -> tuple[nn.Module, dict[str, float]]:
+def toy_fit(
+    folder: Path, epochs: int, loss: Any = toy_loss, **options: float
+) -> tuple[nn.Module, dict[str, float]]:
     samples = [{"x": np.full((1, 2, 2, 2), k, np.float32)} for k in range(6)]
     vary = Compose([EnsureTyped("x", track_meta=False), RandFlipd("x", prob=0.5)])
     patches = Patches(samples, vary, seed=3)
     network = Falling()
     settings = FitOptions(epochs=epochs, batch_size=2, learning_rate=0.3, patience=50, seed=3, **options)  # type: ignore[arg-type]
-    return network, fit(network, toy_loss, PatchPairs(patches, patches), settings, folder)
+    return network, fit(network, loss, PatchPairs(patches, patches), settings, folder)
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> None:
@@ -337,6 +340,43 @@ def test_a_run_that_was_stopped_and_resumed_ends_like_one_that_was_not(tmp_path:
     assert torch.equal(straight.weight, resumed.weight)  # type: ignore[arg-type]
     last = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("straight", "halting")]
     assert torch.equal(*(checkpoint["state_dict"]["network.weight"] for checkpoint in last))
+
+
+def test_patches_drawn_in_processes_beside_a_gpu_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, losses = toy_fit(tmp_path / "alone", epochs=2)
+    monkeypatch.setattr(fitting, "_patch_workers", lambda: 2)
+    beside, same_losses = toy_fit(tmp_path / "beside", epochs=2)
+    assert torch.equal(alone.weight, beside.weight)  # type: ignore[arg-type]
+    assert losses == same_losses
+
+
+class NotFinite(torch.autograd.Function):
+    """Passes values on, and returns NaN as their gradient where they exceed 1."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(values)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (values,) = ctx.saved_tensors
+        return torch.where(values > 1, torch.nan, gradients[0])
+
+
+def test_in_half_precision_a_step_without_a_finite_gradient_is_left_out(tmp_path: Path) -> None:
+    def loss(network: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        weight: torch.Tensor = NotFinite.apply(network.weight)  # type: ignore[no-untyped-call]
+        return {"toy": (weight.sum() - 2.5) ** 2}
+
+    network, _ = toy_fit(tmp_path, epochs=4, loss=loss, half_precision=True)
+    assert 1 < float(network.weight.sum()) < 1.5, "one step beyond 1, and none after it"  # type: ignore[operator]
+    with next(tmp_path.glob("log/*/metrics.csv")).open(newline="", encoding="utf-8") as file:
+        left_out = [float(row["left_out_steps"]) for row in csv.DictReader(file) if row["left_out_steps"]]
+    assert 0 < sum(left_out) < 12
+    assert left_out[-1] == 3
 
 
 def test_the_learning_rate_anneals_to_nothing(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ TABLE = (
     Takes("train growth", f"preset masks start members only_expanded channels {LOOP}"),
     Takes("train growth", "segmenter", (_BOTH,)),
     Takes("train segmentation", f"preset channels {LOOP}"),
-    Takes("train segmentation", "start heads", (_COMPACT,)),
+    Takes("train segmentation", "start heads half_precision", (_COMPACT,)),
     Takes("train segmentation", "painted", (When("with --heads", lambda given: given.heads is not None),)),
     Takes("train segmentation", "network size", (_ON_SLICES,)),
     Takes("train risk", "preset seed"),
@@ -135,6 +135,11 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         "only_expanded",
         "learn only from the cases that expanded, as in the paper: whether a hematoma expands is the forecast's "
         "question",
+    )
+    options.flag(
+        "half_precision",
+        "compute in half precision on a CPU too, as on a GPU: half the time on one that supports bfloat16 "
+        "(AVX-512), far more on others",
     )
     options.add_network()
     options.add_loop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -21,12 +22,12 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler
 
+from ..batch.workers import available_cores
 from ..errors import InputError, MissingLibraryError, ModelPackageError
 from ..models.description import ENSEMBLE
 from ..models.networks.build import build_network, members_of
 from ..models.networks.described import DescribedNetwork, ensemble_of
 from ..models.package import ModelPackage
-from ..scan.grid import Array
 from ..stopping import Stopped
 
 try:
@@ -49,7 +50,7 @@ class FitOptions:
 
     ``annealed``: the learning rate falls to zero along a cosine over all epochs; otherwise it is constant except
     for a drop to a tenth at each epoch in ``milestones``. ``momentum``: that of stochastic gradient descent; None
-    for Adam.
+    for Adam. ``half_precision``: on a CPU as well, where a 3D network may learn in half the time.
 
     Raises:
         InputError: a value is out of range.
@@ -67,6 +68,7 @@ class FitOptions:
     max_minutes: float | None = None
     devices: int = 1
     nodes: int = 1
+    half_precision: bool = False
 
     def __post_init__(self) -> None:
         for name, min_value in _MIN_VALUES.items():
@@ -84,7 +86,7 @@ class Patches(Dataset[Batch]):
     """Patches drawn from samples, ``per_sample`` from each, by a transform that holds all randomness."""
 
     def __init__(
-        self, samples: Sequence[dict[str, Array]], transform: Compose, seed: int, per_sample: int = 1
+        self, samples: Sequence[dict[str, Any]], transform: Compose, seed: int, per_sample: int = 1
     ) -> None:
         self._samples, self._transform, self._seed, self._per_sample = samples, transform, seed, per_sample
 
@@ -110,7 +112,7 @@ class PatchPairs:
     @classmethod
     def of(
         cls,
-        samples: tuple[Sequence[dict[str, Array]], Sequence[dict[str, Array]]],
+        samples: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]],
         transform: Callable[..., Compose],
         seed: int,
         per_sample: int,
@@ -150,7 +152,15 @@ class _Patients(lightning.LightningDataModule):
             sampler: DistributedSampler[Any] = _EpochSampler(patches, replicas, rank, seed=self._options.seed)
         else:
             sampler = DistributedSampler(patches, replicas, rank, shuffle=False)
-        return DataLoader(patches, batch_size=self._options.batch_size, sampler=sampler)
+        workers = _patch_workers()
+        return DataLoader(
+            patches,
+            batch_size=self._options.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+            persistent_workers=workers > 0,
+        )
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self._patches.training, shuffle=True)
@@ -184,6 +194,17 @@ class LossModule(lightning.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, prog_bar=False, sync_dist=True)
         self.log("loss", total, on_step=True, on_epoch=False, prog_bar=True, logger=False, batch_size=size)
         return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave out a step whose gradient is not finite: in half precision on a CPU, torch sometimes returns NaN
+        for 3D convolutions.
+        """
+        if self._options.half_precision:
+            gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
+            usable = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+            if not usable:
+                optimizer.zero_grad(set_to_none=True)
+            self.log("left_out_steps", float(not usable), on_step=False, on_epoch=True, reduce_fx="sum")
 
     def configure_optimizers(self) -> Any:
         options, parameters = self._options, self.parameters()
@@ -240,11 +261,20 @@ def initial_network(
     return ensemble_of(members, architecture, arguments)
 
 
-def _precision() -> Literal["bf16-mixed", "32-true"]:
-    """Half precision on a GPU only. On CPUs that support it, torch sometimes returns NaN gradients for 3D
-    convolutions, and narrow 2D networks do not learn; other CPUs take a hundred times as long.
+def _patch_workers() -> int:
+    """Processes that draw patches while the network learns from earlier ones: as many as cores beside a GPU. A CPU
+    is busy with the network, and where a process cannot be forked, each would hold its own copy of all samples.
     """
-    return "bf16-mixed" if torch.cuda.is_available() else "32-true"
+    if torch.cuda.is_available() and "fork" in multiprocessing.get_all_start_methods():
+        return available_cores()
+    return 0
+
+
+def _precision(options: FitOptions) -> Literal["bf16-mixed", "32-true"]:
+    """Half precision on a GPU, elsewhere on demand only: narrow 2D networks do not learn in it on a CPU, and CPUs
+    that do not support it take a hundred times as long.
+    """
+    return "bf16-mixed" if torch.cuda.is_available() or options.half_precision else "32-true"
 
 
 def _has_ended(ended: Path, options: FitOptions) -> bool:
@@ -285,7 +315,7 @@ def fit(
         devices=options.devices,
         num_nodes=options.nodes,
         use_distributed_sampler=False,
-        precision=_precision(),
+        precision=_precision(options),
         logger=CSVLogger(folder, name="log"),
         callbacks=[best, last, EarlyStopping("validation_loss", patience=options.patience)],
         log_every_n_steps=1,

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from monai.losses import DiceLoss
 from monai.networks import one_hot
-from monai.transforms import Compose, EnsureTyped, RandCropByLabelClassesd, SpatialPadd
+from monai.transforms import Compose, DeleteItemsd, EnsureTyped, RandCropByLabelClassesd
+from monai.transforms.utils import map_classes_to_indices
 from torch import Tensor, nn
 
 from ...anatomy.bleeds import BLOOD, VENTRICLES, Kind, class_of_most
@@ -37,7 +39,9 @@ from .training import GRID, PATCH, SPACING_MM, WINDOW_HU, bone_around, variation
 FIT = FitOptions(epochs=20, batch_size=4, learning_rate=2e-3, patience=20, seed=0, annealed=True)
 
 _PATCHES_PER_SCAN, _PATCHES_TO_VALIDATE = 4, 2
-_KEYS = ("ct", "classes", "bone")
+_KEYS, _CENTERS = ("ct", "classes", "bone"), "centers"
+_MAX_CENTERS = 5000
+"""Of each class in a scan, evenly spaced: to look for them anew costs more than all else that a patch needs."""
 _LEFT_RIGHT = (2,)
 """Patches are mirrored left to right alone: what is above and in front says which blood is where."""
 _CENTERED_IN = (5.0, 3.0, 3.0, 3.0, 1.0, 0.5)
@@ -50,18 +54,33 @@ zero, the Dice has no slope."""
 _OF_DICE = 0.5
 
 
-def prepare_labelled(folder: Path) -> list[dict[str, Array]]:
-    """A labelled scan on the model grid, each (1, z, y, x): windowed CT, classes, and amount of bone nearby."""
+def prepare_labelled(folder: Path) -> list[dict[str, Any]]:
+    """A labelled scan on the model grid, each (1, z, y, x): windowed CT, classes, and amount of bone nearby; with
+    where patches can be centered.
+    """
     scan = read_labelled(folder)
     grid = brain_region(scan.inside_skull, SPACING_MM)
     inside = average_onto(scan.inside_skull.image, grid)
-    return [
-        {
-            "ct": segmentation_channels(scan.ct, scan.inside_skull, grid, WINDOW_HU).astype(np.float16),
-            "classes": classes_on(scan, grid)[None],
-            "bone": bone_around(inside, SPACING_MM)[None].astype(np.float16),
-        }
-    ]
+    sample = {
+        "ct": segmentation_channels(scan.ct, scan.inside_skull, grid, WINDOW_HU).astype(np.float16),
+        "classes": classes_on(scan, grid)[None],
+        "bone": bone_around(inside, SPACING_MM)[None].astype(np.float16),
+    }
+    return [with_centers(sample)]
+
+
+def with_centers(sample: dict[str, Array]) -> dict[str, Any]:
+    """A sample as large as a patch or larger, with the voxels in which patches can be centered: for each class,
+    their flat indices.
+    """
+    large = {name: _padded(volume) for name, volume in sample.items()}
+    centers = map_classes_to_indices(large["classes"], CLASSES, large["ct"], max_samples_per_class=_MAX_CENTERS)
+    return {**large, _CENTERS: centers}
+
+
+def _padded(volume: Array) -> Array:
+    lacking = [max(0, wanted - size) for wanted, size in zip(PATCH[::-1], volume.shape[1:], strict=True)]
+    return np.pad(volume, [(0, 0), *((count // 2, count - count // 2) for count in lacking)])
 
 
 def classes_on(scan: LabelledScan, grid: Grid) -> Array:
@@ -78,7 +97,6 @@ def kinds_transform(*, vary: bool) -> Compose:
     return Compose(
         [
             EnsureTyped(_KEYS, dtype=torch.float32, track_meta=False),
-            SpatialPadd(_KEYS, PATCH[::-1]),
             RandCropByLabelClassesd(
                 _KEYS,
                 "classes",
@@ -86,9 +104,10 @@ def kinds_transform(*, vary: bool) -> Compose:
                 ratios=list(_CENTERED_IN),
                 num_classes=CLASSES,
                 num_samples=1,
-                image_key="ct",
+                indices_key=_CENTERS,
                 warn=False,
             ),
+            DeleteItemsd(_CENTERS),
             *(variations(_KEYS, _LEFT_RIGHT) if vary else []),
         ]
     )
