@@ -37,8 +37,8 @@ def check_prompt(package: ModelPackage | None, box: Box | None) -> None:
     """Raise ``InputError`` if a box is given to a segmenter that does not look in boxes."""
     if box is not None and not (package is not None and package.description.is_promptable):
         raise InputError(
-            "A box needs a segmentation model that looks in one, such as MedSAM: name it as --segmenter, or leave "
-            "out --box."
+            "A box needs a segmentation model that looks in one, such as MedSAM: choose it (--segmenter), or "
+            "choose no box."
         )
 
 
