@@ -8,7 +8,7 @@ import qt
 import slicer
 from HematomaSlicerLib.panel import Panel
 from HematomaSlicerLib.self_test import PanelTest
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
@@ -71,6 +71,7 @@ class HematomaExpansionParameterNode:
     Attributes:
         baseline: the first head CT.
         segmentAutomatically: whether to find the hematoma or take it from ``hematoma`` and ``hematomaSegment``.
+        box: where a model that looks in a box finds the hematoma.
         onsetHours: hours from onset to scan; 0 means unknown.
         gcs: Glasgow Coma Scale, from 3 on; 2 means unknown.
         recurrent, warfarin, intraventricular: see ``ClinicalData``.
@@ -83,6 +84,7 @@ class HematomaExpansionParameterNode:
 
     baseline: vtkMRMLScalarVolumeNode
     segmentAutomatically: bool = True
+    box: vtkMRMLMarkupsROINode
     hematoma: vtkMRMLSegmentationNode
     hematomaSegment: str = ""
     onsetHours: Annotated[float, WithinRange(0, 336)] = 0.0
@@ -184,6 +186,7 @@ class HematomaExpansionWidget(Panel):
         self.ui.comparisonLabel.text = "" if comparison is None else comparison_text(comparison)
         self._list_markers(result)
         self.ui.hematomaSelector.enabled = not parameters.segmentAutomatically
+        self.ui.boxSelector.enabled = parameters.segmentAutomatically
         self.ui.followupHematomaSelector.enabled = not parameters.segmentFollowup
         self.ui.displayWidget.enabled = run is not None and run.field is not None
         self.ui.outcomeLabel.text = self.logic.outcome(parameters)
@@ -411,6 +414,7 @@ class HematomaExpansionLogic(ScriptedLoadableModuleLogic):
         request = PredictionRequest(
             baseline=parameters.baseline,
             hematoma=None if chosen is None else Segment(*chosen),
+            box=parameters.box if chosen is None else None,
             onset_hours=parameters.onsetHours or None,
             clinical=self._clinical(parameters),
             growth_model=parameters.growthModel,

@@ -38,6 +38,7 @@ _LONG = (
     "test_risk_networks.py",
     "test_training.py",
     "test_growth.py",
+    "test_medsam.py",
     "test_adaptation.py",
     "test_reuse.py",
     "test_faults.py",

@@ -168,9 +168,9 @@ def write_scan(folder: Path, shapes: Shapes, orientation: str = "LPS", grid: Gri
 def with_presence(monkeypatch: pytest.MonkeyPatch, presence: Presence, shift_mm: float | None = None) -> None:
     """Make the prediction know how probable a hematoma is, and the midline's shift."""
 
-    def found(*arguments: Any) -> Bleeds:
+    def found(*arguments: Any, **named: Any) -> Bleeds:
         midline = None if shift_mm is None else Midline(shift_mm, (shift_mm, 0, 8), (0, -70, 8), (0, 80, 8))
-        return replace(find_bleeds(*arguments), presence=presence, midline=midline)
+        return replace(find_bleeds(*arguments, **named), presence=presence, midline=midline)
 
     monkeypatch.setattr(prediction, "find_bleeds", found)
 

@@ -412,11 +412,11 @@ def test_a_full_gpu_leaves_the_work_to_the_cpu_and_says_so(
     asked = []
 
     def full(compute: Callable[..., Any]) -> Callable[..., Any]:
-        def on_device(*arguments: Any) -> Any:
+        def on_device(*arguments: Any, **named: Any) -> Any:
             asked.append((compute.__name__, arguments[-1].type))
             if arguments[-1].type == "cuda":
                 raise DeviceError("The GPU has too little free memory.")
-            return compute(*arguments)
+            return compute(*arguments, **named)
 
         return on_device
 

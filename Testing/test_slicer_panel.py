@@ -29,6 +29,7 @@ MODULES = [path.stem for path in sorted(REPOSITORY.glob("Hematoma*/Resources/UI/
 BINDABLE = {
     "vtkMRMLScalarVolumeNode": {"qMRMLNodeComboBox"},
     "vtkMRMLTableNode": {"qMRMLNodeComboBox"},
+    "vtkMRMLMarkupsROINode": {"qMRMLNodeComboBox"},
     "vtkMRMLSegmentationNode": {"qMRMLNodeComboBox"},
     "bool": {"QCheckBox"},
     "int": {"QSpinBox", "QSlider"},

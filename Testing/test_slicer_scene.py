@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,31 @@ def transformed(scene: Any, node: Any, matrix: np.ndarray) -> None:
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(linear)
     node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def region(scene: Any, center: tuple[float, float, float], size: tuple[float, float, float]) -> Any:
+    """A region of interest, in RAS mm."""
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    node.SetCenter(center)
+    node.SetSize(size)
+    return node
+
+
+def test_a_box_drawn_in_slicer_surrounds_the_same_place(scene: Any) -> None:
+    """In RAS there, in LPS here; under a transform too, and turned by it."""
+    node = region(scene, (10, 20, 30), (6, 8, 12))
+    box = node_images.box_from_roi(node)
+    assert box.values == pytest.approx([-13, -24, 24, -7, -16, 36])
+    turned = np.eye(4)
+    turned[:2, :2] = [[0, -1], [1, 0]]  # a quarter turn from right to front
+    turned[:3, 3] = (100, 0, 0)
+    transformed(scene, node, turned)  # now around (80, 10, 30)
+    assert node_images.box_from_roi(node).values == pytest.approx([-84, -13, 24, -76, -7, 36])
+
+
+def test_an_empty_box_is_refused_with_a_sentence(scene: Any) -> None:
+    with pytest.raises(node_images.NodeError, match="The box is empty: draw it around the hematoma"):
+        node_images.box_from_roi(scene.AddNewNodeByClass("vtkMRMLMarkupsROINode"))
 
 
 def test_a_scan_under_a_linear_transform_is_read_where_it_is_seen(scene: Any) -> None:
@@ -825,6 +852,28 @@ def test_a_canceled_prediction_leaves_scene_and_disk_as_they_were(
     assert run is None
     assert nodes(scene) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_box_reaches_the_engine(scene: Any, qt_loop: Any, case_folder: Path, tmp_path: Path) -> None:
+    """A network that learned nothing looks in it, the result tells it, and another model refuses it."""
+    if importlib.util.find_spec("segment_anything") is None:
+        pytest.skip("the library segment-anything is not installed")
+    from HematomaSlicerLib import prediction_jobs
+    from test_medsam import LABELS, TINY, MedSAM, package_of
+
+    scan = node_images.volume_from_image(sitk.ReadImage(case_folder / "baseline.nii.gz"), "scan")
+    package = package_of(tmp_path / "tiny", MedSAM(LABELS, **TINY))
+    request = prediction_jobs.PredictionRequest(
+        scan, box=region(scene, (10, 20, 0), (40, 40, 20)), segmentation_model=str(package.folder)
+    )
+    run = added_by(qt_loop, prediction_jobs.start_prediction, request)
+    assert run.result["input"]["box_mm"] == [-30.0, -40.0, -10.0, 10.0, 0.0, 10.0]
+    assert run.result["bleeds"]["box"] == "drawn"
+    outcome, refused = end_of(
+        qt_loop, prediction_jobs.start_prediction, replace(request, segmentation_model="segmentation-compact")
+    )
+    assert refused is None
+    assert "needs a segmentation model that looks in one" in outcome.sentence
 
 
 def test_the_engines_sentence_reaches_the_panel(scene: Any, qt_loop: Any) -> None:

@@ -16,7 +16,7 @@ from .anatomy.brain import extract_brain
 from .anatomy.kinds import Kind
 from .anatomy.plausibility import check_plausibility
 from .anatomy.registration import MIN_SIMILARITY, Registration, register
-from .anatomy.scope import notes_on_extraaxial
+from .anatomy.scope import notes_on_box, notes_on_extraaxial
 from .anatomy.segmentation import USER_MASK, find_bleeds, identity_of_segmenter
 from .measures.agreement import dice, growth_dice
 from .measures.expansion import ExpansionDefinition, is_new, measure_growth
@@ -178,6 +178,7 @@ def compare(
         # Blood on a late follow-up may be no denser than the brain; that is no reason to reject its mask.
         notes = [
             [
+                *notes_on_box(bleeds),
                 *notes_on_extraaxial(bleeds),
                 *check_plausibility(scan.scan, brain, bleeds, drawn=scan is baseline and scan.mask is not None),
             ]

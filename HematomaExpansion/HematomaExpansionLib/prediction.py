@@ -17,6 +17,7 @@ from .anatomy.bleeds import Bleeds
 from .anatomy.brain import extract_brain
 from .anatomy.kinds import Kind
 from .anatomy.plausibility import check_plausibility
+from .anatomy.prompted import check_prompt
 from .anatomy.scope import notes_on_bleeds, scope_of
 from .anatomy.segmentation import USER_MASK, find_bleeds, identity_of_segmenter
 from .device import choose_device, compute_on
@@ -35,6 +36,7 @@ from .measures.volumes import corrected_volume
 from .models.description import VOLUME_CORRECTION
 from .models.package import ModelPackage
 from .progress import Stages
+from .scan.box import Box
 from .scan.grid import Grid
 from .scan.head_ct import HeadCT
 from .scan.mask import Mask, MaskKind
@@ -48,7 +50,8 @@ RESULT_FORMAT = 2
 class PredictionOptions:
     """What the user may choose.
 
-    ``segmenter``: None means the threshold method, which needs no weights. ``whether`` and ``likelihood_ratio``:
+    ``segmenter``: None means the threshold method, which needs no weights. ``box``: where a segmenter that looks
+    in boxes should look; None for around what the shipped one finds. ``whether`` and ``likelihood_ratio``:
     see ``forecast.Circumstances``; ``risk``: a package that tells the probability of expansion in their place.
     ``decisions``: the signs that a reader has decided on. ``keep_intermediate``: whether the prediction includes
     the inside of the skull; ``keep_outcomes``: whether its folder holds all outcomes, not just the one if it
@@ -68,9 +71,11 @@ class PredictionOptions:
     likelihood_ratio: str | None = None
     risk: ModelPackage | None = None
     decisions: Mapping[str, bool] = field(default_factory=dict)
+    box: Box | None = None
 
     def __post_init__(self) -> None:
-        """Raise ``InputError`` for hours out of range."""
+        """Raise ``InputError`` for hours out of range, or a box that the segmenter does not look in."""
+        check_prompt(self.segmenter, self.box)
         if self.onset_hours is not None and not is_onset(self.onset_hours):
             raise InputError(ONSET_RANGE)
 
@@ -127,7 +132,14 @@ def predict(
         brain = extract_brain(scan.image)
     with stages("segmentation", 0.3):
         if drawn is None:
-            find = partial(find_bleeds, scan.image, brain.mask, options.segmenter)
+            find = partial(
+                find_bleeds,
+                scan.image,
+                brain.mask,
+                options.segmenter,
+                box=options.box,
+                progress=stages.within("segmentation", 0.3, 0.5),
+            )
             bleeds, device = compute_on(device, find, warnings)
             segmenter = identity_of_segmenter(options.segmenter)
         else:
@@ -221,6 +233,7 @@ def _describe_input(scan: HeadCT, options: PredictionOptions, warnings: list[str
         "sha256": scan.sha256,
         "onset_hours": options.onset_hours,
         "clinical": asdict(options.clinical),
+        "box_mm": None if options.box is None else options.box.values,
         "warnings": warnings,
     }
 

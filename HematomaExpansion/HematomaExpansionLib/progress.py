@@ -14,8 +14,16 @@ Progress = Callable[[str, float], None]
 """Called with the stage's name and a number from 0 to 1: the fraction of the whole work that is done."""
 
 
+Share = Callable[[float], None]
+"""Called with a number from 0 to 1: the fraction of one stage that is done."""
+
+
 def silent(stage: str, fraction: float) -> None:
     """Report to nobody."""
+
+
+def unheard(share: float) -> None:
+    """Report a stage to nobody."""
 
 
 class JsonProgress:
@@ -65,6 +73,10 @@ class Stages:
         started = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - started, 3)
+
+    def within(self, stage: str, start: float, end: float) -> Share:
+        """Reports how far a stage is that takes from ``start`` to ``end`` of the whole work."""
+        return lambda share: self._progress(stage, start + (end - start) * share)
 
     @property
     def timing(self) -> dict[str, float]:

@@ -10,6 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
+from HematomaExpansionLib.errors import InputError
+from HematomaExpansionLib.scan.box import Box
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 WINDOW_WIDTH, WINDOW_LEVEL = 80.0, 40.0
@@ -62,6 +64,21 @@ def image_from_segment(node: slicer.vtkMRMLSegmentationNode, segment_id: str) ->
     # A labelmap's first voxel has the index at which its extent begins.
     matrix = _matrix(_numbers(matrix) @ _translation(extent[::2]))
     return _image((_array(labelmap) > 0).astype(np.uint8), matrix)
+
+
+def box_from_roi(node: slicer.vtkMRMLMarkupsROINode) -> Box:
+    """The box along the patient's axes, in LPS mm, that holds a region of interest, however that is turned.
+
+    Raises:
+        NodeError: the region of interest is empty.
+    """
+    bounds = [0.0] * 6
+    node.GetRASBounds(bounds)
+    right, left, back, front, low, high = bounds
+    try:
+        return Box((-left, -front, low), (-right, -back, high))
+    except InputError as error:
+        raise NodeError("The box is empty: draw it around the hematoma.") from error
 
 
 def volume_from_image(image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:

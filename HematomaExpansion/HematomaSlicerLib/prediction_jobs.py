@@ -16,7 +16,7 @@ from HematomaExpansionLib.progress import Progress
 from .background import BackgroundCommand, Outcome
 from .jobs import belonging_to, start_job
 from .node_files import Segment, write_segment, write_volume
-from .node_images import NodeError
+from .node_images import NodeError, box_from_roi
 from .prediction_display import Look, apply_look
 from .prediction_nodes import BASELINE, PREDICTED, PredictionRun, add_comparison, add_prediction
 
@@ -25,11 +25,13 @@ from .prediction_nodes import BASELINE, PREDICTED, PredictionRun, add_comparison
 class PredictionRequest:
     """What to predict from; ``hematoma`` None: find it automatically. Empty names mean the shipped models.
 
+    ``box``: where a segmentation model that looks in a box should look; None for around what is found.
     ``whether``: what tells the probability, as ``--risk`` takes it.
     """
 
     baseline: slicer.vtkMRMLScalarVolumeNode
     hematoma: Segment | None = None
+    box: slicer.vtkMRMLMarkupsROINode | None = None
     onset_hours: float | None = None
     clinical: ClinicalData = NO_CLINICAL_DATA
     growth_model: str = ""
@@ -48,7 +50,7 @@ def start_prediction(
     """Predict in the background; ``ended`` gets the run, whose nodes are then in the scene, or None.
 
     Raises:
-        NodeError: the scan or the segment is empty.
+        NodeError: the scan, the segment or the box is empty.
     """
     add = belonging_to(request.baseline, partial(_add_run, replace=request.replace_previous))
     return start_job(partial(_prediction_arguments, request), add, progress, ended)
@@ -76,6 +78,8 @@ def _prediction_arguments(request: PredictionRequest, folder: Path) -> list[str]
     arguments = ["predict", "-i", write_volume(request.baseline, folder / "scan.nrrd")]
     if request.hematoma is not None:
         arguments += ["--mask", write_segment(request.hematoma, folder / "mask.nrrd")]
+    if request.box is not None:
+        arguments += ["--box", ",".join(f"{value:.4f}" for value in box_from_roi(request.box).values)]
     if request.onset_hours is not None:
         arguments += ["--onset-hours", str(request.onset_hours)]
     for name, answer in asdict(request.clinical).items():

@@ -16,10 +16,24 @@ from ..scan.mask import Mask
 from .kinds import BLOOD, Kind
 from .midline import Midline
 
-__all__ = ["BLOOD", "DOUBTFUL", "VENTRICLES", "Bleeds", "Kind", "Presence", "class_of_most", "labels_on"]
+__all__ = [
+    "BLOOD",
+    "DOUBTFUL",
+    "DRAWN_BOX",
+    "NO_BOX",
+    "VENTRICLES",
+    "Bleeds",
+    "Kind",
+    "Presence",
+    "class_of_most",
+    "labels_on",
+]
 
 VENTRICLES = 5
 """The class of CSF in the lateral ventricles, which follows the kinds."""
+
+DRAWN_BOX, NO_BOX = "drawn", "none"
+"""A box that the user gave, and none at all since no model found anything to put one around (``box_from``)."""
 
 DOUBTFUL = 0.5
 """Where a hematoma is less probable than this, the reader is asked to look, and no growth is predicted."""
@@ -48,6 +62,8 @@ class Bleeds:
         presence: None if a reader drew the hematoma, or the method does not tell.
         midline: where the septum pellucidum lies, and where it should; None if unknown.
         is_mixed: blood of any kind was looked for, and counts as hematoma wherever it lies.
+        box_from: where the box comes from in which alone the hematoma was looked for: ``DRAWN_BOX``, the name of
+            the model that found what it surrounds, or ``NO_BOX``; None if the whole brain was searched.
     """
 
     labels: sitk.Image
@@ -55,6 +71,7 @@ class Bleeds:
     presence: Presence | None = None
     midline: Midline | None = None
     is_mixed: bool = False
+    box_from: str | None = None
 
     @classmethod
     def of_hematoma(cls, hematoma: Mask) -> Bleeds:
@@ -75,6 +92,7 @@ class Bleeds:
             None if probability is None else Presence(probability, described["slice"]),
             Midline.of(described["midline"]) if described.get("midline") else None,
             bool(described.get("mixed")),
+            described.get("box"),
         )
 
     @cached_property
@@ -131,6 +149,7 @@ class Bleeds:
             "midline_shift_mm": self.midline_shift_mm,
             "midline": None if self.midline is None else self.midline.described,
             "mixed": self.is_mixed or None,
+            "box": self.box_from,
             "probability_of_hematoma": None if presence is None else presence.probability,
             "slice": None if presence is None else presence.slice_number,
             "doubtful": None if presence is None else self.is_doubtful,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bleeds import DOUBTFUL, Bleeds
+from .bleeds import DOUBTFUL, DRAWN_BOX, NO_BOX, Bleeds
 from .hematomas import MIN_HEMATOMA_ML, MIN_ML_OF
 from .kinds import Kind
 
@@ -22,6 +22,10 @@ _EDEMA = "edema around the hematoma"
 
 def scope_of(bleeds: Bleeds) -> dict[str, str | None]:
     """The ``scope`` of ``prediction.json``: what was looked for in a scan, and what was not."""
+    if bleeds.box_from == NO_BOX:
+        return {"looked_for": HEMATOMA, "not_looked_for": _not_looked_for(bleeds)}
+    if bleeds.box_from is not None:
+        return {"looked_for": f"blood in {_box_of(bleeds)}", "not_looked_for": "blood elsewhere, or its kind"}
     if bleeds.is_mixed:
         return {"looked_for": "blood anywhere inside the skull, from 1 mL", "not_looked_for": "which kind it is"}
     told = [
@@ -40,10 +44,10 @@ def _not_looked_for(bleeds: Bleeds) -> str | None:
 
 def notes_on_bleeds(bleeds: Bleeds) -> list[str]:
     """What the user must know of the bleeds in a scan, one sentence each, the most important first."""
-    notes = []
-    if bleeds.hematoma.is_empty:
+    notes = notes_on_box(bleeds)
+    if bleeds.hematoma.is_empty and not notes:
         notes.append(_no_hematoma(bleeds))
-    elif bleeds.is_doubtful:
+    if bleeds.is_doubtful:
         notes.append(_doubtful(bleeds))
     if bleeds.is_mixed and not bleeds.hematoma.is_empty:
         notes.append(_MIXED)
@@ -66,6 +70,24 @@ _MIXED = (
     "The segmentation model knows blood, but not which kind: blood in the ventricles or outside of the brain may "
     "be part of this hematoma, and of all volumes."
 )
+
+
+def _box_of(bleeds: Bleeds) -> str:
+    return "the box" if bleeds.box_from == DRAWN_BOX else f"the box around what {bleeds.box_from} found"
+
+
+def notes_on_box(bleeds: Bleeds) -> list[str]:
+    """A sentence if the hematoma was looked for only in a box."""
+    if bleeds.box_from is None:
+        return []
+    if bleeds.box_from == NO_BOX:
+        return [
+            "The segmentation model looks only in a box: none was given, and the shipped model found no hematoma "
+            "to put one around. This does not rule out a bleed: if you see one, give a box (--box)."
+        ]
+    if bleeds.hematoma.is_empty:
+        return [f"No hematoma was found in {_box_of(bleeds)}. This does not rule out a bleed there or elsewhere."]
+    return [f"The segmentation model looked only in {_box_of(bleeds)}: blood elsewhere is not in this result."]
 
 
 def _no_hematoma(bleeds: Bleeds) -> str:

@@ -16,18 +16,21 @@ import SimpleITK as sitk
 from .. import __version__
 from ..device import gpu_memory_errors
 from ..models.description import BLAST_CT, NNUNET, PRESENCE, ModelDescription, classes_of
-from ..models.package import ModelPackage
+from ..models.package import ModelPackage, find_package
+from ..progress import Share, unheard
+from ..scan.box import Box
 from ..scan.grid import Array, Grid, box_slices, image_on
 from ..scan.intensities import AIR_HU, scale_window
 from ..scan.mask import Mask
 from ..scan.resampling import average_onto, resample, where_at_least
 from ..scan.shapes import bounding_box
-from .bleeds import VENTRICLES, Bleeds, labels_on
+from .bleeds import DRAWN_BOX, NO_BOX, VENTRICLES, Bleeds, labels_on
 from .elsewhere import blast_ct_probabilities, nnunet_probabilities
 from .hematomas import MIN_ML_OF, keep_hematomas, keep_large, keep_touching
 from .kinds import BLOOD, Kind
 from .midline import find_midline
 from .presence import presence_of
+from .prompted import box_around, check_prompt, mask_in_box
 
 if TYPE_CHECKING:
     import torch
@@ -54,13 +57,27 @@ def segment(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None, de
     return find_bleeds(ct, inside_skull, package, device).hematoma
 
 
-def find_bleeds(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None, device: torch.device) -> Bleeds:
+def find_bleeds(
+    ct: sitk.Image,
+    inside_skull: Mask,
+    package: ModelPackage | None,
+    device: torch.device,
+    box: Box | None = None,
+    progress: Share = unheard,
+) -> Bleeds:
     """The bleeds in a scan by a model package, or the hematoma by threshold without one.
+
+    ``box``: where a model that looks in boxes should look; by default around what the shipped model finds. Such a
+    model tells ``progress`` how far it is.
 
     Raises:
         ModelPackageError: the package's weights do not fit.
         DeviceError: the GPU runs out of memory.
+        InputError: the box lies outside of the scan, or the model does not look in boxes.
     """
+    check_prompt(package, box)
+    if package is not None and package.description.is_promptable:
+        return _find_in_box(ct, inside_skull, package, device, box, progress)
     if package is None:
         return Bleeds.of_hematoma(segment_by_threshold(ct, inside_skull))
     probability = class_probabilities(ct, inside_skull, package.description, package.load(), device)
@@ -69,6 +86,27 @@ def find_bleeds(ct: sitk.Image, inside_skull: Mask, package: ModelPackage | None
         return bleeds
     presence = presence_of(probability[Kind.INTRAPARENCHYMAL], bleeds.hematoma, coefficients)
     return replace(bleeds, presence=presence)
+
+
+def _find_in_box(
+    ct: sitk.Image,
+    inside_skull: Mask,
+    package: ModelPackage,
+    device: torch.device,
+    box: Box | None,
+    progress: Share,
+) -> Bleeds:
+    if box is not None:
+        where, source, presence = box.on(inside_skull.grid), DRAWN_BOX, None
+    else:
+        finder = find_package(None, "segmentation")
+        first = find_bleeds(ct, inside_skull, finder, device)
+        if first.hematoma.is_empty:
+            return replace(Bleeds.of_hematoma(first.hematoma), is_mixed=True, box_from=NO_BOX)
+        where, source, presence = box_around(first.hematoma), finder.description.name, first.presence
+    hematoma = mask_in_box(ct, inside_skull, package, where, device, progress)
+    bleeds = Bleeds.of_hematoma(hematoma)
+    return replace(bleeds, presence=presence, is_mixed=True, box_from=source)
 
 
 def brain_region(inside_skull: Mask, spacing: tuple[float, float, float]) -> Grid:

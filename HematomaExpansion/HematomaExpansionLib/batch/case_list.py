@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.csv_tables import Row, read_table
+from ..scan.box import Box
 
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+$)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -54,6 +55,17 @@ class CaseLine:
         if number is not None and not math.isfinite(number):
             raise InputError(f"Line {self.number} of the list: {column} is not a number.")
         return number
+
+    def optional_box(self, column: str) -> Box | None:
+        """A box, as six numbers in LPS mm separated by commas, or None where the list leaves it out.
+
+        Raises:
+            InputError: it is something else.
+        """
+        try:
+            return Box.of_text(self.values[column]) if self.values[column] else None
+        except InputError as error:
+            raise InputError(f"Line {self.number} of the list: {error}") from error
 
     def optional_answer(self, column: str) -> bool | None:
         """Yes or no, or None where the list leaves it out.

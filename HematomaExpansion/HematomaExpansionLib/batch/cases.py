@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..markers.scores import NO_CLINICAL_DATA, ClinicalData
 from ..output.prediction_folder import RESULT_FILE
+from ..scan.box import Box
 from ..scan.dicom.files import may_be_dicom
 from ..scan.volume_files import volume_stem
 from .case_list import read_case_list
@@ -24,8 +25,8 @@ _MASK_ENDING = re.compile(r"(?<=.)([-_]mask|([-_]mask)?\.seg)$", re.IGNORECASE)
 class BatchCase:
     """A scan (file or DICOM folder, read with its subfolders or alone) and what is known about it.
 
-    ``label``: the hematoma's label in a mask with several. ``place``: the path below the input folder, which is
-    private; None for a case from a list.
+    ``label``: the hematoma's label in a mask with several. ``box``: where a segmenter that looks in boxes should
+    look. ``place``: the path below the input folder, which is private; None for a case from a list.
     """
 
     name: str
@@ -36,6 +37,7 @@ class BatchCase:
     subfolders: bool = True
     label: str | None = None
     place: str | None = None
+    box: Box | None = None
 
 
 def find_cases(given: Path, output: Path) -> list[BatchCase]:
@@ -60,7 +62,7 @@ def find_cases(given: Path, output: Path) -> list[BatchCase]:
 
 def _listed_cases(table: Path) -> list[BatchCase]:
     answers = [field.name for field in fields(ClinicalData) if field.name != "gcs"]
-    known = ("mask", "label", "onset_hours", "gcs", *answers)
+    known = ("mask", "label", "box", "onset_hours", "gcs", *answers)
     lines = read_case_list(table, ("scan",), known, of="cases", each="case")
     cases = [
         BatchCase(
@@ -68,6 +70,7 @@ def _listed_cases(table: Path) -> list[BatchCase]:
             scan=line.path("scan"),
             mask=line.optional_path("mask"),
             label=line.optional_text("label"),
+            box=line.optional_box("box"),
             onset_hours=line.optional_number("onset_hours"),
             clinical=ClinicalData(
                 **{name: line.optional_answer(name) for name in answers}, gcs=line.optional_number("gcs")
@@ -75,6 +78,11 @@ def _listed_cases(table: Path) -> list[BatchCase]:
         )
         for line in lines
     ]
+    for case in cases:
+        if case.mask is not None and case.box is not None:
+            raise InputError(
+                f"The list gives {case.name} a mask and a box: a box is where to look, so leave out one."
+            )
     for taken in (RESULTS_FILE, PRIVATE_FILE):
         if any(case.name.casefold() == taken for case in cases):
             raise InputError(f"A case of the list is named {taken}, like a file beside the results: rename it.")

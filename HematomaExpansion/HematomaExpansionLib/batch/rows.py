@@ -137,9 +137,9 @@ def options_of(case: BatchCase, options: PredictionOptions) -> PredictionOptions
     """The options for all cases, with the case's own data.
 
     Raises:
-        InputError: its hours from onset are out of range.
+        InputError: its hours from onset are out of range, or the segmenter does not look in its box.
     """
-    return replace(options, onset_hours=case.onset_hours, clinical=case.clinical)
+    return replace(options, onset_hours=case.onset_hours, clinical=case.clinical, box=case.box)
 
 
 def finished_rows(cases: Sequence[BatchCase], output: Path, options: PredictionOptions) -> dict[str, CaseRow]:

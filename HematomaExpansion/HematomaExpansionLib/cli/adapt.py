@@ -36,12 +36,13 @@ def _add_source_and_output(parser: argparse.ArgumentParser) -> None:
 
 def _adapt(arguments: argparse.Namespace) -> int:
     from ..training.data.cohort import case_folders
-    from ..training.segmentation.adaptation import FIT, RANK, adapt, adapt_statistics
+    from ..training.segmentation.adaptation import adapt, adapt_statistics, defaults_for
 
     check("adapt", arguments)
     package_name(arguments.output)
     source, cases = find_package(arguments.source, "segmentation"), case_folders(arguments.cohort)
-    options = fit_options(arguments, FIT)
+    default_rank, preset = defaults_for(source)
+    options = fit_options(arguments, preset)
     check_output_folder(arguments.output, PACKAGE, keep=[TRAINING_FOLDER])
     if not arguments.statistics_only:
         note_masks(cases)
@@ -50,7 +51,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
         package = adapt_statistics(cases, arguments.output, source, options.seed)
     else:
         note_registration(cases)
-        rank = RANK if arguments.rank is None else arguments.rank
+        rank = default_rank if arguments.rank is None else arguments.rank
         package = adapt(cases, arguments.output, source, rank, options)
     report_training(package, before)
     return 0

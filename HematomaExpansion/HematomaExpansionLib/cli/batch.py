@@ -23,7 +23,8 @@ def add_commands(commands: Commands) -> None:
         parser,
         "FOLDER|LIST.csv",
         "folder, searched for scans at any depth, or list with the columns case, scan and, if known, mask, "
-        "label (of the hematoma, if the mask has several), onset_hours, recurrent, warfarin, intraventricular",
+        "label (of the hematoma, if the mask has several), box (for a segmenter that looks in one), onset_hours, "
+        "recurrent, warfarin, intraventricular",
     )
     add_output(parser, "DIR", "folder for the results")
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError, ModelPackageError
-from ..models.description import BLAST_CT, ELSEWHERE, NNUNET
+from ..models.description import BLAST_CT, ELSEWHERE, MEDSAM, NNUNET
 from ..models.package import DESCRIPTION_FILE, ModelPackage, available_packages, install_package, locate_package
 from .model_comparison import add_compare
 from .options import Commands, add_command, add_output
@@ -75,13 +75,18 @@ def _import_model(arguments: argparse.Namespace) -> int:
 def _imported(arguments: argparse.Namespace) -> ModelPackage:
     from ..models.imports.blast_ct import import_blast_ct
     from ..models.imports.labels import labels_from
+    from ..models.imports.medsam import import_medsam
     from ..models.imports.monai_bundle import import_bundle
     from ..models.imports.nnunet import import_nnunet
 
+    if arguments.kind in (BLAST_CT, MEDSAM) and arguments.label:
+        raise InputError(f"The labels of {arguments.kind} are known: leave out --label.")
     if arguments.kind == BLAST_CT:
-        if arguments.label:
-            raise InputError("The labels of BLAST-CT are known: leave out --label.")
         return import_blast_ct(arguments.paths, arguments.output, arguments.trained_on)
+    if arguments.kind == MEDSAM:
+        if len(arguments.paths) > 1:
+            raise InputError("Name the one checkpoint of MedSAM: several cannot be combined.")
+        return import_medsam(arguments.paths[0], arguments.output, arguments.trained_on)
     if len(arguments.paths) > 1:
         raise InputError("Name the one folder of the model: what belongs to it is found there.")
     make = import_nnunet if arguments.kind == NNUNET else import_bundle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..forecast.forecast import BRAIN, EVIDENCE, RISK_MODEL
 from ..measures.expansion import SELECTABLE, ExpansionDefinition
 from ..models.package import ModelPackage, find_package
 from ..progress import BarProgress, JsonProgress, Progress
+from ..scan.box import Box
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -95,6 +97,28 @@ def add_segmenter(parser: argparse.ArgumentParser, of: str = "") -> None:
 def find_segmenter(name: str | None) -> ModelPackage | None:
     """The package for ``--segmenter``; None for the threshold method."""
     return None if name == THRESHOLD_SEGMENTER else find_package(name, "segmentation")
+
+
+def add_box(parser: argparse.ArgumentParser) -> None:
+    """The option for the box in which a model such as MedSAM looks."""
+    parser.add_argument(
+        "--box",
+        metavar="X0,Y0,Z0,X1,Y1,Z1",
+        help="two opposite corners of the box in which a segmenter such as MedSAM looks, in mm in the scan's LPS "
+        "coordinates: x grows to the patient's left, y to the back, z to the head (default: around what the "
+        "shipped model finds)",
+    )
+    # Otherwise argparse takes a box whose first number is below zero for an option.
+    parser._negative_number_matcher = re.compile(r"-\.?\d")
+
+
+def given_box(arguments: argparse.Namespace) -> Box | None:
+    """What ``--box`` says.
+
+    Raises:
+        InputError: it is no box.
+    """
+    return None if arguments.box is None else Box.of_text(arguments.box)
 
 
 def add_risk(parser: argparse.ArgumentParser) -> None:

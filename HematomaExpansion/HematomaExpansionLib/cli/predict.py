@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..markers.scores import ClinicalData
 from ..models.package import find_package
 from ..progress import Stages
 from .options import (
     Commands,
+    add_box,
     add_command,
     add_definition,
     add_device,
@@ -26,6 +28,7 @@ from .options import (
     find_risk,
     find_segmenter,
     finite,
+    given_box,
     print_table,
     reporting,
 )
@@ -61,6 +64,7 @@ def _add_predict(commands: Commands) -> None:
         "(default: the hematoma is found automatically)",
     )
     add_label(parser)
+    add_box(parser)
     parser.add_argument("--onset-hours", type=finite, metavar="H", help="hours from symptom onset to the scan")
     for name, what in (
         ("recurrent", "whether the patient had an earlier intracerebral hemorrhage"),
@@ -139,8 +143,12 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     check_output_folder(arguments.output, PREDICTION)
     new_figure(1, 1, "white")  # what the report needs is missing now, not after the computation
+    box = given_box(arguments)
+    if box is not None and arguments.mask is not None:
+        raise InputError("A box is where the hematoma is looked for, and --mask says what it is: leave out one.")
     options = replace(
         prediction_options(arguments),
+        box=box,
         onset_hours=arguments.onset_hours,
         clinical=ClinicalData(arguments.recurrent, arguments.warfarin, arguments.intraventricular, arguments.gcs),
         decisions={

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..progress import Stages
 from .options import (
     Commands,
+    add_box,
     add_command,
     add_device,
     add_input,
@@ -17,6 +18,7 @@ from .options import (
     add_scan,
     add_segmenter,
     find_segmenter,
+    given_box,
     reporting,
 )
 
@@ -39,6 +41,7 @@ def _add_segment(commands: Commands) -> None:
         "outside of the brain, 4 edema, as far as the segmenter tells them apart",
     )
     add_segmenter(parser)
+    add_box(parser)
     add_device(parser)
     parser.set_defaults(run=_segment)
 
@@ -46,6 +49,7 @@ def _add_segment(commands: Commands) -> None:
 def _segment(arguments: argparse.Namespace) -> int:
     from ..anatomy.brain import extract_brain
     from ..anatomy.plausibility import check_plausibility
+    from ..anatomy.prompted import check_prompt
     from ..anatomy.scope import notes_on_bleeds
     from ..anatomy.segmentation import find_bleeds
     from ..device import choose_device
@@ -57,6 +61,8 @@ def _segment(arguments: argparse.Namespace) -> int:
     for path in outputs:
         check_volume_output(path)
     segmenter, device = find_segmenter(arguments.segmenter), choose_device(arguments.device)
+    box = given_box(arguments)
+    check_prompt(segmenter, box)
     with reporting() as progress:
         stages = Stages(progress)
         with stages("read", 0.0):
@@ -64,7 +70,8 @@ def _segment(arguments: argparse.Namespace) -> int:
         with stages("brain", 0.3):
             brain = extract_brain(scan.image)
         with stages("segmentation", 0.6):
-            bleeds = find_bleeds(scan.image, brain.mask, segmenter, device)
+            progress_of_stage = stages.within("segmentation", 0.6, 1.0)
+            bleeds = find_bleeds(scan.image, brain.mask, segmenter, device, box, progress_of_stage)
             notes = [
                 *notes_on_bleeds(bleeds),
                 *scan.warnings,

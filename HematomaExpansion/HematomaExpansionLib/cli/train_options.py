@@ -174,7 +174,9 @@ def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
 def add_adapt_options(parser: argparse.ArgumentParser) -> None:
     """Those of ``adapt``, beside model, cohort and output."""
     options = _Options(parser, "adapt")
-    options.add("rank", "rank of the adapters on the convolutions (default: 2)", type=int, metavar="N")
+    options.add(
+        "rank", "rank of the adapters (default: 2 on convolutions, 4 in MedSAM's attention)", type=int, metavar="N"
+    )
     options.flag(
         "statistics_only",
         "adapt only the batch-norm statistics, which learns no weights and needs no masks or follow-up scans",

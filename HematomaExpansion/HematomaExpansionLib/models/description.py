@@ -77,10 +77,10 @@ counts as hematoma, and the result says so."""
 LABELS = "labels"
 """Argument of a network made elsewhere: the name of each of its outputs, in order."""
 
-BLAST_CT, NNUNET, MONAI = "blast-ct", "nnunet", "monai"
-"""The architectures of BLAST-CT, of what nnU-Net trained, and of bundles of MONAI."""
+BLAST_CT, NNUNET, MONAI, MEDSAM = "blast-ct", "nnunet", "monai", "medsam"
+"""The architectures of BLAST-CT, of what nnU-Net trained, of bundles of MONAI, and of MedSAM."""
 
-ELSEWHERE = (BLAST_CT, NNUNET, MONAI)
+ELSEWHERE = (BLAST_CT, NNUNET, MONAI, MEDSAM)
 """The architectures of segmentation networks made elsewhere, which have ``LABELS``."""
 
 LEARNED_ELSEWHERE = "learned elsewhere from"
@@ -96,7 +96,7 @@ ARCHITECTURES_OF: dict[Task, tuple[str, ...]] = {
 }
 """The architectures for each task (see ``models.networks``)."""
 
-_OF_SLICES = {"slice-segmentation", "slice-classifier"}
+_OF_SLICES = {"slice-segmentation", "slice-classifier", MEDSAM}
 _WITHOUT_VOXELS = {("risk", MARKER_LOGISTIC), ("forecast", EVIDENCE_LOGISTIC)}
 
 _MAX_BYTES = 1 << 16
@@ -210,6 +210,11 @@ class ModelDescription:
     def sees_whole_head(self) -> bool:
         """Whether a segmentation network sees what lies outside the skull too; ours do not."""
         return self.member in ELSEWHERE
+
+    @property
+    def is_promptable(self) -> bool:
+        """Whether a segmentation network looks only in a box that it is given."""
+        return self.member == MEDSAM
 
     @property
     def is_mixed(self) -> bool:
@@ -348,6 +353,11 @@ def _check_network(description: ModelDescription) -> None:
             f"The network that model {name!r} describes, its task and its patches do not fit together: install "
             "the package again, or choose another model."
         )
+    if architecture == MEDSAM and description.architecture == ENSEMBLE:
+        raise ModelPackageError(
+            f"Model {name!r} holds several networks that each look in a box, which this version does not run: "
+            "choose another model."
+        )
     if architecture == MARKER_LOGISTIC:
         _check_features(name, description.arguments.get("features"))
     if architecture in ELSEWHERE and not _are_labels(description.member_arguments.get(LABELS)):
@@ -392,7 +402,7 @@ def _listed(names: Sequence[str]) -> str:
 def _looks_at_voxels(description: ModelDescription) -> bool:
     return (
         all(0.1 <= spacing <= 20 for spacing in description.spacing_mm)
-        and all(8 <= size <= 512 for size in description.patch_size[:2])
+        and all(8 <= size <= 1024 for size in description.patch_size[:2])
         and (description.patch_size[2] == 1 or 8 <= description.patch_size[2] <= 512)
         and description.window_hu[0] < description.window_hu[1]
     )

@@ -58,6 +58,7 @@ def prediction_sources(
             "whether": options.whether,
             "likelihood_ratio": options.likelihood_ratio,
             "decisions": dict(options.decisions),
+            **({} if options.box is None else {"box_mm": options.box.values}),
         },
         "models": {
             "segmentation": None if mask is not None else identity_of_segmenter(options.segmenter),

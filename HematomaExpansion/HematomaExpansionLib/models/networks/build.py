@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ModelPackageError
-from ..description import BLAST_CT, ENSEMBLE, MARKER_LOGISTIC, MONAI, NNUNET
+from ..description import BLAST_CT, ENSEMBLE, MARKER_LOGISTIC, MEDSAM, MONAI, NNUNET
 from .elsewhere import BlastCT, MonaiNetwork, NNUNet
+from .promptable import MedSAM
 from .risk import MarkerLogistic, TwoOutputUNet, slice_classifier
 from .slices import slice_segmentation
 from .unet import affine_regressor, displacement_unet, segmentation_unet
@@ -44,6 +45,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     BLAST_CT: BlastCT,
     NNUNET: NNUNet,
     MONAI: MonaiNetwork,
+    MEDSAM: MedSAM,
     ENSEMBLE: Ensemble,
 }
 

@@ -7,6 +7,9 @@ training and in use. With all other weights frozen, each convolution kernel W le
 statistics do not come from the training patches: half of those are centered in a hematoma, and the adapters must
 be trained on what `segment` will compute. At the end B·A is merged into the kernels, so the adapted package holds
 a network of the same architecture as before.
+
+A model that looks in boxes (MedSAM) has no batch normalization: there the adapters lie on the attention of its
+image encoder, and learn from slices (``prompted.py``).
 """
 
 from __future__ import annotations
@@ -34,15 +37,17 @@ from ...anatomy.segmentation import brain_region, segmentation_channels
 from ...device import choose_device
 from ...errors import InputError, ModelPackageError
 from ...models.description import PRESENCE, VOLUME_CORRECTION, ModelDescription, TrainingStep, package_name
+from ...models.networks.promptable import MedSAM, attention_layers
 from ...models.package import TRAINING_FOLDER, ModelPackage, write_package
 from ...scan.grid import Array
 from ...scan.head_ct import read_head_ct
 from ..data.case_description import kind_of_cases, read_description
 from ..data.cohort import split_by_case
 from ..data.each_case import prepare_all, prepare_parts
-from ..fitting import FitOptions, Patches, fit
+from ..fitting import FitOptions, Patches, PatchPairs, fit
 from ..runs import begin_run, made_before, made_from
 from ..steps import steps_before, training_steps
+from .prompted import FIT_IN_BOXES, box_pairs, in_box_loss, prepare_slices
 from .training import (
     PATCH,
     patch_pairs,
@@ -50,18 +55,24 @@ from .training import (
     segmentation_loss,
 )
 
-RANK = 2
-"""This trains 2.7 % of the shipped network's weights."""
+RANK, RANK_IN_BOXES = 2, 4
+"""The first trains 2.7 % of the shipped network's weights, the second 0.16 % of MedSAM's."""
 
 FIT = FitOptions(epochs=20, batch_size=8, learning_rate=4e-3, patience=20, seed=0, annealed=True)
 
 _PATCHES_FOR_STATISTICS = 4
 
+_NO_STATISTICS = (
+    "The model has no batch normalization whose statistics could be estimated again: choose a segmentation model "
+    "that has it."
+)
+
 
 class LowRankUpdate(nn.Module):
-    """Turns a convolution kernel W, (outputs, inputs, z, y, x), into W + B·A / rank; W itself is not learned.
+    """Turns a kernel W, (outputs, inputs, …) with the axes of a convolution, if it is one, into W + B·A / rank; W
+    itself is not learned.
 
-    A, (rank, inputs × z × y × x), is a convolution to ``rank`` channels; B, (outputs, rank), mixes these channels.
+    A, (rank, inputs × …), computes ``rank`` channels as W computes its outputs; B, (outputs, rank), mixes them.
     B starts at zero, so that nothing changes at first (Hu 2022).
     """
 
@@ -77,17 +88,18 @@ class LowRankUpdate(nn.Module):
 
 
 def add_adapters(network: nn.Module, rank: int) -> None:
-    """Freeze the network and put an adapter of this rank on each of its convolutions.
+    """Freeze the network and put an adapter of this rank on each of its convolutions; in MedSAM, on each layer of
+    the image encoder that makes queries, keys and values.
 
     Raises:
         ModelPackageError: the network has no convolutions.
     """
-    convolutions = _convolutions(network)
-    if not convolutions:
+    layers = _adapted_layers(network)
+    if not layers:
         raise ModelPackageError("The model has no convolutions to adapt: choose a segmentation model that has.")
     network.requires_grad_(False)
-    for convolution in convolutions:
-        parametrize.register_parametrization(convolution, "weight", LowRankUpdate(convolution.weight, rank))
+    for layer in layers:
+        parametrize.register_parametrization(layer, "weight", LowRankUpdate(layer.weight, rank))
 
 
 def trained_share(network: nn.Module) -> float:
@@ -101,11 +113,13 @@ def trained_share(network: nn.Module) -> float:
 
 def merge_adapters(network: nn.Module) -> None:
     """Merge the updates into the kernels and remove the adapters."""
-    for convolution in _convolutions(network):
-        parametrize.remove_parametrizations(convolution, "weight", leave_parametrized=True)
+    for layer in _adapted_layers(network):
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
 
-def _convolutions(network: nn.Module) -> list[nn.Conv3d]:
+def _adapted_layers(network: nn.Module) -> list[nn.Conv3d] | list[nn.Linear]:
+    if isinstance(network, MedSAM):
+        return attention_layers(network)
     # Without the up-convolutions: they have few weights, and their kernels order the axes differently.
     return [module for module in network.modules() if isinstance(module, nn.Conv3d)]
 
@@ -125,10 +139,7 @@ def reestimate_statistics(
         ModelPackageError: the network has no batch normalization.
     """
     if not _has_statistics(network):
-        raise ModelPackageError(
-            "The model has no batch normalization whose statistics could be estimated again: choose a "
-            "segmentation model that has it."
-        )
+        raise ModelPackageError(_NO_STATISTICS)
     device = choose_device("auto")
     inside_brain = Compose(
         [
@@ -173,6 +184,8 @@ def adapt_statistics(cases: Sequence[Path], output: Path, source: ModelPackage, 
     """
     name = package_name(output)
     _check_dimensions(source.description)
+    if source.description.is_promptable:
+        raise ModelPackageError(_NO_STATISTICS)
     sources = made_from("batch-norm statistics", {"seed": seed}, learned=cases, start=[source])
     if (made := made_before(output, sources)) is not None:
         return made
@@ -191,44 +204,67 @@ def adapt(
     cases: Sequence[Path], output: Path, source: ModelPackage, rank: int, options: FitOptions
 ) -> ModelPackage:
     """AdaBN, then ConvLoRA: adapt to the cases of a cohort and write the package; checkpoints and log go to
-    ``output/training``. A network made elsewhere that has no batch normalization gets adapters alone.
+    ``output/training``. A network made elsewhere that has no batch normalization gets adapters alone, and one that
+    looks in boxes learns from the slices with a hematoma.
 
     Raises:
         InputError: the rank is below 1, there are fewer than two cases, the folder's name is no valid model name,
-            or it holds a model or checkpoints made differently (``runs.py``).
+            or it holds a model or checkpoints made differently (``runs.py``); or a model that looks in boxes finds
+            no hematoma to put one around.
         ModelPackageError: the network has no 3D convolutions.
     """
     if rank < 1:
         raise InputError("The rank of the adapters must be at least 1.")
     name = package_name(output)
     _check_dimensions(source.description)
-    network, patch = source.load(), source.description.patch_size
+    network, in_boxes = source.load(), source.description.is_promptable
     torch.manual_seed(options.seed)
     add_adapters(network, rank)
     training, validation = split_by_case(cases, 0.2, options.seed)
     sources = made_from("adaptation", {"rank": rank, "fit": asdict(options)}, learned=cases, start=[source])
     if (made := begin_run(output, sources)) is not None:
         return made
-    grid, whole_head = source.description.grid, source.description.sees_whole_head
-    prepare = partial(prepare_segmentation_samples, model_grid=grid, whole_head=whole_head)
-    samples = prepare_parts(prepare, training, validation)
-    has_statistics = _has_statistics(network)
-    if has_statistics:
-        reestimate_statistics(network, samples[0], options.seed, patch)
+    if in_boxes:
+        samples = prepare_parts(partial(prepare_slices, source.description), training, validation)
+        patches, loss, details = box_pairs(samples, options.seed), in_box_loss, f"LoRA of rank {rank} in attention"
+    else:
+        patches, details = _patches(network, source.description, training, validation, options)
+        loss, details = segmentation_loss, f"ConvLoRA of rank {rank}{details}"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*in eval mode")  # intended: the statistics stay fixed
-        patches = patch_pairs(samples, options, patch)
-        results = fit(network, segmentation_loss, patches, options, output / TRAINING_FOLDER)
+        results = fit(network, loss, patches, options, output / TRAINING_FOLDER)
     results["trained_share"] = round(trained_share(network), 4)
     merge_adapters(network)
     counts = len(training), len(validation)
-    details = [f"ConvLoRA of rank {rank}" + (", AdaBN" if has_statistics else "")]
-    trained_on = training_steps(cases, *counts, options.seed, [source], what="adapted to", details=details)
-    return write_package(output, _described(source, name, trained_on, results), network, sources)
+    trained_on = training_steps(cases, *counts, options.seed, [source], what="adapted to", details=[details])
+    return write_package(output, _described(source, name, trained_on, results), network, sources, exact=in_boxes)
+
+
+def _patches(
+    network: nn.Module,
+    seen_by: ModelDescription,
+    training: Sequence[Path],
+    validation: Sequence[Path],
+    options: FitOptions,
+) -> tuple[PatchPairs, str]:
+    """Patches of the cases' scans as a network sees them, whose statistics are estimated from them if it has any,
+    and what was done, in words.
+    """
+    prepare = partial(prepare_segmentation_samples, model_grid=seen_by.grid, whole_head=seen_by.sees_whole_head)
+    samples, patch = prepare_parts(prepare, training, validation), seen_by.patch_size
+    has_statistics = _has_statistics(network)
+    if has_statistics:
+        reestimate_statistics(network, samples[0], options.seed, patch)
+    return patch_pairs(samples, options, patch), ", AdaBN" if has_statistics else ""
+
+
+def defaults_for(source: ModelPackage) -> tuple[int, FitOptions]:
+    """The rank of the adapters, and how they are trained, unless the user says otherwise."""
+    return (RANK_IN_BOXES, FIT_IN_BOXES) if source.description.is_promptable else (RANK, FIT)
 
 
 def _check_dimensions(description: ModelDescription) -> None:
-    if description.patch_size[2] == 1:
+    if description.patch_size[2] == 1 and not description.is_promptable:
         raise ModelPackageError(
             f"Model {description.name!r} works on slices, which cannot be adapted: choose a 3D model."
         )

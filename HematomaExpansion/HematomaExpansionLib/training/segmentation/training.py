@@ -147,14 +147,19 @@ def dice_of_each(probability: Tensor, mask: Tensor) -> Tensor:
 
 
 def segmentation_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: mean Dice of the patches that hold
-    blood, where a bleed of 2 mL counts as much as one of 50 mL.
-    """
+    """The terms of ``loss_terms`` for patches."""
     logits = hematoma_logit(network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float())
+    return loss_terms(logits, batch["mask"])
+
+
+def loss_terms(logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """``dice_ce``: Dice over the whole batch plus cross-entropy. ``each_dice``: mean Dice of the patches that hold
+    blood, where a bleed of 2 mL counts as much as one of 50 mL. Both tensors are (batch, 1, …).
+    """
     with torch.autocast(logits.device.type, enabled=False):
         return {
-            "dice_ce": DiceCELoss(sigmoid=True, batch=True)(logits, batch["mask"]),
-            "each_dice": dice_of_each(torch.sigmoid(logits), batch["mask"]),
+            "dice_ce": DiceCELoss(sigmoid=True, batch=True)(logits, mask),
+            "each_dice": dice_of_each(torch.sigmoid(logits), mask),
         }
 
 
