@@ -62,11 +62,6 @@ FIT = FitOptions(epochs=20, batch_size=8, learning_rate=4e-3, patience=20, seed=
 
 _PATCHES_FOR_STATISTICS = 4
 
-_NO_STATISTICS = (
-    "The model has no batch normalization whose statistics could be estimated again: choose a segmentation model "
-    "that has it."
-)
-
 
 class LowRankUpdate(nn.Module):
     """Turns a kernel W, (outputs, inputs, …) with the axes of a convolution, if it is one, into W + B·A / rank; W
@@ -138,8 +133,7 @@ def reestimate_statistics(
     Raises:
         ModelPackageError: the network has no batch normalization.
     """
-    if not _has_statistics(network):
-        raise ModelPackageError(_NO_STATISTICS)
+    _check_statistics(network)
     device = choose_device("auto")
     inside_brain = Compose(
         [
@@ -158,6 +152,14 @@ def reestimate_statistics(
 
 def _has_statistics(network: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def _check_statistics(network: nn.Module) -> None:
+    if not _has_statistics(network):
+        raise ModelPackageError(
+            "The model has no batch normalization whose statistics could be estimated again: choose a "
+            "segmentation model that has it."
+        )
 
 
 def prepare_scans(seen_by: ModelDescription, folder: Path) -> list[dict[str, Array]]:
@@ -184,12 +186,11 @@ def adapt_statistics(cases: Sequence[Path], output: Path, source: ModelPackage, 
     """
     name = package_name(output)
     _check_dimensions(source.description)
-    if source.description.is_promptable:
-        raise ModelPackageError(_NO_STATISTICS)
+    network = source.load()
+    _check_statistics(network)
     sources = made_from("batch-norm statistics", {"seed": seed}, learned=cases, start=[source])
     if (made := made_before(output, sources)) is not None:
         return made
-    network = source.load()
     prepare = partial(prepare_scans, source.description)
     scans = [scan for case in prepare_all(prepare, cases, "Preparing scans") for scan in case]
     reestimate_statistics(network, scans, seed, source.description.patch_size)

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 import torch
 from monai.losses import DiceLoss
 from monai.networks import one_hot
-from monai.transforms import Compose, DeleteItemsd, EnsureTyped, RandCropByLabelClassesd
+from monai.transforms import Compose, DeleteItemsd, EnsureTyped, RandCropByLabelClassesd, SpatialPad
 from monai.transforms.utils import map_classes_to_indices
 from torch import Tensor, nn
 
@@ -73,14 +73,10 @@ def with_centers(sample: dict[str, Array]) -> dict[str, Any]:
     """A sample as large as a patch or larger, with the voxels in which patches can be centered: for each class,
     their flat indices.
     """
-    large = {name: _padded(volume) for name, volume in sample.items()}
+    pad = SpatialPad(PATCH[::-1])
+    large = {name: np.pad(volume, pad.compute_pad_width(volume.shape[1:])) for name, volume in sample.items()}
     centers = map_classes_to_indices(large["classes"], CLASSES, large["ct"], max_samples_per_class=_MAX_CENTERS)
     return {**large, _CENTERS: centers}
-
-
-def _padded(volume: Array) -> Array:
-    lacking = [max(0, wanted - size) for wanted, size in zip(PATCH[::-1], volume.shape[1:], strict=True)]
-    return np.pad(volume, [(0, 0), *((count // 2, count - count // 2) for count in lacking)])
 
 
 def classes_on(scan: LabelledScan, grid: Grid) -> Array:
