@@ -23,6 +23,7 @@ from slicer_scene import added_by, drawn, end_of, nodes, overlap, save_scene, se
 slicer = pytest.importorskip("slicer")
 pytest.importorskip("trame_slicer.core")
 
+import vtk  # noqa: E402
 from HematomaSlicerLib import node_images  # noqa: E402
 from HematomaSlicerLib.node_files import Segment  # noqa: E402
 from HematomaSlicerLib.scene_nodes import folder_of  # noqa: E402
@@ -167,7 +168,11 @@ def test_a_saved_scene_holds_its_variants(scene: Any, variants: VariantSet, tmp_
     np.testing.assert_allclose(array(node_images.image_from_grid_transform(transform)), field, atol=1e-4)
     for node in (again.moving, again.outline):
         assert node.GetParentTransformNode() is again.shown
-    assert folder_of(again.shown) == folder_of(again.table) != 0
+    hierarchy = scene.GetSubjectHierarchyNode()
+    children = vtk.vtkIdList()
+    hierarchy.GetItemChildren(folder_of(again.table), children)
+    inside = [hierarchy.GetItemDataNode(children.GetId(k)) for k in range(children.GetNumberOfIds())]
+    assert set(inside) == {node for node in again.nodes if node is not again.shown}, "no item without a node"
     names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
     assert len(names) == 1, "the preview is not saved"
 

@@ -12,7 +12,7 @@ import vtk
 
 from .node_group import NodeGroup
 from .node_images import grid_transform_from_image, sharing_the_grid
-from .scene_nodes import add_surface, folder_of, move_to_folder
+from .scene_nodes import add_surface
 
 SHOWN = "Shown"
 """The name by which a group refers to its scaled node."""
@@ -65,12 +65,15 @@ def show_share(
 
 
 def _add_scaled(group: NodeGroup) -> slicer.vtkMRMLGridTransformNode:
-    """The group's scaled node; saved with the scene, it would hold a field once more."""
-    name = f"{group.table.GetName()}: change shown"
-    scaled = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
+    """The group's scaled node; it is not saved, since it would hold a field once more, so the tree has no item for
+    it, which would be saved.
+    """
+    scaled = slicer.vtkMRMLGridTransformNode()
+    scaled.SetName(slicer.mrmlScene.GenerateUniqueName(f"{group.table.GetName()}: change shown"))
     scaled.SetSaveWithScene(False)
+    scaled.SetHideFromEditors(True)
+    slicer.mrmlScene.AddNode(scaled)  # only now, since the tree takes what is not hidden when it is added
     group.refer(SHOWN, scaled)
-    move_to_folder([scaled], folder_of(group.table))
     return scaled
 
 
