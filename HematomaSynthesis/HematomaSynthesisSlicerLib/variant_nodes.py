@@ -44,7 +44,7 @@ class VariantSet(NodeGroup):
 
     Attributes:
         segmentation: the original hematoma and that of each variant.
-        shown: the field of the variant shown, at the slider's scale.
+        shown: the field of the variant shown, at the slider's scale; made when it is shown, and not saved.
         moving: the baseline, moved by that field.
         outline: the surface of the original hematoma, moved by that field.
     """
