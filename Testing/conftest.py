@@ -39,6 +39,7 @@ _LONG = (
     "test_training.py",
     "test_growth.py",
     "test_medsam.py",
+    "test_slicer_saved_scene.py",
     "test_adaptation.py",
     "test_reuse.py",
     "test_faults.py",

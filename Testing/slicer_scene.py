@@ -53,11 +53,12 @@ def ct(where: Grid) -> sitk.Image:
     return image_on(where, (35 + 30 * (_offsets(where, np.zeros(3)) < RADIUS_MM) + noise).astype(np.int16))
 
 
-def growth_field(where: Grid) -> sitk.Image:
-    """Pull-back in LPS mm that makes the ball 1/0.75 as wide and fades out beyond it."""
+def growth_field(where: Grid, reach_mm: float = 30.0) -> sitk.Image:
+    """Pull-back in LPS mm that makes the ball 1/0.75 as wide and fades out beyond it; by default, as far as the
+    grid's sides."""
     offset = positions(where) - _middle(where)
     distance = np.linalg.norm(offset, axis=-1, keepdims=True)
-    fading = np.clip((30 - distance) / (30 - RADIUS_MM * GROWN), 0, 1)
+    fading = np.clip((reach_mm - distance) / (reach_mm - RADIUS_MM * GROWN), 0, 1)
     return image_on(where, (1 / GROWN - 1) * offset * fading)
 
 

@@ -112,8 +112,13 @@ def labelmap_from_image(mask: sitk.Image) -> slicer.vtkOrientedImageData:
 
 
 def grid_transform_from_image(displacement: sitk.Image) -> slicer.vtkOrientedGridTransform:
-    """A transform whose *from parent* side is this pull-back displacement (vectors in LPS mm)."""
-    data = _image_data(sitk.GetArrayFromImage(displacement) * np.array([-1.0, -1.0, 1.0]))
+    """A transform whose *from parent* side is this pull-back displacement (vectors in LPS mm), kept as float32.
+
+    Beyond the displacement's grid, points move as on its nearest side.
+    """
+    vectors = sitk.GetArrayViewFromImage(displacement).astype(np.float32)
+    vectors[..., :2] *= -1
+    data = _image_data(vectors)
     matrix = _ijk_to_ras(displacement)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     data.SetSpacing(spacing)
@@ -123,12 +128,12 @@ def grid_transform_from_image(displacement: sitk.Image) -> slicer.vtkOrientedGri
     transform = slicer.vtkOrientedGridTransform()
     transform.SetDisplacementGridData(data)
     transform.SetGridDirectionMatrix(_matrix(direction))
-    transform.SetInterpolationModeToLinear()
+    transform.SetInterpolationModeToCubic()  # as Slicer reads it from a saved scene
     return transform
 
 
 def sharing_the_grid(transform: slicer.vtkOrientedGridTransform) -> slicer.vtkOrientedGridTransform:
-    """A second transform of the same field, with its own scale."""
+    """A second transform of the same field, with its own scale; linear, so that what it moves follows a slider."""
     copy = slicer.vtkOrientedGridTransform()
     copy.SetDisplacementGridData(transform.GetDisplacementGrid())
     copy.SetGridDirectionMatrix(transform.GetGridDirectionMatrix())

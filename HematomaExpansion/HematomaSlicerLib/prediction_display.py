@@ -14,7 +14,7 @@ from .node_images import image_from_segment, use_brain_window
 from .outcome_nodes import outcome_surface, show_map
 from .outcome_slider import IF_EXPANDS, volume_at
 from .prediction_nodes import BASELINE, GROWTH, PREDICTED, PredictionRun
-from .scaled_field import set_scale, use_arrows
+from .scaled_field import show_share, use_arrows
 
 _CAMERA_DISTANCE = 4.5
 """In hematoma radii; at Slicer's view angle of 30°, the hematoma fills most of the view."""
@@ -78,8 +78,8 @@ def show_outcome(run: PredictionRun, position: float) -> None:
         if run.surface.GetAttribute(_VOLUME_SHOWN) != shown:
             run.surface.SetAndObservePolyData(outcome_surface(run.outcomes, float(shown)))
             run.surface.SetAttribute(_VOLUME_SHOWN, shown)
-    elif run.field is not None and run.shown is not None:  # by an earlier version, which predicted one outcome
-        set_scale(run.shown, run.field, min(position / IF_EXPANDS, 1.0))
+    elif run.field is not None:  # by an earlier version, which predicted one outcome
+        show_share(run, run.field, min(position / IF_EXPANDS, 1.0), run.surface)
 
 
 def look_at(run: PredictionRun) -> None:

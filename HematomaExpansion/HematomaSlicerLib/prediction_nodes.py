@@ -27,7 +27,7 @@ from .node_images import (
 )
 from .outcome_nodes import add_map, fill_map, order_from_masks, outcome_surface
 from .renewal import forecast_by, overruled, retold
-from .scaled_field import add_field, add_moving_surface, add_scaled, field_of
+from .scaled_field import SHOWN, add_field, add_moving_surface, field_of
 from .scene_nodes import (
     AFTER_COLOR,
     BEFORE_COLOR,
@@ -72,7 +72,7 @@ class PredictionRun(NodeGroup):
     field = member("Field")
     outcomes = member("Outcomes")
     map = member("Map")
-    shown = member("Shown")
+    shown = member(SHOWN)
     surface = member("Surface")
     followup = member("FollowUp")
     agreement = member("Agreement")
@@ -143,6 +143,7 @@ def prediction_of(run: PredictionRun) -> Any:
     from HematomaExpansionLib.forecast.forecast import distribution_of
     from HematomaExpansionLib.growth.growth import Growth
     from HematomaExpansionLib.growth.probability_map import probability_map
+    from HematomaExpansionLib.growth.warping import field_on, on_whole_grid
     from HematomaExpansionLib.prediction import Prediction
     from HematomaExpansionLib.scan.mask import Mask
 
@@ -159,7 +160,7 @@ def prediction_of(run: PredictionRun) -> Any:
         growth = Growth(
             followup_ct=sitk.Cast(image_from_volume(run.predicted), sitk.sitkFloat32),
             followup_mask=Mask(followup),
-            displacement=sitk.Cast(image_from_grid_transform(field_of(run.field)), sitk.sitkVectorFloat32),
+            displacement=on_whole_grid(ct, field_on(ct, image_from_grid_transform(field_of(run.field)))),
             order=_order_of(run, baseline, followup),
         )
         if distribution is not None:
@@ -333,12 +334,9 @@ def _add_outcomes(run: PredictionRun, order: sitk.Image, name: str) -> None:
 
 
 def _add_morph(run: PredictionRun, name: str) -> None:
-    """Add what an earlier version's result has instead: the field scaled by the slider, which moves the baseline's
-    surface.
-    """
-    run.refer("Shown", add_scaled(run.field, f"{name} growth shown"))
+    """Add what an earlier version's result has instead: the baseline's surface, which the field moves."""
     surface_name, baseline = f"{name} growing hematoma", run.segment_id(BASELINE)
-    run.refer("Surface", add_moving_surface(run.segmentation, baseline, run.shown, surface_name))
+    run.refer("Surface", add_moving_surface(run.segmentation, baseline, surface_name))
 
 
 def _fill_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 from HematomaSlicerLib.node_images import NodeError, use_brain_window
 from HematomaSlicerLib.prediction_display import jump_to_largest_slice
-from HematomaSlicerLib.scaled_field import set_scale, use_arrows
+from HematomaSlicerLib.scaled_field import show_share, use_arrows
 
 from .side_by_side import DEFORMATION_VIEW, ORIGINAL_VIEW, VARIANT_VIEW
 from .variant_nodes import ORIGINAL, VariantSet, variant_name
@@ -22,7 +22,7 @@ def show_variant(variants: VariantSet, index: int, share: float, *, grid: bool) 
     """
     if not variants.is_whole:
         raise NodeError("Some of these variants' nodes were removed from the scene: make the variants again.")
-    set_scale(variants.shown, variants.field(index), share)
+    show_share(variants, variants.field(index), share, variants.moving, variants.outline)
     # At share 1, show the variant itself, not another interpolation of it.
     shown = variants.volume(index) if share >= 1 else variants.moving
     _show_segments(variants, index)

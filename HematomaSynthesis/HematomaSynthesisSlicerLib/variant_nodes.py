@@ -12,7 +12,7 @@ import slicer
 from HematomaExpansionLib.scan.grid import Grid, oriented
 from HematomaSlicerLib.node_group import NodeGroup, member
 from HematomaSlicerLib.node_images import image_from_volume, use_brain_window, volume_from_image
-from HematomaSlicerLib.scaled_field import add_field, add_moving_surface, add_scaled
+from HematomaSlicerLib.scaled_field import SHOWN, add_field, add_moving_surface
 from HematomaSlicerLib.scene_nodes import AFTER_COLOR, BEFORE_COLOR, add_segments, set_columns
 
 ORIGINAL = "Hematoma (original)"
@@ -44,7 +44,7 @@ class VariantSet(NodeGroup):
 
     Attributes:
         segmentation: the original hematoma and that of each variant.
-        shown: the field of the variant shown, at the slider's scale.
+        shown: the field of the variant shown, at the slider's scale; made when it is shown, and not saved.
         moving: the baseline, moved by that field.
         outline: the surface of the original hematoma, moved by that field.
     """
@@ -52,14 +52,19 @@ class VariantSet(NodeGroup):
     ATTRIBUTE = "HematomaSynthesis.Variants"
     PREFIX = "HematomaSynthesis"
 
-    shown = member("Shown")
+    shown = member(SHOWN)
     moving = member("Moving")
     outline = member("Outline")
 
     @property
     def parts(self) -> list[Any]:
+        return [*self._needed, self.shown]
+
+    @property
+    def _needed(self) -> list[Any]:
+        """All but the field shown, which is made when it is."""
         made = [node for k in range(len(self.descriptions)) for node in (self.volume(k), self.field(k))]
-        return [self.segmentation, self.shown, self.moving, self.outline, *made]
+        return [self.segmentation, self.moving, self.outline, *made]
 
     @property
     def descriptions(self) -> list[dict[str, Any]]:
@@ -74,7 +79,7 @@ class VariantSet(NodeGroup):
     @property
     def is_whole(self) -> bool:
         """Whether all of its nodes are still in the scene."""
-        return all(node is not None for node in (self.background, *self.parts))
+        return all(node is not None for node in (self.background, *self._needed))
 
     def volume(self, index: int) -> Any:
         """The CT of a variant."""
@@ -136,13 +141,11 @@ def _add_images(
 
 
 def _add_moving(variants: VariantSet, baseline: sitk.Image, name: str) -> None:
-    """Add the baseline and the surface of its hematoma, both moved by a field that the slider scales."""
-    variants.refer("Shown", add_scaled(variants.field(0), f"{name} change shown"))
+    """Add the baseline and the surface of its hematoma, to be moved by a field that the slider scales."""
     variants.refer("Moving", volume_from_image(baseline, f"{name} changing"))
     use_brain_window(variants.moving)
-    variants.moving.SetAndObserveTransformNodeID(variants.shown.GetID())
     outline_name, original = f"{name} changing hematoma", variants.segment_id(ORIGINAL)
-    variants.refer("Outline", add_moving_surface(variants.segmentation, original, variants.shown, outline_name))
+    variants.refer("Outline", add_moving_surface(variants.segmentation, original, outline_name))
 
 
 def _fill_table(table: slicer.vtkMRMLTableNode, descriptions: list[dict[str, Any]]) -> None:

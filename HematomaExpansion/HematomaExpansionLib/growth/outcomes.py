@@ -22,7 +22,7 @@ from ..scan.shapes import distance_map_on, signed_distance
 from ..scan.subject import Subject
 from .field import Flow, flow_of
 from .growth import Growth
-from .warping import field_on, smallest_jacobian, warp_ct, with_part
+from .warping import field_on, on_whole_grid, smallest_jacobian, warp_ct, with_part
 
 if TYPE_CHECKING:
     import torch
@@ -105,11 +105,9 @@ class Outcomes:
     def _growth(self, volume_ml: float, strength: float) -> Growth:
         ct, hematoma = self.subject.ct, self.subject.hematoma
         displacement = field_on(ct, self.flow.displacement(strength))
-        still = sitk.Image(ct.GetSize(), displacement.GetPixelID(), 3)
-        still.CopyInformation(ct)
         grown = mask_of_outcome(self.order, volume_ml)
         return Growth(
-            with_part(still, displacement),
+            on_whole_grid(ct, displacement),
             with_part(ct, warp_ct(ct, hematoma, grown, displacement)),
             Mask(with_part(hematoma.image, grown.image)),
             self.order,

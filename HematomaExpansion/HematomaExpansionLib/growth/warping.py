@@ -9,7 +9,7 @@ from ..scan.grid import Array, Grid, image_on
 from ..scan.intensities import AIR_HU
 from ..scan.mask import Mask
 from ..scan.resampling import crop_to, resample
-from ..scan.shapes import signed_distance
+from ..scan.shapes import bounding_box, signed_distance
 from .field import GROWTH_MARGIN_MM
 
 # Where less than this share of the eight interpolated voxels is of one kind, its value is unknown.
@@ -30,6 +30,25 @@ def with_part(whole: sitk.Image, part: sitk.Image) -> sitk.Image:
     return sitk.Paste(
         whole, part, part.GetSize(), (0, 0, 0), whole.TransformPhysicalPointToIndex(part.GetOrigin())
     )
+
+
+def moving_part(displacement: sitk.Image, margin: int) -> sitk.Image:
+    """The part of a displacement outside which nothing moves, with a margin in voxels as far as its grid goes."""
+    vectors = sitk.GetArrayViewFromImage(displacement)
+    moves = (vectors[..., 0] != 0) | (vectors[..., 1] != 0) | (vectors[..., 2] != 0)
+    if not moves.any():
+        return displacement
+    first, size = bounding_box(moves)
+    start = np.maximum(first - margin, 0)
+    end = np.minimum(first + size + margin, displacement.GetSize())
+    return sitk.RegionOfInterest(displacement, (end - start).tolist(), start.tolist())
+
+
+def on_whole_grid(image: sitk.Image, displacement: sitk.Image) -> sitk.Image:
+    """A displacement on a part of the image's grid, on the whole of it; nothing moves outside that part."""
+    still = sitk.Image(image.GetSize(), displacement.GetPixelID(), 3)
+    still.CopyInformation(image)
+    return with_part(still, displacement)
 
 
 def _as_transform(displacement: sitk.Image) -> sitk.DisplacementFieldTransform:
