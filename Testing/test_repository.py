@@ -48,7 +48,9 @@ def test_slicer_installs_the_versions_that_are_tested(file: Path) -> None:
     wanted = file.read_text().splitlines()
     lines = [line for line in wanted if line and not line.startswith("#")]
     assert lines
-    assert set(lines) <= set(pinned)
+    # Where the version that is tested does not fit what Slicer has, pip takes an older one.
+    newest = {re.sub(r">=[\d.]+,<=", "==", line) for line in lines}
+    assert newest <= set(pinned)
 
 
 def test_the_requirements_pin_every_library_of_the_project() -> None:
