@@ -23,7 +23,7 @@ _DEFINITIONS = ["6ml", "12.5ml", "revised"]
 _SOURCES = {"evidence": "evidence", "BRAIN score": "brain"}
 _NO_GCS = 2
 _IF_EXPANDS = 50.0
-_SHIPPED = {"growth": "growth-compact", "segmentation": "segmentation-compact", "forecast": "forecast-evidence"}
+_SHIPPED = {"growth": "growth-compact", "segmentation": "segmentation-kinds", "forecast": "forecast-evidence"}
 
 
 class HematomaExpansion(ScriptedLoadableModule):
@@ -38,7 +38,7 @@ class HematomaExpansion(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Predicts from the first head CT where an intracerebral hematoma grows, and how large it becomes. "
             "<b>Research use only. Not for diagnosis or treatment.</b> The models that see images "
-            "were trained on simulated patients only; see the README of the extension."
+            "learned from simulated bleeds only; see the README of the extension."
         )
         self.parent.acknowledgementText = _(
             "After Abramova et al., Appl. Sci. 2024;14:2708 and Comput. Med. Imaging Graph. 2021;90:101908."

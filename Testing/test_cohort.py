@@ -95,6 +95,19 @@ def test_only_masks_that_prepare_found_itself_count_as_automatic(make_cohort: Ca
     assert note_on_masks(folders[2:]) is None
 
 
+def test_where_simulated_bleeds_lie_is_said(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("head", "painted", "patient")]
+    for folder, source in zip(
+        folders, ("simulated", "simulated bleeds in a real scan", "Hospital A"), strict=True
+    ):
+        folder.mkdir()
+        (folder / "case.json").write_text(json.dumps({"source": source}))
+    assert kind_of_cases(folders[:1]) == "simulated patients, no real ones"
+    assert kind_of_cases(folders[1:2]) == "simulated bleeds in real heads"
+    assert kind_of_cases(folders[:2]) == "simulated patients and simulated bleeds in real heads"
+    assert kind_of_cases(folders[::2]).startswith("patients (Hospital A")
+
+
 def test_prepare_says_in_how_many_cases_it_found_a_mask_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

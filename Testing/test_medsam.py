@@ -324,7 +324,7 @@ def test_without_a_box_it_looks_around_what_the_shipped_model_finds(
     center, radius = BLEEDS["middle"]
     truth = np.linalg.norm(positions(GRIDS["straight"]) - center, axis=-1) <= radius
     assert dice(sitk.GetArrayFromImage(mask) > 0, truth) > 0.75
-    assert "looked only in the box around what segmentation-compact found" in capsys.readouterr().out
+    assert "looked only in the box around what segmentation-kinds found" in capsys.readouterr().out
 
 
 def test_without_a_box_and_with_nothing_found_it_says_so(

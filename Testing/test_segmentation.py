@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import SimpleITK as sitk
-from HematomaExpansionLib.anatomy.hematomas import keep_hematomas
+from HematomaExpansionLib.anatomy.hematomas import keep_hematomas, keep_told_hematomas
 from HematomaExpansionLib.anatomy.segmentation import segment_by_threshold
 from HematomaExpansionLib.scan.mask import Mask
 from phantoms import BRAIN_SEMI_AXES, head_grid, head_image, positions
@@ -63,6 +63,17 @@ def test_a_small_dense_spot_at_the_foramen_magnum_is_no_hematoma() -> None:
     assert 1.5 < higher.sum() * GRID.voxel_volume_ml < 3.0 < large.sum() * GRID.voxel_volume_ml
     np.testing.assert_array_equal(kept(large, inside), large)
     np.testing.assert_array_equal(kept(higher, inside), higher)
+
+
+def test_told_apart_from_other_blood_small_and_shallow_hematomas_are_kept() -> None:
+    contusion = ball((-58.0, 0.0, 0.0), 6.0) & (DEPTH >= 0)
+    beside = ball((-44.0, 0.0, 0.0), 2.5)
+    speck = ball((20.0, 0.0, 0.0), 4.0)
+    assert 0.5 < contusion.sum() * GRID.voxel_volume_ml < 1.0
+    assert 0.03 < beside.sum() * GRID.voxel_volume_ml < speck.sum() * GRID.voxel_volume_ml < 0.5
+    told = keep_told_hematomas(Mask.on(GRID, contusion | beside | speck))
+    np.testing.assert_array_equal(told.voxels, contusion | beside)
+    assert not kept(contusion | beside | speck).any()
 
 
 def test_many_specks_cost_little_more_than_few() -> None:

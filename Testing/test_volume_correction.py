@@ -133,7 +133,7 @@ def corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_corrected_package_holds_the_same_weights(corrected: Path) -> None:
-    source, package = find_package(None, "segmentation"), open_package(corrected)
+    source, package = find_package("segmentation-compact", "segmentation"), open_package(corrected)
     assert package.sha256 == source.sha256
     assert package.description.name == "corrected"
     assert package.description.settings["volume_correction"]["patients"] == 12

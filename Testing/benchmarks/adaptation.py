@@ -31,7 +31,7 @@ from HematomaExpansionLib.training.data.cohort import case_folders  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-SHIPPED = "segmentation-compact"
+SHIPPED = "segmentation-kinds"
 NOISE_WIDTH_MM = 0.8
 # The command that makes each method's model, without the cohort and the output folder.
 WAYS: dict[str, list[str] | None] = {

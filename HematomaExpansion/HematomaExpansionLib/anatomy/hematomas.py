@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import find_objects
@@ -14,8 +17,10 @@ from .kinds import Kind
 MIN_HEMATOMA_ML = 1.0
 """Components below this are noise, calcification or partial volume rather than a hematoma."""
 
-MIN_ML_OF = {Kind.INTRAVENTRICULAR: 0.2, Kind.EXTRAAXIAL: 1.0}
-"""Smaller connected components of these kinds are calcification, or partial volume of bone, rather than blood."""
+MIN_ML_OF = {Kind.INTRAPARENCHYMAL: 0.5, Kind.INTRAVENTRICULAR: 0.2, Kind.EXTRAAXIAL: 1.0}
+"""Smaller connected components are calcification, or partial volume of bone, rather than blood, where the kinds of
+bleeds are told apart: whatever does that takes sinuses, dura and the medulla for a hematoma far less often.
+"""
 
 MIN_SATELLITE_ML, SATELLITE_NEAR_MM = 0.03, 12.0
 """Smaller components of at least this volume (4 mm across) count this near a hematoma: its satellites."""
@@ -34,30 +39,53 @@ _FORAMEN_MAGNUM_CM2, _NEAR_FORAMEN_MAGNUM_MM = 12.0, 10.0
 
 
 def keep_hematomas(mask: Mask, inside_skull: Mask) -> Mask:
-    """The connected components of ``mask`` that count as hematoma; both masks lie on one grid.
+    """The connected components of ``mask`` that count as hematoma, if no other blood was looked for; both masks
+    lie on one grid.
 
     Such a component is large enough, and at least a tenth of it lies deep enough inside the skull. At or below the
     foramen magnum, it must be larger. A small one counts if it is a satellite of a larger one.
     """
     if mask.is_empty:
         return mask
+    first, size = mask.box
+    depth_mm = _depth_mm(inside_skull, first + size)[box_slices(first, size)]
+    low_slices = _slices_at_foramen_magnum(inside_skull) - int(first[2])
+
+    def min_ml(part: tuple[slice, ...], where: Array) -> float:
+        if np.quantile(depth_mm[part][where], 0.9) < SHALLOW_MM:
+            return math.inf
+        low = int(np.count_nonzero(where[: max(0, low_slices - part[0].start)]))
+        return MIN_HEMATOMA_ML if low <= np.count_nonzero(where) / 2 else MIN_AT_FORAMEN_MAGNUM_ML
+
+    return _keep_with_satellites(mask, min_ml)
+
+
+def keep_told_hematomas(mask: Mask) -> Mask:
+    """The connected components of ``mask`` that count as hematoma, if it was told apart from blood of other kinds:
+    those that are large enough, and their satellites.
+    """
+    return mask if mask.is_empty else _keep_with_satellites(mask, lambda *_: MIN_ML_OF[Kind.INTRAPARENCHYMAL])
+
+
+def _keep_with_satellites(mask: Mask, min_ml: Callable[[tuple[slice, ...], Array], float]) -> Mask:
+    """Components with at least as many mL as ``min_ml`` asks of them, and satellites of these.
+
+    ``min_ml`` gets a component as a part of the mask's box and the voxels (z, y, x) in it; infinite: it is never a
+    hematoma, nor a satellite of one.
+    """
     grid, hematomas = mask.grid, np.zeros(mask.grid.shape, bool)
     min_voxels = int(np.ceil(MIN_SATELLITE_ML / grid.voxel_volume_ml))
-    first, size = mask.box
-    box = box_slices(first, size)
+    box = box_slices(*mask.box)
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask.cropped().image), minimumObjectSize=min_voxels)
-    array, depth_mm = sitk.GetArrayFromImage(labels), _depth_mm(inside_skull, first + size)[box]
-    low_slices = _slices_at_foramen_magnum(inside_skull) - int(first[2])
+    array = sitk.GetArrayFromImage(labels)
     large: list[int] = []
     small: list[int] = []
     for label, part in enumerate(find_objects(array), start=1):
         where = array[part] == label
-        if np.quantile(depth_mm[part][where], 0.9) < SHALLOW_MM:
-            continue
-        count = int(np.count_nonzero(where))
-        low = int(np.count_nonzero(where[: max(0, low_slices - part[0].start)]))
-        min_ml = MIN_HEMATOMA_ML if low <= count / 2 else MIN_AT_FORAMEN_MAGNUM_ML
-        (large if count * grid.voxel_volume_ml >= min_ml else small).append(label)
+        limit_ml = min_ml(part, where)
+        if limit_ml < math.inf:
+            own_ml = int(np.count_nonzero(where)) * grid.voxel_volume_ml
+            (large if own_ml >= limit_ml else small).append(label)
     hematomas[box] = np.isin(array, large)
     if large and small:
         beside = array[_near(Mask.on(grid, hematomas), SATELLITE_NEAR_MM)[box]]

@@ -19,7 +19,11 @@ _FRONTAL_SHARE = 0.4
 _MIN_ROWS, _MIN_WIDTH_MM = 4, 5.0
 _UPPER_FROM = 0.35
 """Share of the skull's height above which left and right are mirror images."""
-_SURFACE_POINTS, _MAX_ASYMMETRY_MM = 2000, 6.0
+_SHELL_MM, _SHELL_POINTS, _AROUND = 4.0, 2000, 8
+"""How near to the inner skull voxels are compared with their mirror images, and how many; voxels added around."""
+_MAX_ASYMMETRY_MM = 6.0
+_STARTS = np.array([[0, 0, 0], [0.12, 0, 0], [-0.12, 0, 0], [0, 0.12, 0], [0, -0.12, 0]])
+"""Yaw, roll (radians) and shift (mm) to begin from: a head that is not quite symmetrical misleads a single one."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,16 @@ def _point(grid: Grid, x: float, y: float, z: float) -> tuple[float, float, floa
 
 def _mirror_plane(inside_skull: Array, spacing: Array) -> tuple[Array, float]:
     """Unit normal (x, y, z) and offset in mm, along the grid's axes, of the plane that mirrors the skull best."""
-    upper = inside_skull.copy()
-    z = np.flatnonzero(inside_skull.any(axis=(1, 2)))
-    upper[: round(np.quantile(z, _UPPER_FROM))] = False
-    depth = distance_transform_edt(upper, sampling=spacing[::-1])
-    depth -= distance_transform_edt(~upper, sampling=spacing[::-1])
-    surface = np.argwhere(upper & (depth <= spacing.min()))[:, ::-1] * spacing
-    surface = surface[:: max(1, len(surface) // _SURFACE_POINTS)]
-    center = surface.mean(axis=0)
+    inside = np.pad(inside_skull, _AROUND)
+    depth = distance_transform_edt(inside, sampling=spacing[::-1])
+    depth -= distance_transform_edt(~inside, sampling=spacing[::-1])
+    first = round(np.quantile(np.flatnonzero(inside.any(axis=(1, 2))), _UPPER_FROM))
+    near = np.argwhere(np.abs(depth[first:]) <= _SHELL_MM)
+    near = near[:: max(1, len(near) // _SHELL_POINTS)] + np.array([first, 0, 0])
+    # Off the voxels' centers, or a plane that maps these onto each other would seem better than it is.
+    voxels = near + np.random.default_rng(0).uniform(-0.5, 0.5, near.shape)
+    own = map_coordinates(depth, voxels.T, order=1, mode="nearest")
+    points, center = voxels[:, ::-1] * spacing, voxels.mean(axis=0)[::-1] * spacing
 
     def plane(parameters: Array) -> tuple[Array, float]:
         yaw, roll, shift = parameters
@@ -98,15 +104,18 @@ def _mirror_plane(inside_skull: Array, spacing: Array) -> tuple[Array, float]:
 
     def asymmetry(parameters: Array) -> float:
         normal, offset = plane(parameters)
-        mirrored = surface - 2 * np.outer(surface @ normal - offset, normal)
-        away = map_coordinates(depth, (mirrored / spacing).T[::-1], order=1, mode="nearest")
+        mirrored = points - 2 * np.outer(points @ normal - offset, normal)
+        away = map_coordinates(depth, (mirrored / spacing).T[::-1], order=1, mode="nearest") - own
         return float(np.minimum(np.abs(away), _MAX_ASYMMETRY_MM).mean())
 
-    simplex = np.array([[0, 0, 0], [0.15, 0, 0], [0, 0.15, 0], [0, 0, 4.0]])
-    best = minimize(
-        asymmetry, simplex[0], method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 1e-3}
-    )
-    return plane(best.x)
+    found = [minimize(asymmetry, start, method="Nelder-Mead", options=_around(start)) for start in _STARTS]
+    normal, offset = plane(min(found, key=lambda one: one.fun).x)
+    return normal, float(offset - _AROUND * spacing @ normal)
+
+
+def _around(start: Array) -> dict[str, Any]:
+    steps = np.array([[0, 0, 0], [0.06, 0, 0], [0, 0.06, 0], [0, 0, 3.0]])
+    return {"initial_simplex": start + steps, "xatol": 1e-3, "fatol": 1e-3}
 
 
 def _septum(ventricles: Array, spacing: tuple[float, float, float]) -> tuple[int, Array, Array] | None:

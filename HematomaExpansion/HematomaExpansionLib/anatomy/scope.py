@@ -6,9 +6,6 @@ from .bleeds import DOUBTFUL, DRAWN_BOX, NO_BOX, Bleeds
 from .hematomas import MIN_HEMATOMA_ML, MIN_ML_OF
 from .kinds import Kind
 
-HEMATOMA = f"blood inside the brain, from {MIN_HEMATOMA_ML:.0f} mL"
-"""What counts as hematoma, whatever else is looked for."""
-
 LARGE_EXTRAAXIAL_ML = 10.0
 """From this volume on, or from more than the hematoma's, blood outside of the brain is the disease."""
 
@@ -23,7 +20,7 @@ _EDEMA = "edema around the hematoma"
 def scope_of(bleeds: Bleeds) -> dict[str, str | None]:
     """The ``scope`` of ``prediction.json``: what was looked for in a scan, and what was not."""
     if bleeds.box_from == NO_BOX:
-        return {"looked_for": HEMATOMA, "not_looked_for": _not_looked_for(bleeds)}
+        return {"looked_for": _hematoma(bleeds), "not_looked_for": _not_looked_for(bleeds)}
     if bleeds.box_from is not None:
         return {"looked_for": f"blood in {_box_of(bleeds)}", "not_looked_for": "blood elsewhere, or its kind"}
     if bleeds.is_mixed:
@@ -31,10 +28,16 @@ def scope_of(bleeds: Bleeds) -> dict[str, str | None]:
     told = [
         f"{where}, from {MIN_ML_OF[kind]:g} mL" for kind, where in _PLACES.items() if kind in bleeds.looked_for
     ]
-    looked_for = ", ".join([HEMATOMA, *told[:-1]]) + (f", and {told[-1]}" if told else "")
+    looked_for = ", ".join([_hematoma(bleeds), *told[:-1]]) + (f", and {told[-1]}" if told else "")
     if Kind.EDEMA in bleeds.looked_for:
         looked_for += f"; {_EDEMA}"
     return {"looked_for": looked_for, "not_looked_for": _not_looked_for(bleeds)}
+
+
+def _hematoma(bleeds: Bleeds) -> str:
+    """What counts as hematoma."""
+    min_ml = MIN_ML_OF[Kind.INTRAPARENCHYMAL] if bleeds.tells_kinds_apart else MIN_HEMATOMA_ML
+    return f"blood inside the brain, from {min_ml:g} mL"
 
 
 def _not_looked_for(bleeds: Bleeds) -> str | None:
@@ -94,8 +97,8 @@ def _no_hematoma(bleeds: Bleeds) -> str:
     missing = None if bleeds.is_mixed else _not_looked_for(bleeds)
     others = "" if missing is None else f", and {missing} was not looked for"
     return (
-        f"No hematoma was found ({HEMATOMA}). This does not rule out a bleed: a small or faint one can be "
-        f"missed{others}."
+        f"No hematoma was found ({_hematoma(bleeds)}). This does not rule out a bleed: a small or faint one can "
+        f"be missed{others}."
     )
 
 

@@ -26,7 +26,7 @@ from ..scan.resampling import average_onto, resample, where_at_least
 from ..scan.shapes import bounding_box
 from .bleeds import DRAWN_BOX, NO_BOX, VENTRICLES, Bleeds, labels_on
 from .elsewhere import blast_ct_probabilities, nnunet_probabilities
-from .hematomas import MIN_ML_OF, keep_hematomas, keep_large, keep_touching
+from .hematomas import MIN_ML_OF, keep_hematomas, keep_large, keep_told_hematomas, keep_touching
 from .kinds import BLOOD, Kind
 from .midline import find_midline
 from .presence import presence_of
@@ -174,7 +174,8 @@ def bleeds_from(probability: Mapping[int, sitk.Image], inside_skull: Mask) -> Bl
     any_blood = np.sum([shares[kind] for kind in bloody], axis=0)
     blood = where_at_least(0.5, image_on(coarse, any_blood), grid) & inside_skull.voxels
     kinds = np.array([0, *bloody], np.uint8)[_likeliest(blood, [probability[kind] for kind in bloody], grid)]
-    hematoma = keep_hematomas(Mask.on(grid, kinds == Kind.INTRAPARENCHYMAL), inside_skull)
+    own = Mask.on(grid, kinds == Kind.INTRAPARENCHYMAL)
+    hematoma = keep_told_hematomas(own) if looked_for.issuperset(BLOOD) else keep_hematomas(own, inside_skull)
     found = [
         (kind, keep_large(Mask.on(grid, kinds == kind), MIN_ML_OF[kind]))
         for kind in bloody

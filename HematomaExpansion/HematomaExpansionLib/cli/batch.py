@@ -48,7 +48,6 @@ def add_commands(commands: Commands) -> None:
 
 
 def _batch(arguments: argparse.Namespace) -> int:
-    from ..anatomy.scope import HEMATOMA
     from ..batch.case_numbers import PRIVATE_FILE
     from ..batch.cases import RESULTS_FILE, find_cases
     from ..batch.rows import FAILED, check_batch_folder
@@ -82,7 +81,7 @@ def _batch(arguments: argparse.Namespace) -> int:
         )
         if none_found:
             print(
-                f"No hematoma was found in {none_found} of them. The search is for {HEMATOMA}; "
+                f"No hematoma was found in {none_found} of them. Each result says what was looked for; "
                 "finding none does not rule out a bleed."
             )
         if doubtful := sum(bool(row.doubtful) for row in rows):

@@ -44,8 +44,8 @@ PACKAGE = "package"
 TRAINING_FOLDER = "training"
 """Subfolder with the checkpoints and log of the training; writing a new package keeps it."""
 
-_SHIPPED: dict[Task, str] = {"forecast": "forecast-evidence"}
-"""Shipped defaults that are no compact networks."""
+_SHIPPED: dict[Task, str] = {"forecast": "forecast-evidence", "segmentation": "segmentation-kinds"}
+"""Shipped defaults that are not named after their task and 'compact'."""
 
 # Far above any network here; a larger file is not one of our packages.
 _MAX_WEIGHTS_BYTES = 1 << 30

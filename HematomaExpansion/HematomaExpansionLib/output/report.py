@@ -12,7 +12,6 @@ import numpy as np
 
 from .. import RESEARCH_USE
 from ..anatomy.kinds import LOOKS, Kind
-from ..anatomy.scope import HEMATOMA
 from ..forecast.evidence import steps_text
 from ..forecast.forecast import milliliters
 from ..forecast.probability import models_used
@@ -178,7 +177,7 @@ def write_report(prediction: Prediction, path: Path) -> None:
 
 def _title(result: dict[str, Any]) -> str:
     line = first_line(result)
-    return f"{line} ({HEMATOMA}); this does not rule out a bleed" if line == NONE_FOUND else line
+    return f"{line}; this does not rule out a bleed" if line == NONE_FOUND else line
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,12 @@ _IS_RIGHT: dict[str, Callable[[Any], bool]] = {
 }
 """The entries of ``case.json`` that are read here, with a check of each."""
 
+_SIMULATED = {
+    "simulated": "simulated patients",
+    "simulated bleeds in a real scan": "simulated bleeds in real heads",
+}
+"""What the sources named by the simulator are, in words."""
+
 
 def note_on_registration(cases: Sequence[Path]) -> str | None:
     """A note on cases whose ``case.json`` does not say whether the follow-up is registered; None without any."""
@@ -44,6 +50,8 @@ def kind_of_cases(cases: Sequence[Path]) -> str:
     masks = f", {automatic} of them with masks found automatically" if automatic else ""
     if found == {"simulated"}:
         return f"simulated patients, no real ones{masks}"
+    if found <= _SIMULATED.keys():
+        return " and ".join(_SIMULATED[source] for source in sorted(found)) + masks
     sources = [source[:_MAX_SOURCE_LETTERS] for source in sorted(found)]
     more = len(sources) - _MAX_SOURCES
     named = ", ".join(sources[:_MAX_SOURCES]) + (f" and {more} more" if more > 0 else "")

@@ -33,6 +33,7 @@ from ..data.labelled import LabelledScan, read_labelled, split_by_head
 from ..fitting import Batch, FitOptions, PatchPairs, fit, initial_network
 from ..runs import begin_run, made_from
 from ..steps import training_steps
+from .blood_volumes import shift_blood
 from .presence import fit_presence
 from .training import GRID, PATCH, SPACING_MM, WINDOW_HU, bone_around, variations
 
@@ -48,10 +49,9 @@ _CENTERED_IN = (5.0, 3.0, 3.0, 3.0, 1.0, 0.5)
 """How often a patch is centered in each class, background first."""
 _LESS_LIKELY = 1.5
 """How much less likely, as a logit, the new classes are at first when training starts from one class."""
-_WEIGHTS = (1.0, 2.0, 4.0, 4.0, 3.0, 1.5)
+_WEIGHTS = (1.0, 1.0, 2.0, 2.0, 1.5, 1.0)
 """Weight of each class in the cross-entropy. The Dice alone does not teach a class: where its probability is near
 zero, the Dice has no slope."""
-_OF_DICE = 0.5
 
 
 def prepare_labelled(folder: Path) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def kinds_transform(*, vary: bool) -> Compose:
 
 
 def kinds_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """``ce``: weighted cross-entropy. ``dice``: half of the mean Dice over the whole batch, of the classes that it
+    """``ce``: weighted cross-entropy. ``dice``: one minus the mean Dice over the batch, of the classes that it
     holds.
     """
     logits = network(batch["ct"].contiguous(memory_format=torch.channels_last_3d)).float()
@@ -122,7 +122,7 @@ def kinds_loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         weights = torch.tensor(_WEIGHTS, device=logits.device)
         return {
             "ce": nn.functional.cross_entropy(logits, batch["classes"][:, 0].long(), weights),
-            "dice": _OF_DICE * (dice * present).sum() / present.sum().clamp(min=1),
+            "dice": (dice * present).sum() / present.sum().clamp(min=1),
         }
 
 
@@ -153,6 +153,7 @@ def train_kinds(
     samples = prepare_parts(prepare_labelled, training, validation)
     patches = PatchPairs.of(samples, kinds_transform, options.seed, _PATCHES_PER_SCAN, _PATCHES_TO_VALIDATE)
     results = fit(initial.network, kinds_loss, patches, options, output / TRAINING_FOLDER)
+    results["blood_shift"] = shift_blood(initial.network, samples[1])
     trained_on = training_steps(cases, len(training), len(validation), options.seed, start)
     description = initial.described(name, "segmentation", GRID, trained_on, results)
     presence = fit_presence(validation, description, initial.network)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...anatomy.bleeds import Kind
-from ...anatomy.hematomas import MIN_HEMATOMA_ML
+from ...anatomy.hematomas import MIN_ML_OF
 from ...anatomy.presence import evidence_of
 from ...anatomy.segmentation import bleeds_from, class_probabilities
 from ...models.description import PRESENCE_NUMBERS, ModelDescription
@@ -47,5 +47,5 @@ def _evidence(
     probability = class_probabilities(scan.ct, scan.inside_skull, description, network.eval(), torch.device("cpu"))
     found = bleeds_from(probability, scan.inside_skull).hematoma
     true_ml = scan.bleeds.volume_ml(Kind.INTRAPARENCHYMAL) or 0.0
-    has = True if true_ml >= MIN_HEMATOMA_ML else False if true_ml == 0 else None
+    has = True if true_ml >= MIN_ML_OF[Kind.INTRAPARENCHYMAL] else False if true_ml == 0 else None
     return evidence_of(probability[Kind.INTRAPARENCHYMAL], found), has
