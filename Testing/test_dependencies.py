@@ -277,6 +277,21 @@ def test_what_pip_left_behind_and_second_copies_do_not_count(environment: Enviro
     assert sorted(dependencies._constraints(present)) == [f"{name}=={present[name]}" for name in sorted(present)]
 
 
+def test_a_package_without_metadata_does_not_count_whoever_finds_it(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Emptied:
+        """As the package importlib_metadata, once anything has imported it, finds an empty folder."""
+
+        @property
+        def metadata(self) -> None:
+            raise FileNotFoundError("No package metadata was found.")
+
+    found = list(importlib.metadata.distributions())
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: [Emptied(), *found])
+    assert set(dependencies._present()) == {"numpy", "packaging", "requests"}
+
+
 def test_a_version_that_pip_cannot_read_stays_too(environment: Environment, tmp_path: Path) -> None:
     environment.has("torch", "2.8.0+cu128")
     environment.has("odd", "built.by.hand")

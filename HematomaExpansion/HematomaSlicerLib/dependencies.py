@@ -111,10 +111,17 @@ def _present() -> dict[str, str]:
     """The version of each package that Slicer's Python finds."""
     from packaging.utils import canonicalize_name
 
-    names = {package.metadata["Name"] for package in importlib.metadata.distributions()}
+    names = {_name_of(package) for package in importlib.metadata.distributions()}
     # Of two copies, Python takes the first; what pip could not remove is listed too, but not found by its name.
     found = [name for name in names if name and _is_installed(name)]
     return {canonicalize_name(name): importlib.metadata.version(name) for name in found}
+
+
+def _name_of(package: importlib.metadata.Distribution) -> str | None:
+    try:
+        return package.metadata["Name"]
+    except FileNotFoundError:  # a folder without metadata, found through the package importlib_metadata
+        return None
 
 
 def _constraints(present: dict[str, str]) -> list[str]:
