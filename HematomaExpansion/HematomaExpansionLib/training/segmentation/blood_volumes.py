@@ -7,6 +7,7 @@ out a little too small or too large, all in the same way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from torch import Tensor, nn
 
 from ...anatomy.bleeds import BLOOD, Kind, class_of_most
 from ...scan.grid import Array
+from .kinds_evaluation import COUNTS_FROM_ML
 from .training import PATCH, SPACING_MM
 
 _FARTHEST = 3.0
 """The largest shift, as a logit."""
-_COUNTS_FROM_ML = 1.0
 
 
 def shift_blood(network: nn.Module, samples: Sequence[dict[str, Any]]) -> float:
@@ -33,13 +34,15 @@ def shift_blood(network: nn.Module, samples: Sequence[dict[str, Any]]) -> float:
     """
     own = int(Kind.INTRAPARENCHYMAL)
     voxel_ml = float(np.prod(SPACING_MM)) / 1000
-    telling = [s for s in samples if (s["classes"] == own).sum() * voxel_ml >= _COUNTS_FROM_ML]
+    counted = [(sample["ct"], int((sample["classes"] == own).sum())) for sample in samples]
+    telling = [(ct, count) for ct, count in counted if count * voxel_ml >= COUNTS_FROM_ML]
     if not telling:
         return 0.0
     network.cpu().eval()
-    logits = [_logits(network, sample["ct"]) for sample in telling]
-    true = [int((sample["classes"] == own).sum()) for sample in telling]
+    logits = [_logits(network, ct) for ct, _ in telling]
+    true = [count for _, count in telling]
 
+    @cache  # the search begins with both ends, which are looked at before
     def median_excess(shift: float) -> float:
         found = [int((class_of_most(_probability(part, shift)) == own).sum()) for part in logits]
         return float(np.median(np.divide(found, true))) - 1.0
